@@ -1,0 +1,19 @@
+"""A run on disk: complete, verifiable, never half-written."""
+
+from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from glassgpt.checkpoint.commit import commit_folder, verify_folder, write_text
+from glassgpt.checkpoint.run import Run, create_run, find_checkpoint, open_run
+
+__all__ = [
+    "Checkpoint",
+    "Run",
+    "commit_folder",
+    "create_run",
+    "find_checkpoint",
+    "load_checkpoint",
+    "load_model",
+    "open_run",
+    "save_checkpoint",
+    "verify_folder",
+    "write_text",
+]

@@ -1,0 +1,93 @@
+"""The commit protocol: a folder is either whole or not there.
+
+Files are written into a temporary sibling, each synced; the manifest of sizes and hashes comes last; then one rename makes
+it visible, and the parent is synced so that the rename itself survives a power cut.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from glassgpt.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+TEMPORARY = ".writing-"
+
+
+def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
+    """Make the folder `target` out of files, each written by its function. A committed folder is never overwritten."""
+    if target.exists():
+        raise CheckpointError(f"{target} is already there; a committed checkpoint is never overwritten")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = target.with_name(TEMPORARY + target.name)
+    shutil.rmtree(building, ignore_errors=True)  # what a killed save left behind
+    building.mkdir()
+    try:
+        manifest = {}
+        for name, write in writers.items():
+            write(building / name)
+            sync(building / name)
+            manifest[name] = {"bytes": (building / name).stat().st_size, "sha256": sha256_of(building / name)}
+        (building / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        sync(building / MANIFEST)
+        sync(building)
+        building.rename(target)
+        sync(target.parent)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def verify_folder(folder: Path) -> str | None:
+    """Why `folder` is not whole, or None where every file has the size and hash of the manifest."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, expected in manifest.items():
+            file = folder / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if file.stat().st_size != expected["bytes"]:
+                return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
+            if sha256_of(file) != expected["sha256"]:
+                return f"{name} is not what was written (its sha256 differs)"
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read ({error})"
+    return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a small file in one step: readers see the old text or the new one."""
+    building = path.with_name(TEMPORARY + path.name)
+    building.write_text(text, encoding="utf-8")
+    sync(building)
+    building.replace(path)
+    sync(path.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Rename first, so that a half-deleted folder is never taken for a whole one."""
+    doomed = folder.with_name(TEMPORARY + folder.name)
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a folder to sync it
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,152 @@
+"""What a person sees of a run: a live picture in a terminal, plain lines elsewhere, and a summary at the end."""
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from glassgpt.checkpoint import Run
+from glassgpt.cli.progress import PreparationDisplay
+from glassgpt.config import RunConfig
+from glassgpt.generate import Engine
+from glassgpt.model import LanguageModel
+from glassgpt.tokenizer import Tokenizer
+from glassgpt.train import Observer
+
+SAMPLE_TOKENS = 200
+SECONDS_BETWEEN_LINES = 10.0
+LINES_OF_SAMPLE = 12
+
+
+def training_sample(model: LanguageModel, tokenizer: Tokenizer) -> str:
+    """The beginning of a text, as the model writes it by now."""
+    return Engine(model, tokenizer).generate(max_new_tokens=SAMPLE_TOKENS)
+
+
+class TrainingDisplay(Observer):
+    """Watches a run. Use as a context manager, so that the terminal is whole again whatever happens."""
+
+    def __init__(self) -> None:
+        self.preparation = PreparationDisplay()
+        self.console = self.preparation.console
+        self.live: Live | None = None
+        self.bar = Progress(
+            TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.fields[news]}"),
+            console=self.console, expand=True,
+        )  # fmt: skip
+        self.task = self.bar.add_task("", total=None, news="")
+        self.max_steps = 0
+        self.first_step = 0
+        self.sample, self.sample_step = "", 0
+        self.best = float("nan")
+        self.loop_began = self.last_line = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.preparation.close_bar()
+        self.on_end()
+
+    def on_prepare(self, stage: str, share: float) -> None:
+        self.preparation.on_prepare(stage, share)
+
+    def on_message(self, text: str) -> None:
+        self.preparation.close_bar()
+        self._print(text)
+
+    def on_start(self, run: Run, config: RunConfig, step: int) -> None:
+        self._print(f"run: {run.folder}" + (f", going on after step {step}" if step else ""))
+        self.first_step, self.loop_began = step, time.monotonic()
+        self.on_plan(config)
+        if self.console.is_terminal:
+            self.live = Live(self.bar, console=self.console, transient=True, refresh_per_second=4)
+            self.live.start()
+
+    def on_plan(self, config: RunConfig) -> None:
+        self.max_steps = config.train.max_steps
+        self.bar.update(self.task, total=self.max_steps or None)
+        if config.train.eval_every and self.max_steps:
+            self._print(f"{self.max_steps:,} steps of {config.train.batch_size} x {config.model.context_length} tokens, "
+                        f"validation every {config.train.eval_every:,}")  # fmt: skip
+
+    def on_step(self, step: int, metrics: dict[str, Any]) -> None:
+        news = (
+            f"loss {metrics['train_loss']:.3f}  best {self.best:.3f}  {metrics['tokens_per_second']:,.0f} tokens/s  "
+            f"{self._time_left(step)}"
+        ).replace("best nan  ", "")
+        if self.live:
+            self.bar.update(self.task, completed=step, news=news)
+        elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+            self._print(f"step {step}{f'/{self.max_steps}' if self.max_steps else ''}  {news}")
+            self.last_line = time.monotonic()
+
+    def on_evaluation(self, step: int, metrics: dict[str, Any]) -> None:
+        self.best = metrics["best_val_loss"]
+        mark = ", the best so far" if metrics["val_loss"] <= self.best else ""
+        self._print(
+            f"step {step:>6}  validation {metrics['val_loss']:.4f} nats a token, "
+            f"{metrics['bits_per_byte']:.4f} bits a byte{mark}"
+        )
+
+    def on_sample(self, step: int, text: str) -> None:
+        self.sample, self.sample_step = text, step
+        if self.live:
+            lines = text.splitlines()[:LINES_OF_SAMPLE]
+            title = f"what it writes after {step:,} steps" if step else "what it writes before training"
+            self.live.update(Group(self.bar, Panel(Text("\n".join(lines)), title=title, height=LINES_OF_SAMPLE + 2)))
+        elif step:
+            head = " ".join(text.split())[:160]
+            self._print(f"step {step:>6}  it writes: {head}")
+
+    def on_end(self) -> None:
+        if self.live:
+            self.live.stop()
+            self.live = None
+        if self.sample_step and self.sample_step == self.max_steps:
+            self._print(f"--- what it writes after {self.sample_step:,} steps ---\n{self.sample}\n---")
+            self.sample_step = 0
+
+    def _time_left(self, step: int) -> str:
+        done = step - self.first_step
+        if not self.max_steps or done < 3:
+            return ""
+        seconds = (time.monotonic() - self.loop_began) / done * (self.max_steps - step)
+        return (
+            f"{int(seconds // 60)}:{int(seconds % 60):02d} left" if seconds < 3600 else f"{seconds / 3600:.1f} h left"
+        )
+
+    def _print(self, text: str) -> None:
+        self.console.print(Text(text), soft_wrap=not self.console.is_terminal)
+
+
+def goodbye(run: Run) -> None:
+    """The figures of a finished run, and what to do with it."""
+    result = json.loads(run.result_file.read_text(encoding="utf-8"))
+    console = PreparationDisplay().console
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    gain = 1 - result["bits_per_byte"] / result["baseline_bits_per_byte"]
+    against = (
+        f"{abs(gain):.0%} {'below' if gain > 0 else 'above'} counting n-grams ({result['baseline_bits_per_byte']:.3f})"
+    )
+    table.add_row("validation loss", f"{result['val_loss']:.4f} nats a token (best {result['best_val_loss']:.4f})")
+    table.add_row("bits a byte", f"{result['bits_per_byte']:.4f}, {against}")
+    table.add_row("trained on", f"{result['tokens']:,} tokens in {result['steps']:,} steps")
+    table.add_row("time", f"{result['seconds']:.0f} s in all, {result['tokens_per_second']:,.0f} tokens/s")
+    table.add_row("model", f"{result['parameters']:,} parameters in {run.folder}")
+    table.add_row("next", f"glassgpt sample {_shown(run.folder)}")
+    console.print(table)
+
+
+def _shown(path: Path) -> str:
+    return f'"{path}"' if " " in str(path) else str(path)

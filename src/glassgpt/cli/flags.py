@@ -1,0 +1,44 @@
+"""Every setting as a flag of the same name: the dataclasses in config/schema.py are the only place that lists them."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from glassgpt.cli.main import STANDARD_INPUT
+from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS
+
+GROUPS = {
+    section: Group(f"{section.capitalize()} settings", sort_key=10 + order) for order, section in enumerate(SECTIONS)
+}
+
+
+def with_setting_flags(verb: Callable[..., Any], *, without: Sequence[str] = ()) -> Callable[..., Any]:
+    """`verb`, whose **settings become one flag for each setting. A flag that was not given is not passed."""
+    signature = inspect.signature(verb)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    flags = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[field.type | None, Parameter(help=_help(name), group=GROUPS[SECTION_OF[name]])],  # type: ignore[operator]
+        )
+        for name, field in FIELDS.items()
+        if name not in without
+    ]
+    verb.__signature__ = signature.replace(parameters=own + flags)  # type: ignore[attr-defined]
+    verb.__annotations__ = {p.name: p.annotation for p in own + flags}
+    return verb
+
+
+def _help(name: str) -> str:
+    default = FIELDS[name].default
+    shown = {True: "on", False: "off"}.get(default, default) if isinstance(default, bool) else default
+    return f"{FIELDS[name].metadata['doc']} [{shown}]"
+
+
+def sources(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Positional texts as the data package names them."""
+    return tuple("-" if argument == STANDARD_INPUT else argument for argument in arguments)

@@ -1,0 +1,83 @@
+"""The verbs, and how whatever goes wrong becomes one line and an exit code."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+import glassgpt
+from glassgpt.config.load import suggestion
+from glassgpt.config.schema import FIELDS
+from glassgpt.errors import GlassError
+
+# A verb is one file and one line here: its function, and the sentence that `glassgpt --help` shows without loading it.
+VERBS = {
+    "train": ("glassgpt.cli.train:train", "Train a model on text; with no argument, on Python's standard library."),
+    "resume": ("glassgpt.cli.resume:resume", "Go on with a run that was stopped or killed."),
+    "sample": ("glassgpt.cli.sample:sample", "Let a trained model write."),
+    "prepare": ("glassgpt.cli.prepare:prepare", "Turn text into token files, and say what is in them."),
+    "doctor": ("glassgpt.cli.doctor:doctor", "What a bug report needs, and one training step to see that all is well."),
+}
+
+# cyclopts takes a lone dash for an option; here it is standard input, under a name that no shell passes on.
+STANDARD_INPUT = "\N{SYMBOL FOR NULL}"
+
+
+def build_app() -> App:
+    app = App(
+        name="glassgpt",
+        help="The GPT you can see through: train it, let it write, look inside.",
+        version=glassgpt.__version__,
+        default_parameter=Parameter(show_default=False, negative_iterable=()),
+    )
+    for name, (place, sentence) in VERBS.items():
+        app.command(place, name=name, help=sentence)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command line and leave the process: 0 done, 1 the run failed, 2 bad usage, config or data, 128 + signal."""
+    tokens = [STANDARD_INPUT if token == "-" else token for token in (sys.argv[1:] if arguments is None else arguments)]
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        build_app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        fail(explain(error), 2)
+    except GlassError as error:
+        fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        fail("stopped by Ctrl-C", 130)
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    sys.exit(0)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    print(f"glassgpt: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def explain(error: CycloptsError) -> str:
+    """cyclopts' own words, with a suggestion that knows the other schools' names."""
+    message = str(error).rstrip(".")
+    unknown = re.match(r'Unknown option: "?(--?[\w-]+)', message)
+    if unknown:
+        return f"{unknown[1]} is not an option{as_flag(suggestion(unknown[1], FIELDS))}; see glassgpt --help"
+    return message
+
+
+def as_flag(hint: str) -> str:
+    """'; here it is called context_length' -> '; here it is called --context-length'."""
+    return re.sub(r"(\w+)(\??)$", lambda match: "--" + match[1].replace("_", "-") + match[2], hint) if hint else ""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    fail("stopped by a signal", 128 + number)

@@ -1,0 +1,37 @@
+"""`glassgpt prepare`: text to token files."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from glassgpt.cli.flags import sources
+from glassgpt.errors import ConfigError
+
+
+def prepare(
+    *text: Annotated[
+        str, Parameter(help="files, folders, globs, - (standard input), or the names python and shakespeare")
+    ],
+    out: Annotated[Path | None, Parameter(help="the new folder; data/NAME where nothing is said")] = None,
+    tokenizer: Annotated[str, Parameter(help="char, byte, bpe, gpt2, or the path of a tokenizer.json [bpe]")] = "bpe",
+    vocab_size: Annotated[int, Parameter(help="size of a bpe vocabulary; 0: 4096 [0]")] = 0,
+    text_field: Annotated[str, Parameter(help="the field of jsonl and csv files that holds the text [text]")] = "text",
+) -> None:
+    """Turn text into a folder of token files that `glassgpt train FOLDER` takes, and say what is in it."""
+    if not text:
+        raise ConfigError("prepare needs text: name files, folders or globs, or python for the built-in corpus")
+    from glassgpt.cli.progress import PreparationDisplay
+    from glassgpt.data import prepare as prepare_folder
+    from glassgpt.data import summarize
+    from glassgpt.train.run import named_tokenizer, run_name
+
+    named = sources(text)
+    target = out if out is not None else Path("data") / run_name(named)
+    with PreparationDisplay() as display:
+        data = prepare_folder(
+            named, target, named_tokenizer(tokenizer), vocab_size or None, text_field, display.on_prepare
+        )
+    for line in summarize(data).lines():
+        print(line)
+    print(f"train on it with: glassgpt train {target}")

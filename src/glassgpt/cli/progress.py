@@ -1,0 +1,46 @@
+"""Progress of work before training: a bar in a terminal, a line a stage elsewhere."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+
+
+class PreparationDisplay:
+    """What happens goes to standard error, so that results on standard output can be piped on."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr)
+        self.stage = ""
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close_bar()
+
+    def on_prepare(self, stage: str, share: float) -> None:
+        if not self.console.is_terminal:
+            if stage != self.stage:
+                print(f"{stage} ...", file=sys.stderr, flush=True)
+        else:
+            if self.bar is None:
+                columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+                self.bar = Progress(*columns, console=self.console, transient=True)
+                self.bar.start()
+                self.task = self.bar.add_task(stage, total=1.0)
+            if stage != self.stage:
+                self.bar.reset(self.task, description=stage, total=1.0)
+            self.bar.update(self.task, completed=share)
+        self.stage = stage
+
+    def close_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

@@ -1,0 +1,47 @@
+"""`glassgpt sample`: let a trained model write."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def sample(
+    run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
+    /,
+    *,
+    prompt: Annotated[
+        str, Parameter(help="text to go on from; none: begin a new text", allow_leading_hyphen=True)
+    ] = "",
+    max_new_tokens: Annotated[int, Parameter(help="tokens to write; fewer where the text ends [500]")] = 500,
+    temperature: Annotated[float, Parameter(help="0: always the likeliest token; 1: as learned [0.8]")] = 0.8,
+    top_k: Annotated[int, Parameter(help="draw from the k likeliest tokens only; 0: from all [200]")] = 200,
+    top_p: Annotated[float, Parameter(help="draw from the likeliest tokens that together reach p [1.0]")] = 1.0,
+    seed: Annotated[int, Parameter(help="another seed, another text [1337]")] = 1337,
+    num_samples: Annotated[int, Parameter(help="texts to write [1]")] = 1,
+    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")] = "auto",
+) -> None:
+    """Let a trained model write. Takes the best checkpoint of the run.
+
+    The model sees its last context_length tokens: a longer prompt is cut at its beginning, a longer text goes on.
+    """
+    from glassgpt.cli.main import STANDARD_INPUT
+    from glassgpt.generate import load_run
+
+    settings = {
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
+    }  # fmt: skip
+    engine = load_run(run, device)
+    prompt = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
+    if num_samples == 1:
+        pieces = engine.stream(prompt, **settings)
+        first = next(pieces, "")  # a prompt that cannot be read fails here, before anything is printed
+        print(prompt + first, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+        return
+    for number, completion in enumerate(engine.generate_many(prompt, num_samples, **settings), 1):
+        print(f"--- {number} of {num_samples} ---")
+        print(prompt + completion)

@@ -1,0 +1,49 @@
+"""`glassgpt train`: from text to a model that writes."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from glassgpt.cli.flags import sources, with_setting_flags
+from glassgpt.config import PRESETS, build_config
+
+
+def train(
+    *text: Annotated[
+        str, Parameter(help="files, folders, globs, - (standard input), a prepared folder, python, shakespeare")
+    ],
+    preset: Annotated[str | None, Parameter(help=f"a named starting point: {', '.join(PRESETS)}")] = None,
+    config: Annotated[Path | None, Parameter(help="a TOML file of settings, for instance a run's config.toml")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="folder of the run; a new one under runs/ where nothing is said")
+    ] = None,
+    **settings: Any,
+) -> None:
+    """Train a model on text; with no argument, on Python's standard library, in under four minutes.
+
+    What a setting is: its default, or the preset's value, or the config file's, or the flag's; the later wins.
+    In brackets: the default.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if text:
+        given["data"] = sources(text)
+    resolved = build_config(preset=preset, file=config, flags=given)
+
+    from glassgpt.cli.display import TrainingDisplay, goodbye, training_sample  # these load torch
+    from glassgpt.machine import process_started
+    from glassgpt.train import train_run
+
+    with TrainingDisplay() as display:
+        run = train_run(
+            resolved,
+            out=out,
+            observers=[display],
+            sample=training_sample,
+            started=time.monotonic() - (time.time() - process_started()),
+        )
+    goodbye(run)
+
+
+train = with_setting_flags(train, without=["data"])

@@ -1,0 +1,47 @@
+"""Named starting points, one line of difference each. A preset sets; whatever it leaves out has its default."""
+
+from typing import Any
+
+DEFAULT_PRESET = "mini"
+
+# GPT-2 as published (Radford et al. 2019, table 2), with the recipe of its best-known reproduction (nanoGPT's
+# config/train_gpt2.py: half a million tokens an update, 600,000 updates).
+_GPT2 = {
+    "architecture": "gpt2", "tokenizer": "gpt2", "vocab_size": 50257, "context_length": 1024,
+    "batch_size": 480, "micro_batch_size": 12, "learning_rate": 6e-4, "beta2": 0.95, "warmup_steps": 2000,
+    "max_steps": 600_000, "eval_every": 1000, "save_every": 1000,
+}  # fmt: skip
+
+# The small recipe of the same repository (config/train_shakespeare_char.py).
+_SMALL = {
+    "architecture": "gpt2", "tokenizer": "char", "context_length": 256, "bias": False, "batch_size": 64,
+    "learning_rate": 1e-3, "beta2": 0.99, "warmup_steps": 100, "max_steps": 5000, "eval_every": 250,
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "gpt2": _GPT2 | {"n_layer": 12, "n_head": 12, "n_embd": 768},
+    "gpt2-medium": _GPT2 | {"n_layer": 24, "n_head": 16, "n_embd": 1024, "learning_rate": 3e-4},
+    "gpt2-large": _GPT2 | {"n_layer": 36, "n_head": 20, "n_embd": 1280, "learning_rate": 2.5e-4},
+    "gpt2-xl": _GPT2 | {"n_layer": 48, "n_head": 25, "n_embd": 1600, "learning_rate": 2e-4},
+    # Brown et al. 2020, table 2.1; its batch of 3.2M tokens. For planning: no machine that runs this builds it.
+    "gpt3-175b": _GPT2 | {
+        "n_layer": 96, "n_head": 96, "n_embd": 12288, "context_length": 2048, "learning_rate": 6e-5, "batch_size": 1560,
+    },
+    "baby": _SMALL | {"n_layer": 6, "n_head": 6, "n_embd": 384, "dropout": 0.2},
+    "gpt-384": _SMALL | {"n_layer": 12, "n_head": 12, "n_embd": 384, "dropout": 0.1},
+    # The classic tutorial: AdamW as torch ships it, one learning rate throughout.
+    "tutorial": _SMALL | {
+        "n_layer": 6, "n_head": 6, "n_embd": 384, "dropout": 0.2, "learning_rate": 3e-4, "batch_size": 32,
+        "schedule": "constant", "warmup_steps": 0, "beta2": 0.999, "weight_decay": 0.01, "grad_clip": 0.0,
+    },
+    # The default run: chosen by measured bits a byte in four minutes on two cores (docs/decisions.md).
+    "mini": {
+        "architecture": "modern", "tokenizer": "bpe", "vocab_size": 4096, "context_length": 256,
+        "n_layer": 4, "n_head": 4, "n_embd": 256, "batch_size": 16, "learning_rate": 2e-3, "minutes": 3.5,
+    },
+    # One text, two cores, half a minute (docs/decisions.md).
+    "char-cpu": {
+        "architecture": "modern", "tokenizer": "char", "context_length": 64,
+        "n_layer": 3, "n_head": 4, "n_embd": 128, "batch_size": 16, "learning_rate": 4e-3, "max_steps": 1000,
+    },
+}  # fmt: skip

@@ -1,0 +1,235 @@
+"""What a run is, said once: every setting with its type, default, one-sentence meaning and range.
+
+The sentence is the `--help` text of the flag with the same name. Names are unique over all sections, so that a flag needs
+no section. `0` (for a number) and "auto" (for a word) mean: decide it for me; what was decided is written to the run's
+`config.toml`.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args, get_origin
+
+from glassgpt.errors import ConfigError
+
+DEFAULT_BPE_VOCABULARY = 4096
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field together with its meaning and its range."""
+    limits = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    return field(default=default, metadata={"doc": doc, "limits": {k: v for k, v in limits.items() if v is not None}})
+
+
+def check_ranges(config: Any) -> None:
+    for f in fields(config):
+        if not f.metadata:
+            continue
+        value = getattr(config, f.name)
+        if get_origin(f.type) is Literal and value not in get_args(f.type):
+            raise ConfigError(f"{f.name} {value!r} is not one of {', '.join(map(str, get_args(f.type)))}")
+        if isinstance(value, float) and value != value:
+            raise ConfigError(f"{f.name} is not a number")
+        for words, limit in f.metadata["limits"].items():
+            fits = {
+                "at least": value >= limit,
+                "above": value > limit,
+                "at most": value <= limit,
+                "below": value < limit,
+            }
+            if not fits[words]:
+                raise ConfigError(f"{f.name} is {value}; it has to be {words} {limit}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig:
+    """The shape of a model. The defaults are GPT-2's (124M); only the vocabulary is left to the tokenizer."""
+
+    architecture: Literal["gpt2", "modern", "textbook"] = setting(
+        "gpt2", "the file in model/ that is built: gpt2, modern (the Qwen3 block), or textbook (GPT-2 spelled out)"
+    )
+    vocab_size: int = setting(0, "tokens that the model knows; 0: as many as the tokenizer has", at_least=0)
+    context_length: int = setting(1024, "tokens that the model sees at once", at_least=1)
+    n_layer: int = setting(12, "transformer blocks", at_least=1)
+    n_head: int = setting(12, "attention heads in a block", at_least=1)
+    n_kv_head: int = setting(0, "key and value heads, shared by groups of query heads; 0: n_head (modern)", at_least=0)
+    n_embd: int = setting(768, "width of the residual stream", at_least=1)
+    head_dim: int = setting(0, "width of one head; 0: n_embd / n_head (modern)", at_least=0)
+    n_inner: int = setting(
+        0, "width inside the MLP; 0: 4 n_embd (gpt2), 8/3 n_embd rounded up to 32 (modern)", at_least=0
+    )
+    dropout: float = setting(
+        0.0, "share of activations dropped in training, after embeddings, attention and MLP", at_least=0, below=1
+    )
+    bias: bool = setting(True, "biases in linear layers and norms (GPT-2 has them; modern has none)")
+    qkv_bias: bool = setting(True, "biases on query, key and value as well, where there are biases at all")
+    tie_embeddings: bool = setting(True, "the output layer is the token embedding (GPT-2 ties; the book does not)")
+    activation: Literal["gelu_tanh", "gelu", "relu"] = setting(
+        "gelu_tanh", "gelu_tanh is GPT-2's, gelu the exact one (erf), relu for textbook only"
+    )
+    norm_eps: float = setting(1e-5, "added to the variance before its root is taken", above=0)
+    rope_theta: float = setting(10_000.0, "base of the rotary wavelengths (modern)", above=0)
+    norm_position: Literal["pre", "post"] = setting(
+        "pre", "norm before (GPT-2) or after (2017) the sublayer (textbook only)"
+    )
+    residual: bool = setting(True, "add each sublayer's input to its output (textbook only)")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.architecture == "modern":
+            self._check_modern()
+        else:
+            self._check_gpt2()
+        textbook_only = [("norm_position", "post"), ("residual", False), ("activation", "relu")]
+        for name, value in textbook_only:
+            if self.architecture != "textbook" and getattr(self, name) == value:
+                raise ConfigError(f"{name} {value!r} is only known to architecture textbook; add architecture textbook")
+
+    def _check_modern(self) -> None:
+        if self.n_head % self.kv_heads:
+            raise ConfigError(f"n_head {self.n_head} does not divide into n_kv_head {self.kv_heads} equal groups")
+        if not self.head_dim and self.n_embd % self.n_head:
+            raise ConfigError(
+                f"n_embd {self.n_embd} does not divide into n_head {self.n_head} equal heads; change one, or set head_dim"
+            )
+        if self.head_width % 2:
+            raise ConfigError(f"a head {self.head_width} wide cannot be rotated in pairs; head_dim has to be even")
+
+    def _check_gpt2(self) -> None:
+        if self.n_embd % self.n_head:
+            raise ConfigError(f"n_embd {self.n_embd} does not divide into n_head {self.n_head} equal heads; change one")
+        if self.n_kv_head not in (0, self.n_head) or self.head_dim not in (0, self.n_embd // self.n_head):
+            raise ConfigError(
+                "n_kv_head and head_dim are settings of architecture modern; leave them at 0, or take architecture modern"
+            )
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_kv_head or self.n_head
+
+    @property
+    def head_width(self) -> int:
+        return self.head_dim or self.n_embd // self.n_head
+
+    @property
+    def mlp_width(self) -> int:
+        if self.n_inner:
+            return self.n_inner
+        # SwiGLU has three matrices where GPT-2's MLP has two: 8/3 keeps the parameters equal (Shazeer 2020, 2002.05202).
+        return -(-8 * self.n_embd // 3 // 32) * 32 if self.architecture == "modern" else 4 * self.n_embd
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The text and how it is cut into tokens."""
+
+    data: tuple[str, ...] = setting(
+        ("python",),
+        "files, folders, globs, - for standard input, a prepared folder, or the names python "
+        "(the standard library of this interpreter) and shakespeare",
+    )
+    tokenizer: str = setting("bpe", "char, byte, bpe (trained on the text), gpt2, or the path of a tokenizer.json")
+    text_field: str = setting("text", "the field of jsonl and csv files that holds the text")
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ConfigError("data is empty; name at least one file, folder or built-in corpus")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One optimizer's way through the batches."""
+
+    seed: int = setting(1337, "start of all randomness: weights, batch order, dropout", at_least=0, below=2**63)
+    max_steps: int = setting(0, "optimizer updates; 0: as many as fit into minutes", at_least=0)
+    minutes: float = setting(
+        0.0,
+        "train so many minutes from the start of the command; the speed is measured, then max_steps is set",
+        at_least=0,
+    )
+    batch_size: int = setting(32, "sequences in one optimizer update, over all devices", at_least=1)
+    micro_batch_size: int = setting(
+        0, "sequences in one forward and backward; 0: what fits; must divide batch_size", at_least=0
+    )
+    optimizer: Literal["adamw"] = setting("adamw", "adamw, with decoupled weight decay on matrices only")
+    learning_rate: float = setting(1e-3, "the highest learning rate", above=0)
+    warmup_steps: int = setting(100, "updates over which the learning rate rises linearly", at_least=0)
+    schedule: Literal["cosine", "linear", "constant"] = setting("cosine", "how the learning rate falls after warmup")
+    decay_to: float = setting(
+        0.1, "where it falls to at the last step, as a share of the highest", at_least=0, at_most=1
+    )
+    weight_decay: float = setting(0.1, "pull of matrices towards zero, as a share of the learning rate", at_least=0)
+    beta1: float = setting(0.9, "memory of AdamW's mean gradient", at_least=0, below=1)
+    beta2: float = setting(0.99, "memory of AdamW's mean squared gradient", at_least=0, below=1)
+    grad_clip: float = setting(1.0, "longest gradient, over all parameters; 0: not clipped", at_least=0)
+    eval_every: int = setting(0, "steps between validations; 0: about five in a run", at_least=0)
+    save_every: int = setting(0, "steps between checkpoints; 0: at every validation", at_least=0)
+    log_every: int = setting(10, "steps between lines of metrics.jsonl", at_least=1)
+    sample_every: int = setting(0, "steps between samples of the model's writing; 0: at every validation", at_least=0)
+    keep_checkpoints: int = setting(2, "newest checkpoints that are kept beside the best one", at_least=1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ConfigError(
+                f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}; change one"
+            )
+        if not self.max_steps and not self.minutes:
+            raise ConfigError("neither max_steps nor minutes says how long to train; set one")
+        if self.max_steps and self.minutes:
+            raise ConfigError("max_steps and minutes both say how long to train; set one")
+        if self.minutes and self.warmup_steps < 10:
+            raise ConfigError(
+                f"warmup_steps is {self.warmup_steps}; under minutes at least 10, since the speed is measured meanwhile"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig:
+    """What the run may use of this machine."""
+
+    device: str = setting("auto", "cpu, cuda, cuda:1, mps; auto: cuda, else mps, else cpu")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "arithmetic of matrix products; auto: bfloat16 where a short trial is faster (weights stay float32)"
+    )
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto", "torch.compile; auto: in long runs, where a short trial is faster"
+    )
+    threads: int = setting(0, "CPU threads; 0: torch's choice, one a core", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that makes a run what it is. `preset` only records where the values came from."""
+
+    preset: str = "mini"
+    model: GPTConfig
+    data: DataConfig
+    train: TrainConfig
+    machine: MachineConfig
+
+    def with_values(self, **values: Any) -> "RunConfig":
+        """A copy with settings changed by their flat names: `config.with_values(max_steps=200, n_layer=4)`."""
+        changed = {
+            section: replace(getattr(self, section), **{k: v for k, v in values.items() if SECTION_OF[k] == section})
+            for section in SECTIONS
+            if any(SECTION_OF[k] == section for k in values)
+        }
+        return replace(self, **changed)
+
+    def flat(self) -> dict[str, Any]:
+        return {name: getattr(getattr(self, section), name) for name, section in SECTION_OF.items()}
+
+
+SECTIONS: dict[str, Any] = {"model": GPTConfig, "data": DataConfig, "train": TrainConfig, "machine": MachineConfig}
+SECTION_OF = {f.name: section for section, kind in SECTIONS.items() for f in fields(kind)}
+FIELDS = {f.name: f for kind in SECTIONS.values() for f in fields(kind)}

@@ -1,0 +1,218 @@
+"""One file -> its documents, in order, without holding a large file in memory.
+
+Text is UTF-8; a byte-order mark at its start is dropped, newlines are kept as they are. `.jsonl` and `.ndjson` hold a
+document a line, `.csv` and `.tsv` a document a row; any other suffix is one document as it stands.
+"""
+
+import codecs
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from glassgpt.errors import DataError
+
+PIECE_BYTES = 8 << 20
+LONGEST_PIECE = 64 << 20  # characters
+
+BOM = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Document:
+    """`pieces()` gives the text in order, anew at each call: one piece, or several of about 8 MB for a large file."""
+
+    name: str
+    pieces: Callable[[], Iterator[str]]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces())
+
+
+class Unreadable(DataError):  # noqa: N818 - an error only where the user named the file
+    """This file is no text of ours. Found in a folder it is skipped for `reason`; named by the user it is the error."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def read_documents(path: Path, name: str, text_field: str) -> Iterator[Document]:
+    """The documents of one file; rows are named `name:number`, counted from 1 (csv: without the header).
+
+    Raises Unreadable for binary files, invalid UTF-8, and files of records without `text_field`; DataError where a
+    record in the middle is malformed: half a file must not pass for the whole.
+    """
+    suffix = path.suffix.lower()
+    try:
+        refuse_binary(path, name)
+        if suffix in RECORD_READERS:
+            for number, text in RECORD_READERS[suffix](path, name, text_field):
+                check_encodable(text, f"{name}:{number}")
+                yield Document(f"{name}:{number}", partial(_one_piece, text))
+        else:
+            yield Document(name, partial(read_pieces, path, name))
+    except OSError as problem:
+        raise Unreadable("cannot be read", f"{name} cannot be read: {problem.strerror or problem}") from problem
+
+
+def refuse_binary(path: Path, name: str) -> None:
+    with path.open("rb") as file:
+        position = file.read(8 << 10).find(b"\0")
+    if position >= 0:
+        raise Unreadable(
+            "binary (a zero byte near its start)",
+            f"{name} is not text: byte {position} is zero; only UTF-8 text is read, convert the file first",
+        )
+
+
+def read_pieces(path: Path, name: str) -> Iterator[str]:
+    """The text of a file in pieces of about PIECE_BYTES that tokenize as the whole does.
+
+    A stretch of LONGEST_PIECE characters without a safe place is cut all the same: bounded memory comes first.
+    """
+    decoder = _Utf8(name)
+    waiting: list[str] = []
+    with path.open("rb") as file:
+        while block := file.read(PIECE_BYTES):
+            text = decoder.decode(block)
+            cut = last_safe_cut(text)
+            if not cut and sum(map(len, waiting)) < LONGEST_PIECE:
+                waiting.append(text)
+                continue
+            cut = cut or len(text)
+            yield "".join([*waiting, text[:cut]])
+            waiting = [text[cut:]]
+    waiting.append(decoder.decode(b"", final=True))
+    if rest := "".join(waiting):
+        yield rest
+
+
+def last_safe_cut(text: str) -> int:
+    """The last place where `text` can be cut and still tokenize the same; 0 where there is none.
+
+    That is between a letter or digit and a space or line end, where the pre-tokenisations of GPT-2, GPT-4 and Qwen all
+    begin a new piece. Next to a newline would not do: they differ in what it clings to, and none is safe with CRLF.
+    """
+    for i in range(len(text) - 1, 0, -1):
+        if text[i].isspace() and text[i - 1].isalnum():
+            return i
+    return 0
+
+
+class _Utf8:
+    """Decodes block by block and knows at which byte of the file it stands."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.position, self.pending = name, 0, b""
+
+    def decode(self, block: bytes, final: bool = False) -> str:
+        block = self.pending + block
+        try:
+            text, used = codecs.utf_8_decode(block, "strict", final)
+        except UnicodeDecodeError as problem:
+            raise invalid_utf8(self.name, self.position + problem.start, block[problem.start]) from None
+        starts = self.position == 0
+        self.position, self.pending = self.position + used, block[used:]
+        return text.removeprefix(BOM) if starts else text
+
+
+def invalid_utf8(name: str, position: int, value: int) -> Unreadable:
+    return Unreadable(
+        "not UTF-8",
+        f"{name} is not UTF-8: byte {position} (0x{value:02x}) cannot stand there; convert the file to UTF-8 first",
+    )
+
+
+def _one_piece(text: str) -> Iterator[str]:
+    yield text
+
+
+def check_encodable(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise DataError(
+            f"{where} holds half a surrogate pair at character {problem.start}, which is no text; repair the file"
+        ) from None
+
+
+def _json_records(path: Path, name: str, text_field: str) -> Iterator[tuple[int, str]]:
+    position = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode()
+            except UnicodeDecodeError as problem:
+                raise invalid_utf8(name, position + problem.start, line[problem.start]) from None
+            text = text.removeprefix(BOM) if number == 1 else text
+            position += len(line)
+            if not text.strip():
+                continue
+            try:
+                record = json.loads(text)
+            except (ValueError, RecursionError) as problem:
+                raise DataError(
+                    f"{name}, line {number}: not JSON ({problem}); each line must be an object such as "
+                    f'{{"{text_field}": "..."}}'
+                ) from None
+            yield number, _text_of(record, name, number, text_field)
+
+
+def _text_of(record: Any, name: str, number: int, text_field: str) -> str:
+    where = f"{name}, line {number}"
+    if not isinstance(record, dict):
+        raise DataError(
+            f'{where}: each line must be an object such as {{"{text_field}": "..."}}, this is {record!r:.40}'
+        )
+    if text_field not in record:
+        raise missing_field(where, text_field, list(record), first=number == 1)
+    if not isinstance(record[text_field], str):
+        kind = type(record[text_field]).__name__
+        raise DataError(f"{where}: field {text_field!r} must hold a string, it holds a {kind}; name another text field")
+    text: str = record[text_field]
+    return text
+
+
+def missing_field(where: str, text_field: str, fields: list[str], first: bool) -> DataError:
+    there = ", ".join(map(repr, fields[:12])) or "none"
+    message = f"{where}: no field {text_field!r}; the fields are {there}; name one of them as the text field"
+    # From the first record on: a file of another kind. Later: a broken file, which must not be left out in silence.
+    return Unreadable(f"no field {text_field!r}", message) if first else DataError(message)
+
+
+def _csv_records(path: Path, name: str, text_field: str, delimiter: str = ",") -> Iterator[tuple[int, str]]:
+    before = csv.field_size_limit(2**31 - 1)  # its own limit, 128 KiB, is shorter than many documents
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+            if rows.fieldnames is not None and text_field not in rows.fieldnames:
+                raise missing_field(f"{name}, header", text_field, list(rows.fieldnames), first=True)
+            for number, row in enumerate(rows, start=1):
+                if row[text_field] is None:
+                    raise DataError(
+                        f"{name}, line {rows.line_num}: the row ends before column {text_field!r}; repair it"
+                    )
+                yield number, row[text_field]
+    except csv.Error as problem:
+        raise DataError(
+            f"{name}, line {rows.reader.line_num}: not CSV ({problem}); quote its fields as RFC 4180 says"
+        ) from None
+    except UnicodeDecodeError:
+        for _ in read_pieces(path, name):  # names the byte: the reader above knows positions in its own buffer only
+            pass
+        raise
+    finally:
+        csv.field_size_limit(before)
+
+
+RECORD_READERS: dict[str, Callable[[Path, str, str], Iterator[tuple[int, str]]]] = {
+    ".jsonl": _json_records,
+    ".ndjson": _json_records,
+    ".csv": _csv_records,
+    ".tsv": partial(_csv_records, delimiter="\t"),
+}

@@ -1,0 +1,57 @@
+"""Which part of a corpus is for training and which for validation: decided by the text alone, so always the same."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from glassgpt.errors import DataError
+
+VALIDATION_SHARE = 0.1
+
+
+def split_character(characters: int) -> int:
+    """A single text: the first int(0.9 n) characters are for training (char-rnn's and nanoGPT's split)."""
+    cut = int((1 - VALIDATION_SHARE) * characters)
+    if not 0 < cut < characters:
+        raise DataError(
+            f"a text of {characters} characters cannot be split into training and validation; give more text"
+        )
+    return cut
+
+
+def split_documents(name_hashes: Sequence[int], sizes: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """(documents,) -> (documents,) bool: True where a document is for validation. Needs at least two documents.
+
+    In the order of their name's hashes, each document joins validation if that brings the bytes of validation nearer to
+    a tenth of all; where every document is too large for that, the smallest one does. So validation never holds more
+    than half, training never nothing, and a document added to a folder moves few others.
+    """
+    assert len(sizes) > 1, "a single text is split by character"
+    target = VALIDATION_SHARE * sum(sizes)
+    chosen, held = np.zeros(len(sizes), bool), 0
+    for i in np.argsort(np.asarray(name_hashes, np.uint64), kind="stable"):
+        if abs(held + sizes[i] - target) < abs(held - target):
+            chosen[i] = True
+            held += sizes[i]
+    if not held:
+        chosen[np.argmin(sizes)] = True
+    return chosen
+
+
+def up_to(pieces: Iterator[str], cut: int) -> Iterator[str]:
+    """The first `cut` characters of a text in pieces."""
+    for piece in pieces:
+        if cut > 0:
+            yield piece[:cut]
+        cut -= len(piece)
+        if cut <= 0:
+            return
+
+
+def from_on(pieces: Iterator[str], cut: int) -> Iterator[str]:
+    """A text in pieces without its first `cut` characters."""
+    for piece in pieces:
+        if cut < len(piece):
+            yield piece[max(cut, 0) :]
+        cut -= len(piece)

@@ -1,0 +1,250 @@
+"""The prepared folder: two files of token ids and everything that is needed to use them, written and read here.
+
+train.bin, val.bin             ids, little-endian, uint16 where the vocabulary fits, else uint32; nothing else
+train.documents.npy, val...    (documents, 2) int64: first token of each document, bytes of its text in UTF-8
+tokenizer.json                 turns ids into text again
+meta.json                      DataMeta, written last: a folder without it was never finished
+"""
+
+import hashlib
+import json
+import os
+from array import array
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from glassgpt.data.corpus import Skipped
+from glassgpt.errors import DataError
+from glassgpt.tokenizer import Tokenizer, load_tokenizer
+
+FORMAT_VERSION = 1
+CHECKED_BYTES = 256 << 20  # files up to here are hashed at every opening: at most a fraction of a second
+
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, Split] = ("train", "val")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitMeta:
+    documents: int
+    tokens: int  # end-of-text tokens between documents included
+    source_bytes: int  # of the documents' text in UTF-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileMeta:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataMeta:
+    """meta.json. Nothing in it depends on the time, the machine or the folder: the same text gives the same bytes."""
+
+    format_version: int
+    fingerprint: str  # of text, tokenizer settings and format: see prepare.fingerprint
+    dtype: str
+    vocab_size: int
+    tokenizer_kind: str
+    tokenizer_hash: str
+    documents: int  # a single text is one, though it lies on both sides of the split
+    train: SplitMeta
+    val: SplitMeta
+    baseline_bits_per_byte: float  # what counting byte n-grams reaches: see counting.py
+    baseline_order: int
+    sources: tuple[str, ...]
+    text_field: str
+    skipped: tuple[Skipped, ...]
+    files: dict[str, FileMeta]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises ValueError, TypeError or KeyError where the text is not what to_json writes."""
+        fields: dict[str, Any] = json.loads(text)
+        return cls(
+            **fields
+            | {
+                "train": SplitMeta(**fields["train"]),
+                "val": SplitMeta(**fields["val"]),
+                "sources": tuple(fields["sources"]),
+                "skipped": tuple(Skipped(**s) for s in fields["skipped"]),
+                "files": {name: FileMeta(**f) for name, f in fields["files"].items()},
+            }
+        )
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """uint16 as long as every id fits, else uint32; little-endian on every machine."""
+    if vocab_size > 1 << 32:
+        raise DataError(f"a vocabulary of {vocab_size} does not fit into 32 bits; use a smaller one")
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+class TokenFileWriter:
+    """Writes one split. `add` takes documents or pieces of them, and puts the end-of-text tokens between."""
+
+    def __init__(self, folder: Path, split: Split, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.dtype = token_dtype(tokenizer.vocab_size)
+        self.starts, self.source_bytes = array("q"), array("q")
+        self.tokens = 0
+        self.documents_path = folder / f"{split}.documents.npy"
+        self.file = (folder / f"{split}.bin").open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
+        if kind is None:
+            table = np.stack([np.frombuffer(self.starts, np.int64), np.frombuffer(self.source_bytes, np.int64)], axis=1)
+            np.save(self.documents_path, table.astype("<i8"))
+
+    def add(self, ids: npt.NDArray[Any], source_bytes: int, starts_document: bool) -> None:
+        """(tokens,) ids of a text of `source_bytes` bytes, which begins a document or goes on with the last one."""
+        if starts_document:
+            if self.starts and self.tokenizer.end_of_text is not None:
+                self._write(np.array([self.tokenizer.end_of_text]))
+            self.starts.append(self.tokens)
+            self.source_bytes.append(0)
+        self.source_bytes[-1] += source_bytes
+        self._write(ids)
+
+    def _write(self, ids: npt.NDArray[Any]) -> None:
+        if len(ids) and int(ids.max()) >= self.tokenizer.vocab_size:
+            raise DataError(
+                f"the tokenizer gave id {int(ids.max())}, its vocabulary ends at {self.tokenizer.vocab_size - 1}; "
+                "its tokenizer.json is inconsistent, use another one"
+            )
+        self.file.write(ids.astype(self.dtype).tobytes())
+        self.tokens += len(ids)
+
+    @property
+    def meta(self) -> SplitMeta:
+        return SplitMeta(documents=len(self.starts), tokens=self.tokens, source_bytes=sum(self.source_bytes))
+
+
+def sync(path: Path) -> None:
+    """Ask the system to put a file, or where it can a folder's entries, on disk now."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_meta(path: Path) -> FileMeta:
+    with path.open("rb") as file:
+        return FileMeta(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def write_meta(folder: Path, names: Sequence[str], **fields: Any) -> DataMeta:
+    """Seal a folder: sync its files, then write their sizes and hashes and `fields` to meta.json."""
+    for name in names:
+        sync(folder / name)
+    meta = DataMeta(files={name: file_meta(folder / name) for name in sorted(names)}, **fields)
+    (folder / "meta.json").write_text(meta.to_json(), encoding="utf-8", newline="\n")
+    sync(folder / "meta.json")
+    sync(folder)
+    return meta
+
+
+@dataclass(frozen=True, eq=False)
+class DataFolder:
+    """A prepared folder, checked. `train` and `val` are memory maps (tokens,), `*_documents` (documents, 2) int64."""
+
+    path: Path
+    meta: DataMeta
+    train: npt.NDArray[Any]
+    val: npt.NDArray[Any]
+    train_documents: npt.NDArray[np.int64]
+    val_documents: npt.NDArray[np.int64]
+
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.path / "tokenizer.json")
+
+    @cached_property
+    def scored_bytes(self) -> int:
+        """Bytes of the original validation text that are scored when every window is: all but those of the first token.
+
+        bits_per_byte is all nats of those windows, separators included, over ln 2 and this.
+        """
+        return self.meta.val.source_bytes - len(self.tokenizer().token_bytes(int(self.val[0])))
+
+    def require_windows(self, context_length: int) -> None:
+        """Raises DataError unless training holds one window of context_length and validation one target."""
+        if len(self.train) <= context_length:
+            advice = f"lower context_length to at most {len(self.train) - 1}, or " if len(self.train) > 1 else ""
+            raise DataError(
+                f"the training text has {len(self.train)} tokens, one window of context_length {context_length} needs "
+                f"{context_length + 1}; {advice}give more text"
+            )
+        if len(self.val) < 2:
+            raise DataError(f"the validation text has {len(self.val)} tokens, it needs 2; give more text")
+
+
+def load_data(folder: str | Path, verify: bool = False) -> DataFolder:
+    """Open a prepared folder. Sizes are always checked, sha256 for files up to 256 MB, or for all with `verify`.
+
+    Raises DataError naming the file that is missing, damaged or of another version.
+    """
+    folder = Path(folder)
+    meta = _load_meta(folder)
+    for name, expected in meta.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise _damaged(path, "it is missing")
+        if (size := path.stat().st_size) != expected.bytes:
+            raise _damaged(path, f"it has {size} bytes, {expected.bytes} were written")
+        if (verify or size <= CHECKED_BYTES) and file_meta(path) != expected:
+            raise _damaged(path, "its sha256 differs from the one that was written")
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for split in SPLITS:
+        expected_tokens = getattr(meta, split).tokens
+        arrays[split] = np.memmap(folder / f"{split}.bin", np.dtype(meta.dtype), "r")
+        if len(arrays[split]) != expected_tokens:
+            raise _damaged(
+                folder / "meta.json", f"it says {expected_tokens} {split} tokens, there are {len(arrays[split])}"
+            )
+        arrays[f"{split}_documents"] = np.load(folder / f"{split}.documents.npy", mmap_mode="r")
+    return DataFolder(folder, meta, **arrays)
+
+
+def _load_meta(folder: Path) -> DataMeta:
+    path = folder / "meta.json"
+    if not path.is_file():
+        raise DataError(f"{folder} is no prepared folder: there is no meta.json in it; run `glassgpt prepare` first")
+    try:
+        text = path.read_text(encoding="utf-8")
+        version = json.loads(text)["format_version"]
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{path} is of format {version}, this GlassGPT reads {FORMAT_VERSION}; prepare the text again"
+            )
+        meta = DataMeta.from_json(text)
+    except (ValueError, TypeError, KeyError, AttributeError) as problem:
+        raise _damaged(path, f"it is not what GlassGPT writes ({type(problem).__name__}: {problem})") from None
+    needed = {"tokenizer.json"} | {f"{split}{end}" for split in SPLITS for end in (".bin", ".documents.npy")}
+    if set(meta.files) != needed:
+        raise _damaged(path, f"it must list exactly {', '.join(sorted(needed))}")
+    if meta.dtype != token_dtype(meta.vocab_size).str:
+        raise _damaged(path, f"dtype {meta.dtype!r} does not fit vocab_size {meta.vocab_size}")
+    return meta
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged: {why}; delete {path.parent} and prepare the text again")

@@ -1,0 +1,111 @@
+"""Text in, text out: a model with its tokenizer."""
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from glassgpt.checkpoint import find_checkpoint, load_checkpoint, load_model
+from glassgpt.errors import ConfigError, TokenizerError
+from glassgpt.generate.decoder import decode
+from glassgpt.generate.sampling import check_sampling, sample
+from glassgpt.machine import decide_device
+from glassgpt.model import LanguageModel
+from glassgpt.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    max_new_tokens: int = 500
+    temperature: float = 0.8
+    top_k: int = 200
+    top_p: float = 1.0
+    seed: int = 1337
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 0:
+            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it has to be at least 0")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed is {self.seed}; it has to be at least 0 and below 2**63")
+        check_sampling(self.temperature, self.top_k, self.top_p)
+
+
+class Engine:
+    """`generate` and `stream` write, `logits` shows what the model thinks. The model is never changed."""
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.device = next(model.parameters()).device
+
+    def generate(self, prompt: str = "", **settings: float) -> str:
+        """The completion of `prompt`. Settings are those of SamplingSettings: max_new_tokens, temperature, top_k, ..."""
+        return "".join(self.stream(prompt, **settings))
+
+    def stream(self, prompt: str = "", **settings: float) -> Iterator[str]:
+        """The completion as it is written. A piece appears once its last character is whole."""
+        for pieces in self.stream_many(prompt, num_samples=1, **settings):
+            yield pieces[0]
+
+    def generate_many(self, prompt: str = "", num_samples: int = 1, **settings: float) -> list[str]:
+        """Several completions of one prompt, written side by side."""
+        texts = [""] * num_samples
+        for pieces in self.stream_many(prompt, num_samples, **settings):
+            texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
+        return texts
+
+    def stream_many(self, prompt: str = "", num_samples: int = 1, **settings: float) -> Iterator[list[str]]:
+        """After each token the new piece of every sample. A sample ends with its end-of-text token, which is not shown."""
+        if num_samples < 1:
+            raise ConfigError(f"num_samples is {num_samples}; it has to be at least 1")
+        chosen = SamplingSettings(**settings)  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(chosen.seed)
+        tokens = self.encode_prompt(prompt).expand(num_samples, -1)
+        steps = decode(
+            self.model, tokens, lambda logits: sample(logits, generator, chosen.temperature, chosen.top_k, chosen.top_p)
+        )
+        writers = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(num_samples)]
+        open_samples = set(range(num_samples))
+        for row in islice(steps, chosen.max_new_tokens):
+            pieces = [""] * num_samples
+            for index, token in enumerate(row.tolist()):
+                if index not in open_samples:
+                    continue
+                if token == self.tokenizer.end_of_text:
+                    open_samples.discard(index)
+                    pieces[index] = writers[index].decode(b"", final=True)
+                elif token < self.tokenizer.vocab_size:  # ids beyond only pad the embedding to a round size
+                    pieces[index] = writers[index].decode(self.tokenizer.token_bytes(token))
+            yield pieces
+            if not open_samples:
+                return
+        yield [writer.decode(b"", final=True) for writer in writers]
+
+    def logits(self, text: str) -> Tensor:
+        """(T, V), float32: at each of the text's tokens, the scores of the token after it."""
+        tokens = self.encode_prompt(text)
+        with torch.inference_mode():
+            return self.model(tokens)[0].float()  # type: ignore[no-any-return]
+
+    def encode_prompt(self, prompt: str) -> Tensor:
+        """(1, T). Without a prompt the model begins where a text begins: after end-of-text, or after a line break where
+        the vocabulary has no such token."""
+        ids = self.tokenizer.encode(prompt)
+        if not ids:
+            ids = [self.tokenizer.end_of_text] if self.tokenizer.end_of_text is not None else self._line_break()
+        return torch.tensor([ids], device=self.device)
+
+    def _line_break(self) -> list[int]:
+        try:
+            return self.tokenizer.encode("\n")
+        except TokenizerError:
+            return [0]
+
+
+def load_run(path: str | Path | None = None, device: str = "auto") -> Engine:
+    """The best checkpoint of a run (or one checkpoint folder; None: the newest run), ready to write."""
+    checkpoint = load_checkpoint(find_checkpoint(Path(path) if path is not None else None))
+    return Engine(load_model(checkpoint, decide_device(device).choice), checkpoint.tokenizer())

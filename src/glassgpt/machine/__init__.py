@@ -1,0 +1,17 @@
+"""What this machine can do: decided once, by short trials where belief is not enough, and said in one line each."""
+
+from glassgpt.machine.decide import Decision, decide_compile, decide_device, decide_precision, decide_threads
+from glassgpt.machine.describe import describe_environment, free_disk, free_memory, process_started, total_memory
+
+__all__ = [
+    "Decision",
+    "decide_compile",
+    "decide_device",
+    "decide_precision",
+    "decide_threads",
+    "describe_environment",
+    "free_disk",
+    "free_memory",
+    "process_started",
+    "total_memory",
+]

@@ -1,0 +1,63 @@
+"""The machine in words and numbers: what a result or a bug report has to say of it."""
+
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import glassgpt
+
+PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "cyclopts", "rich", "matplotlib")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and hardware, JSON-ready; no user name, host name or path in it."""
+    environment: dict[str, Any] = {
+        "glassgpt": glassgpt.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor_name(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(total_memory() / 1e9, 1),
+    }
+    if torch.cuda.is_available():
+        environment["gpu"] = torch.cuda.get_device_name()
+        environment["gpu_memory_gb"] = round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1)
+    return environment
+
+
+def total_memory() -> int:
+    """Bytes of main memory."""
+    return int(psutil.virtual_memory().total)
+
+
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes that a process could still get, on the device if it has memory of its own."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where `folder` lies or would lie."""
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _processor_name() -> str:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def process_started() -> float:
+    """When this process began, in seconds since the epoch: the interpreter's own start is included."""
+    return float(psutil.Process().create_time())

@@ -1,0 +1,6 @@
+"""The loop that turns a configuration and a text into a run."""
+
+from glassgpt.train.observers import Observer
+from glassgpt.train.run import resume_run, train_run
+
+__all__ = ["Observer", "resume_run", "train_run"]

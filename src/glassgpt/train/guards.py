@@ -1,0 +1,40 @@
+"""Signals: Ctrl-C and a polite kill end the run after the step, saved."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """`signal_number` is 0 until somebody asks to stop."""
+
+    signal_number = 0
+
+    def __bool__(self) -> bool:
+        return self.signal_number != 0
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """While open, the first SIGINT or SIGTERM is only noted; the second acts at once.
+
+    Outside the main thread, where Python cannot take signals, nothing is caught.
+    """
+    request = StopRequest()
+    previous: dict[int, object] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        request.signal_number = number
+        signal.signal(number, previous[number])  # type: ignore[arg-type]
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    except ValueError:
+        pass
+    try:
+        yield request
+    finally:
+        for caught, handler in previous.items():
+            signal.signal(caught, handler)  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""Those who watch a run: the metrics file, and whatever display the caller brings. None of them touches the model."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from glassgpt.checkpoint import Run
+from glassgpt.config import RunConfig
+
+
+class Observer:
+    """Override what you want to see."""
+
+    def on_message(self, text: str) -> None:
+        """Something was decided or happened that a person should know, in one line."""
+
+    def on_prepare(self, stage: str, share: float) -> None:
+        """Work before the first step: what, and how much of it is done (0 to 1)."""
+
+    def on_start(self, run: Run, config: RunConfig, step: int) -> None:
+        """The loop is about to begin, or to go on, after `step` updates."""
+
+    def on_plan(self, config: RunConfig) -> None:
+        """The number of steps is now known."""
+
+    def on_step(self, step: int, metrics: dict[str, Any]) -> None:
+        """Update number `step` (the first is 1) is done: train_loss, learning_rate, grad_norm, tokens, seconds,
+        tokens_per_second."""
+
+    def on_evaluation(self, step: int, metrics: dict[str, Any]) -> None:
+        """val_loss, bits_per_byte, and best_val_loss so far."""
+
+    def on_sample(self, step: int, text: str) -> None:
+        """What the model writes by now."""
+
+    def on_save(self, step: int, folder: Path) -> None:
+        """A checkpoint was committed."""
+
+    def on_end(self) -> None:
+        """The loop is over, for whatever reason."""
+
+
+class MetricsFile(Observer):
+    """metrics.jsonl: one JSON object a line, the source of truth for every plot."""
+
+    def __init__(self, run: Run, log_every: int) -> None:
+        self.path, self.log_every = run.metrics_file, log_every
+        self.path.touch()
+
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def cut(self, size: int) -> None:
+        """Forget what came after a checkpoint that the run goes back to."""
+        if self.size() > size:
+            os.truncate(self.path, size)
+
+    def on_step(self, step: int, metrics: dict[str, Any]) -> None:
+        if step % self.log_every == 0 or step == 1:
+            self._append(step, metrics)
+
+    def on_evaluation(self, step: int, metrics: dict[str, Any]) -> None:
+        self._append(step, metrics)
+
+    def _append(self, step: int, metrics: dict[str, Any]) -> None:
+        rounded = {name: _significant(value) for name, value in metrics.items()}
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps({"step": step, **rounded}) + "\n")
+
+
+class SampleFiles(Observer):
+    """samples/step-00000300.txt: the model's writing over time."""
+
+    def __init__(self, run: Run) -> None:
+        self.folder = run.samples_folder
+
+    def on_sample(self, step: int, text: str) -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / f"step-{step:08d}.txt").write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a metrics file; a last line that a kill cut short is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    metrics = []
+    for line in lines:
+        try:
+            metrics.append(json.loads(line))
+        except ValueError:
+            continue
+    return metrics
+
+
+def _significant(value: Any) -> Any:
+    """Eight significant digits: all that float32 has, and a file that can be read."""
+    return float(f"{value:.8g}") if isinstance(value, float) and math.isfinite(value) else value

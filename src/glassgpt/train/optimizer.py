@@ -1,0 +1,60 @@
+"""Optimizers, and their state as named tensors: what a checkpoint holds."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from glassgpt.config import TrainConfig
+from glassgpt.errors import CheckpointError
+from glassgpt.model import LanguageModel
+
+
+def build_adamw(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019, 1711.05101) that decays matrices only: norms and biases are no weights to shrink."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = parameters[0].device.type in ("cpu", "cuda")  # one kernel for all parameters instead of ten for each
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        fused=fused,
+    )
+
+
+OPTIMIZERS: dict[str, Callable[[LanguageModel, TrainConfig], torch.optim.Optimizer]] = {"adamw": build_adamw}
+
+
+def build_optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
+    return OPTIMIZERS[config.optimizer](model, config)
+
+
+def optimizer_tensors(model: LanguageModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's memory as `PARAMETER/ENTRY` -> tensor, for instance `wte.weight/exp_avg`."""
+    return {
+        f"{name}/{entry}": torch.as_tensor(value)
+        for name, parameter in model.named_parameters()
+        for entry, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_tensors(
+    model: LanguageModel, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], source: str
+) -> None:
+    """Put back what `optimizer_tensors` gave. Raises CheckpointError where it does not fit the model."""
+    parameters = dict(model.named_parameters())
+    for key, value in tensors.items():
+        name, _, entry = key.rpartition("/")
+        if name not in parameters:
+            raise CheckpointError(f"{source} has an entry for {name!r}, which this model does not have")
+        parameter = parameters[name]
+        if value.ndim and value.shape != parameter.shape:
+            raise CheckpointError(
+                f"{source}: {key} has shape {tuple(value.shape)}, {name} has {tuple(parameter.shape)}"
+            )
+        device = parameter.device if value.ndim or optimizer.param_groups[0].get("fused") else "cpu"
+        optimizer.state[parameter][entry] = value.to(device)

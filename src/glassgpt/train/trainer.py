@@ -1,0 +1,239 @@
+"""The loop: batches in, updates, and now and then a look at how it goes. Everything it needs is handed to it."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from glassgpt.checkpoint import Run, save_checkpoint
+from glassgpt.checkpoint.checkpoint import Checkpoint, load_weights
+from glassgpt.config import RunConfig
+from glassgpt.data import Batch, Batches, DataFolder
+from glassgpt.errors import GlassError, Stopped
+from glassgpt.model import LanguageModel
+from glassgpt.train.evaluate import evaluate, score
+from glassgpt.train.guards import StopRequest, stop_on_signal
+from glassgpt.train.loss import summed_loss
+from glassgpt.train.observers import MetricsFile, Observer, SampleFiles
+from glassgpt.train.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from glassgpt.train.parallel import Parallel, SingleDevice
+from glassgpt.train.plan import Measured, plan
+from glassgpt.train.schedule import learning_rate_at
+from glassgpt.train.step import Loss, update
+
+# The speed is measured over at least so many steps and seconds; a share of the time that was given, too, so that a
+# long run is planned from a long look.
+MEASURED_STEPS, MEASURED_SECONDS, MEASURED_SHARE = 10, 1.0, 0.03
+
+
+class Trainer:
+    """One run's training. `fit` takes it from where it is to its last step."""
+
+    def __init__(
+        self,
+        *,
+        run: Run,
+        config: RunConfig,
+        model: LanguageModel,
+        data: DataFolder,
+        device: torch.device,
+        observers: Sequence[Observer] = (),
+        sample: Callable[[LanguageModel], str] | None = None,
+        loss: Loss = summed_loss,
+        parallel: Parallel | None = None,
+        deadline: float = math.inf,
+    ) -> None:
+        """`config` has its machine settings and its micro batch settled. `sample` writes a text with the model as it is.
+        `deadline` (time.monotonic) is when the run has to be over, where `minutes` was asked for."""
+        self.run, self.config, self.data, self.device = run, config, data, device
+        self.parallel = parallel or SingleDevice()
+        self.model = model
+        self.trained = self.parallel.prepare(model)
+        self.optimizer = build_optimizer(model, config.train)
+        self.batches = Batches(data.train, config.model.context_length, config.train.seed)
+        self.tokenizer_json = (data.path / "tokenizer.json").read_text(encoding="utf-8")
+        self.metrics_file = MetricsFile(run, config.train.log_every)
+        self.observers: list[Observer] = [self.metrics_file, SampleFiles(run), *observers]
+        self.sample, self.loss, self.deadline = sample, loss, deadline
+        self.step = 0
+        self.seconds = 0.0  # in the loop, earlier sittings included
+        self.step_times: list[float] = []
+        self.sample_seconds = 0.0
+        self.resumed = False
+
+    @property
+    def precision(self) -> str:
+        return self.config.machine.precision
+
+    def tokens_at(self, step: int) -> int:
+        return step * self.config.train.batch_size * self.config.model.context_length
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint: the next step is the one that would have followed it, bit for bit."""
+        load_weights(self.model, checkpoint.weights(), str(checkpoint.folder))
+        load_optimizer_tensors(self.model, self.optimizer, checkpoint.optimizer_tensors(), str(checkpoint.folder))
+        self.step, self.seconds = checkpoint.state["step"], checkpoint.state["seconds"]
+        self.metrics_file.cut(checkpoint.state["metrics_bytes"])
+        self.resumed = True
+
+    def fit(self) -> None:
+        """Train to the last step. Raises Stopped after a signal, once everything is saved."""
+        self.began = time.monotonic() - self.seconds
+        self.model.train()
+        with stop_on_signal() as stop:
+            try:
+                self._tell("on_start", self.run, self.config, self.step)
+                if self.resumed:
+                    self._look_up(save=False)  # what followed the checkpoint was cut off, so it is done again
+                else:
+                    self._write_sample()
+                while self.config.train.minutes or self.step < self.config.train.max_steps:
+                    self._one_step()
+                    if not self._is_planned() and (self._has_measured() or stop):
+                        self._plan()
+                    if stop:
+                        self._stop(stop)
+                    self._look_up(save=True)
+            finally:
+                self.seconds = time.monotonic() - self.began
+                self._tell("on_end")
+
+    def _one_step(self) -> None:
+        before = time.perf_counter()
+        train = self.config.train
+        learning_rate = learning_rate_at(self.step, train)
+        result = update(
+            self.trained,
+            self.optimizer,
+            self._batch(self.step),
+            step=self.step,
+            learning_rate=learning_rate,
+            config=train,
+            precision=self.precision,
+            loss=self.loss,
+            rank=self.parallel.rank,
+        )
+        self.step += 1
+        self.step_times = [*self.step_times[-99:], time.perf_counter() - before]
+        tokens_a_step = train.batch_size * self.config.model.context_length
+        metrics = {
+            "train_loss": result.train_loss,
+            "learning_rate": learning_rate,
+            "grad_norm": result.grad_norm,
+            "tokens": self.tokens_at(self.step),
+            "seconds": time.monotonic() - self.began,
+            "tokens_per_second": tokens_a_step / statistics.median(self.step_times[-20:]),
+        }
+        self._tell("on_step", self.step, metrics)
+
+    def _batch(self, step: int) -> Batch:
+        size = self.config.train.batch_size // self.parallel.world_size
+        rows = slice(self.parallel.rank * size, (self.parallel.rank + 1) * size)
+        batch = self.batches.batch(step, self.config.train.batch_size, rows)
+        return Batch(batch.tokens.to(self.device), batch.targets.to(self.device))
+
+    # What is due after a step. Saving comes first: whatever fails afterwards has lost nothing.
+
+    def _look_up(self, save: bool) -> None:
+        train = self.config.train
+        last = self._is_planned() and self.step == train.max_steps
+        evaluation_due = last or self._is_due(train.eval_every)
+        if save and (evaluation_due or self._is_due(train.save_every)):
+            self._save()
+        if evaluation_due:
+            self._evaluate()
+        if last or self._is_due(train.sample_every):
+            self._write_sample()
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.step > 0 and self.step % every == 0
+
+    def _save(self) -> None:
+        folder = self.run.checkpoint_folder(self.step)
+        if not folder.exists():
+            save_checkpoint(
+                folder,
+                config=self.config.model,
+                weights=dict(self.model.named_parameters()),
+                optimizer_tensors=optimizer_tensors(self.model, self.optimizer),
+                tokenizer_json=self.tokenizer_json,
+                state={
+                    "step": self.step,
+                    "tokens": self.tokens_at(self.step),
+                    "seconds": time.monotonic() - self.began,
+                    "metrics_bytes": self.metrics_file.size(),
+                    "data_fingerprint": self.data.meta.fingerprint,
+                    "settings": self.config.flat(),
+                },
+            )
+        self.run.prune(self.config.train.keep_checkpoints)
+        self._tell("on_save", self.step, folder)
+
+    def _evaluate(self) -> None:
+        result = evaluate(self.model, self.data, self.device, self.precision)
+        best = self.run.best()
+        if best is None or result.val_loss < best["val_loss"] or best["step"] >= self.step:
+            self.run.write_best(self.step, result.val_loss)
+            best = {"val_loss": result.val_loss}
+        self._tell("on_evaluation", self.step, {**result._asdict(), "best_val_loss": best["val_loss"]})
+
+    def _write_sample(self) -> None:
+        if self.sample is None:
+            return
+        before = time.perf_counter()
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                text = self.sample(self.model)
+        except GlassError as error:
+            self._tell("on_message", f"no sample: {error}")
+        else:
+            self._tell("on_sample", self.step, text)
+        finally:
+            self.model.train()
+        self.sample_seconds = time.perf_counter() - before
+
+    def _stop(self, stop: StopRequest) -> None:
+        self._save()
+        raise Stopped(
+            f"stopped after step {self.step} of {self.config.train.max_steps}, saved; go on with: "
+            f"glassgpt resume {self.run.folder}",
+            stop.signal_number,
+        )
+
+    # The plan: settled once, from the speed of the first steps, and written to the run's config.toml.
+
+    def _is_planned(self) -> bool:
+        train = self.config.train
+        return not train.minutes and bool(train.eval_every and train.save_every and train.sample_every)
+
+    def _has_measured(self) -> bool:
+        train = self.config.train
+        share = MEASURED_SHARE * 60 * train.minutes
+        enough = len(self.step_times) >= MEASURED_STEPS and sum(self.step_times) >= max(MEASURED_SECONDS, share)
+        # The rise of the learning rate does not depend on max_steps, its fall does: the plan has to stand by then.
+        return enough or self.step >= (train.warmup_steps if train.minutes else train.max_steps)
+
+    def _plan(self) -> None:
+        steps = self.step_times[2:] or self.step_times  # the first ones also pay for memory and kernels
+        measured = Measured(statistics.median(steps), self._evaluation_seconds(), self.sample_seconds, save=0.3)
+        seconds_left = self.deadline - time.monotonic() if self.config.train.minutes else None
+        train = plan(self.config.train, step=self.step, seconds_left=seconds_left, measured=measured)
+        self.config = replace(self.config, train=train)
+        self.run.write_config(self.config)
+        self._tell("on_plan", self.config)
+
+    def _evaluation_seconds(self) -> float:
+        """Measured on a piece of the validation text."""
+        piece = self.data.val[: 2 * 8192 + 1]
+        score(self.model, piece[:257], self.device, self.precision)
+        before = time.perf_counter()
+        score(self.model, piece, self.device, self.precision)
+        return (time.perf_counter() - before) * len(self.data.val) / len(piece)
+
+    def _tell(self, event: str, *details: object) -> None:
+        for observer in self.observers:
+            getattr(observer, event)(*details)
