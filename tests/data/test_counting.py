@@ -41,7 +41,7 @@ def plain_probabilities(train: bytes, val: bytes, order: int) -> list[float]:
 @given(small, small)
 @settings(max_examples=150)
 def test_equal_to_plain_dictionaries_at_every_order(train, val):
-    fast = probabilities(np.frombuffer(train, np.uint8), np.frombuffer(val, np.uint8))
+    fast = list(probabilities(np.frombuffer(train, np.uint8), np.frombuffer(val, np.uint8)))
     assert len(fast) == LONGEST_GRAM
     for order, p in enumerate(fast, start=1):
         np.testing.assert_allclose(p, plain_probabilities(train, val, order), rtol=0, atol=1e-9)
@@ -61,7 +61,9 @@ def test_bits_are_of_the_best_order_and_of_text_only():
 
 def test_the_probabilities_of_all_bytes_sum_to_one():
     train, context = b"the cat sat on the mat, the rat ate the hat", b"n the "
-    endings = [probabilities(np.frombuffer(train, np.uint8), np.array([*context, b], np.uint8)) for b in range(256)]
+    endings = [
+        list(probabilities(np.frombuffer(train, np.uint8), np.array([*context, b], np.uint8))) for b in range(256)
+    ]
     for order in range(LONGEST_GRAM):
         assert sum(p[order][-1] for p in endings) == pytest.approx(1, abs=1e-9)
 

@@ -34,6 +34,20 @@ def test_the_order_of_listing_does_not_matter_and_one_more_document_moves_few():
     assert (split_documents(hashes(501), [*sizes, 5])[:500] != chosen).sum() < 10
 
 
+def test_one_large_document_is_not_most_of_validation():
+    sizes = [1000 + i for i in range(60)]
+    for large in range(60):
+        sizes_now = [*sizes]
+        sizes_now[large] = 5000  # more than half of a tenth, yet within it
+        chosen = split_documents(hashes(60), sizes_now)
+        assert not chosen[large]
+        assert abs(np.array(sizes_now)[chosen].sum() / sum(sizes_now) - 0.1) < 0.02
+
+
+def test_a_large_document_joins_where_the_small_ones_come_to_little():
+    assert split_documents(hashes(4), [90, 900, 5, 4]).tolist() == [True, False, True, True]
+
+
 def test_documents_that_are_all_too_large_give_the_smallest():
     assert split_documents(hashes(3), [700, 400, 900]).tolist() == [False, True, False]
 

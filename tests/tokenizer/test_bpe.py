@@ -126,11 +126,14 @@ def test_long_texts_take_another_road_to_the_same_ids(gpt2, texts: list[str]) ->
         assert [array.tolist() for array in gpt2.encode_batch(texts)] == whole
 
 
-def test_one_long_word_is_learned_from_and_encoded_in_bounded_time() -> None:
-    # 0.3 s; uncut, the trainer alone takes minutes.
-    word = "GATTACA" * 60_000
-    tokenizer = build_bpe(word, vocab_size=300)
-    assert tokenizer.decode(tokenizer.encode(word)) == word
+@settings(deadline=None)
+@given(text=TRICKY)
+def test_the_trainer_sees_the_whole_corpus_and_no_word_of_a_million_letters(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe_module, "TRAINING_PIECE_LENGTH", 3)
+        pieces = list(bpe_module._training_pieces([text, "abcdefghijklmn", text]))
+    assert "".join(pieces) == f"{text}abcdefghijklmn{text}"
+    assert max(map(len, pieces)) <= 6
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

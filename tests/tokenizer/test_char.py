@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as LibraryTokenizer
 
 from glassgpt.errors import TokenizerError
 from glassgpt.tokenizer import END_OF_TEXT, build_tokenizer, load_tokenizer, save_tokenizer
@@ -31,6 +32,12 @@ def test_ids_are_those_of_a_dictionary(text: str) -> None:
     tokenizer = build_char(text, single_text=True)
     id_of = {character: id for id, character in enumerate(sorted(set(text)))}
     assert tokenizer.encode(text) == [id_of[character] for character in text]
+
+
+def test_the_library_keeps_line_ends_apart() -> None:
+    tokenizer = build_char("a\r\n\u2028e\u0301")
+    text = "\n\n\r\n\r\n\n\u2028\u2028ae\u0301"
+    assert LibraryTokenizer.from_str(tokenizer.to_json()).encode(text).ids == tokenizer.encode(text)
 
 
 @pytest.mark.parametrize("unknown", ["é", "z", "\x00", "A", "\U0010ffff", "\n"])

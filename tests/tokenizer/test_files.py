@@ -58,6 +58,13 @@ def test_gpt2_with_a_token_added_is_bpe(gpt2: Tokenizer, tmp_path: Path) -> None
     assert loaded.encode("<|pad|>") == gpt2.encode("<|pad|>")
 
 
+def test_gpt2_with_other_ids_or_without_its_special_token_is_bpe(gpt2: Tokenizer, tmp_path: Path) -> None:
+    plain = load_changed(gpt2, lambda document: document["added_tokens"].clear(), tmp_path)
+    assert (plain.kind, plain.vocab_size, plain.end_of_text) == ("bpe", 50257, None)
+    swapped = load_changed(gpt2, lambda document: document["model"]["vocab"].update({"!": 1, '"': 0}), tmp_path)
+    assert (swapped.kind, swapped.encode("!")) == ("bpe", [1])
+
+
 def test_bpe_that_somebody_else_trained(tmp_path: Path) -> None:
     """Special tokens first, as the library's trainer puts them, truncation and padding on."""
     theirs = LibraryTokenizer(models.BPE())

@@ -216,5 +216,5 @@ def test_an_error_of_the_server_is_no_crash(places: Places, server) -> None:
 
 def test_a_cache_that_cannot_be_written_is_no_error(places: Places, server, monkeypatch: pytest.MonkeyPatch) -> None:
     (places.folder / "file").write_text("where a folder should be")
-    monkeypatch.setenv("GLASSGPT_CACHE", str(places.folder / "file"))
+    monkeypatch.setenv("GLASSGPT_CACHE", str(places.folder / "file" / "cache"))
     assert build_gpt2().vocab_size == 50257

@@ -15,8 +15,6 @@ BUILTIN_NAMES = ("python", "shakespeare")
 # each other, so that any split would leak. Measured on 3.11: of what remains, 6 % of the longer lines stand in a second
 # file too, licences and near twins such as wave and aifc, 18 KB at the most: not worth more rules.
 PYTHON_FOLDERS_LEFT_OUT = {"test", "tests", "idle_test", "encodings", "site-packages", "dist-packages"}
-# One list of strings of 0.7 MB: prose, and where it falls would decide what a tenth of the corpus is like.
-PYTHON_FILES_LEFT_OUT = {"pydoc_data/topics.py"}
 PYTHON_BUILD_RECORD = "_sysconfigdata"  # written when this interpreter was built: another text on every machine
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -35,11 +33,7 @@ def standard_library() -> Path:
 
 def is_python_corpus(relative: str) -> bool:
     """Whether this file belongs to the corpus `python`, given that its folders do (see PYTHON_FOLDERS_LEFT_OUT)."""
-    return (
-        relative.endswith(".py")
-        and relative not in PYTHON_FILES_LEFT_OUT
-        and not relative.startswith(PYTHON_BUILD_RECORD)
-    )
+    return relative.endswith(".py") and not relative.startswith(PYTHON_BUILD_RECORD)
 
 
 def shakespeare_path() -> Path:

@@ -1,6 +1,6 @@
 """Which part of a corpus is for training and which for validation: decided by the text alone, so always the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +24,28 @@ def split_documents(name_hashes: Sequence[int], sizes: Sequence[int]) -> npt.NDA
     """(documents,) -> (documents,) bool: True where a document is for validation. Needs at least two documents.
 
     In the order of their name's hashes, each document joins validation if that brings the bytes of validation nearer to
-    a tenth of all; where every document is too large for that, the smallest one does. So validation never holds more
-    than half, training never nothing, and a document added to a folder moves few others.
+    a tenth of all. A document that alone is more than half of that tenth is left for training, so that one large file
+    does not decide what validation is like, unless the others come to less than half of it; where every document is too
+    large, the smallest one joins. So validation never holds more than half, training never nothing, and a document added
+    to a folder moves few others.
     """
     assert len(sizes) > 1, "a single text is split by character"
     target = VALIDATION_SHARE * sum(sizes)
+    order = np.argsort(np.asarray(name_hashes, np.uint64), kind="stable")
+    chosen = _nearest_to(target, [i for i in order if sizes[i] <= target / 2], sizes)
+    if sum(np.asarray(sizes)[chosen]) < target / 2:
+        chosen = _nearest_to(target, order, sizes)
+    if not chosen.any():
+        chosen[np.argmin(sizes)] = True
+    return chosen
+
+
+def _nearest_to(target: float, order: Iterable[int], sizes: Sequence[int]) -> npt.NDArray[np.bool_]:
     chosen, held = np.zeros(len(sizes), bool), 0
-    for i in np.argsort(np.asarray(name_hashes, np.uint64), kind="stable"):
+    for i in order:
         if abs(held + sizes[i] - target) < abs(held - target):
             chosen[i] = True
             held += sizes[i]
-    if not held:
-        chosen[np.argmin(sizes)] = True
     return chosen
 
 

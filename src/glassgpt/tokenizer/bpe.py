@@ -5,9 +5,7 @@ before it, and runs of whitespace); pairs are merged inside words only, the most
 Source: Sennrich et al. 2016 (arXiv:1508.07909); Radford et al. 2019, section 2.2.
 """
 
-import functools
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -38,7 +36,6 @@ class BpeTokenizer(ByteLevelTokenizer):
     ) -> None:
         super().__init__(vocabulary, specials, merges)
         self.kind = kind
-        _use_threads()
         # The special tokens are unknown to this encoder, so that text which looks like one stays text.
         self._encoder = _encoder(models.BPE(vocab=self._vocabulary, merges=self._merges))
 
@@ -97,18 +94,6 @@ def _encoder(model: models.BPE) -> tokenizers.Tokenizer:
     return encoder
 
 
-@functools.cache
-def _use_threads() -> None:
-    """Lets the library use every core, except in a forked child, where its threads are gone and it would hang.
-
-    Its own answer, where TOKENIZERS_PARALLELISM is not set, is to print a warning at each fork.
-    """
-    if "TOKENIZERS_PARALLELISM" not in os.environ:
-        os.environ["TOKENIZERS_PARALLELISM"] = "true"
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM="false"))
-
-
 def build_bpe(
     texts: Callable[[], Iterator[str]], vocab_size: int | None, single_text: bool, report: Callable[[str], None]
 ) -> BpeTokenizer:
@@ -124,7 +109,6 @@ def build_bpe(
             "raise it, or use byte"
         )
     report(f"learning a vocabulary of {vocab_size:,} tokens from the corpus")
-    _use_threads()
     learner = _encoder(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1, min_frequency=2, initial_alphabet=BYTE_ALPHABET, show_progress=False
