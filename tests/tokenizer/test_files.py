@@ -62,7 +62,7 @@ def test_gpt2_with_other_ids_or_without_its_special_token_is_bpe(gpt2: Tokenizer
     plain = load_changed(gpt2, lambda document: document["added_tokens"].clear(), tmp_path)
     assert (plain.kind, plain.vocab_size, plain.end_of_text) == ("bpe", 50257, None)
     swapped = load_changed(gpt2, lambda document: document["model"]["vocab"].update({"!": 1, '"': 0}), tmp_path)
-    assert (swapped.kind, swapped.encode("!")) == ("bpe", [1])
+    assert (swapped.kind, swapped.encode("!"), swapped.decode([1])) == ("bpe", [1], "!")
 
 
 def test_bpe_that_somebody_else_trained(tmp_path: Path) -> None:
@@ -195,4 +195,6 @@ def test_the_file_keeps_nothing_that_depends_on_where_it_came_from(tmp_path: Pat
         model["merges"] = [merge.split(" ") for merge in model["merges"]]
         document.update(dict(reversed(document.items())))
 
-    assert load_changed(tokenizer, shuffle, tmp_path).to_json() == tokenizer.to_json()
+    loaded = load_changed(tokenizer, shuffle, tmp_path)
+    assert loaded.to_json() == tokenizer.to_json()
+    assert loaded.decode(loaded.encode(CORPUS[0])) == CORPUS[0]

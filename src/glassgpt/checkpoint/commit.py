@@ -4,13 +4,12 @@ Files are written into a temporary sibling, each synced; the manifest of sizes a
 it visible, and the parent is synced so that the rename itself survives a power cut.
 """
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from glassgpt.data.disk import sha256_of, sync
 from glassgpt.errors import CheckpointError
 
 MANIFEST = "manifest.json"
@@ -75,19 +74,3 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open a folder to sync it
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -141,8 +141,14 @@ def find_checkpoint(path: Path | None) -> Path:
         return path
     run = open_run(path)
     best = run.best()
-    if best and run.checkpoint_folder(best["step"]).is_dir():
-        return run.checkpoint_folder(best["step"])
+    if best and (folder := run.checkpoint_folder(best["step"])).is_dir():
+        reason = verify_folder(folder)
+        if reason:
+            others = ", ".join(str(run.checkpoint_folder(step)) for step in run.steps() if step != best["step"])
+            raise CheckpointError(
+                f"{folder} is damaged: {reason}; name another checkpoint ({others or 'there is none'})"
+            )
+        return folder
     last, _ = run.last_whole_checkpoint()
     if last is None:
         raise CheckpointError(f"{run.folder} has no checkpoint yet; go on with: glassgpt resume {run.folder}")

@@ -44,6 +44,7 @@ class TrainingDisplay(Observer):
         )  # fmt: skip
         self.task = self.bar.add_task("", total=None, news="")
         self.max_steps = 0
+        self.plan_shown = False
         self.first_step = 0
         self.sample, self.sample_step = "", 0
         self.best = float("nan")
@@ -74,11 +75,13 @@ class TrainingDisplay(Observer):
             self.live.start()
 
     def on_plan(self, config: RunConfig) -> None:
-        self.max_steps = config.train.max_steps
+        train = config.train
+        self.max_steps = train.max_steps
         self.bar.update(self.task, total=self.max_steps or None)
-        if config.train.eval_every and self.max_steps:
-            self._print(f"{self.max_steps:,} steps of {config.train.batch_size} x {config.model.context_length} tokens, "
-                        f"validation every {config.train.eval_every:,}")  # fmt: skip
+        if train.max_steps and train.eval_every and not self.plan_shown:
+            tokens = f"{train.batch_size} x {config.model.context_length} tokens"
+            self._print(f"{train.max_steps:,} steps of {tokens}, validation every {train.eval_every:,}")
+            self.plan_shown = True
 
     def on_step(self, step: int, metrics: dict[str, Any]) -> None:
         news = (

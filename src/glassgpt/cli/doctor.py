@@ -1,6 +1,8 @@
 """`glassgpt doctor`: what a bug report needs."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 
@@ -43,17 +45,19 @@ def doctor() -> None:
     batch = Batches(text, config.context_length, seed=1).batch(0, train.batch_size)
     batch = type(batch)(batch.tokens.to(device), batch.targets.to(device))
 
-    def work(precision: str, loss=summed_loss):  # type: ignore[no-untyped-def]
+    def work(precision: str) -> Callable[[], object]:
         def forward_and_backward() -> None:
             with autocast(device, precision):
-                value = loss(model, batch)
-            value.backward()
+                loss = summed_loss(model, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
 
         return forward_and_backward
 
     precision = decide_precision("auto", device, work)
-    compiled = torch.compile(summed_loss)
-    compilation = decide_compile("on", device, 0.0, lambda on: work(precision.choice, compiled if on else summed_loss))
+    # A function of two operations stands for all: whether there is a compiler, not what it gains.
+    compilation = decide_compile(
+        "on", device, 0.0, lambda on: partial(torch.compile(torch.special.expit), torch.ones(64))
+    )
     table.add_row("device", f"{decision.choice}: {decision.reason}")
     table.add_row("threads", str(decide_threads()))
     table.add_row("precision", f"{precision.choice}: {precision.reason} (4 layers, 256 wide)")

@@ -42,6 +42,9 @@ def build_app() -> App:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command line and leave the process: 0 done, 1 the run failed, 2 bad usage, config or data, 128 + signal."""
     tokens = [STANDARD_INPUT if token == "-" else token for token in (sys.argv[1:] if arguments is None else arguments)]
+    # Threads of GNU OpenMP that wait for each other spin, and on a machine that does anything else at the same time they
+    # spin most of it away: a training step took up to 60 times as long. Read once, when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         build_app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")

@@ -23,11 +23,11 @@ def prepare(
         raise ConfigError("prepare needs text: name files, folders or globs, or python for the built-in corpus")
     from glassgpt.cli.progress import PreparationDisplay
     from glassgpt.data import prepare as prepare_folder
-    from glassgpt.data import summarize
-    from glassgpt.train.run import named_tokenizer, run_name
+    from glassgpt.data import summarize, text_name
+    from glassgpt.tokenizer import named_tokenizer
 
     named = sources(text)
-    target = out if out is not None else Path("data") / run_name(named)
+    target = out if out is not None else Path("data") / text_name(named)
     with PreparationDisplay() as display:
         data = prepare_folder(
             named, target, named_tokenizer(tokenizer), vocab_size or None, text_field, display.on_prepare

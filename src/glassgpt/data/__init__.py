@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.data.corpus import Corpus, Skipped, open_corpus
+from glassgpt.data.corpus import Corpus, Skipped, open_corpus, text_name
 from glassgpt.data.counting import CountingBaseline, counting_baseline, counting_bits_per_byte
 from glassgpt.data.documents import Document
 from glassgpt.data.prepare import Progress, prepare, prepare_cached
 from glassgpt.data.summary import Summary, summarize
-from glassgpt.data.token_file import DataFolder, DataMeta, load_data
+from glassgpt.data.token_file import DataFolder, DataMeta, is_prepared, load_data
 
 if TYPE_CHECKING:
     from glassgpt.data.batches import IGNORE_INDEX, Batch, Batches, validation_windows
@@ -26,11 +26,13 @@ __all__ = [
     "Summary",
     "counting_baseline",
     "counting_bits_per_byte",
+    "is_prepared",
     "load_data",
     "open_corpus",
     "prepare",
     "prepare_cached",
     "summarize",
+    "text_name",
     "validation_windows",
 ]
 

@@ -10,6 +10,7 @@ import difflib
 import glob
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -232,3 +233,9 @@ def missing_source(source: str, path: Path) -> str:
     close = difflib.get_close_matches(path.name, siblings, n=1)
     advice = f"did you mean {siblings[close[0]]}?" if close else "name a file, a folder, a glob, - or a built-in corpus"
     return f"{source} does not exist; {advice} (built in: {', '.join(BUILTIN_NAMES)})"
+
+
+def text_name(sources: Sequence[str]) -> str:
+    """A name for what is made of `sources`: the first one's, in letters, digits, dots and dashes."""
+    name = "stdin" if sources[0] == "-" else Path(sources[0]).resolve().stem
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "text"

@@ -11,6 +11,7 @@ from pathlib import Path
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.data.corpus import Corpus, open_corpus
 from glassgpt.data.counting import SEPARATOR, TRAIN_LIMIT, VAL_LIMIT, counting_baseline
+from glassgpt.data.disk import sync
 from glassgpt.data.documents import PIECE_BYTES
 from glassgpt.data.split import from_on, split_character, split_documents, up_to
 from glassgpt.data.token_file import (
@@ -20,7 +21,6 @@ from glassgpt.data.token_file import (
     Split,
     TokenFileWriter,
     load_data,
-    sync,
     write_meta,
 )
 from glassgpt.errors import DataError, MachineError

@@ -8,7 +8,6 @@ meta.json                      DataMeta, written last: a folder without it was n
 
 import hashlib
 import json
-import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glassgpt.data.corpus import Skipped
+from glassgpt.data.disk import sha256_of, sync
 from glassgpt.errors import DataError
 from glassgpt.tokenizer import Tokenizer, load_tokenizer
 
@@ -63,6 +63,12 @@ class DataMeta:
     text_field: str
     skipped: tuple[Skipped, ...]
     files: dict[str, FileMeta]
+
+    @property
+    def content_hash(self) -> str:
+        """sha256 over tokens, split and tokenizer: equal exactly where training sees the same."""
+        parts = [self.tokenizer_hash, *(self.files[f"{split}.bin"].sha256 for split in SPLITS)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=True) + "\n"
@@ -136,20 +142,8 @@ class TokenFileWriter:
         return SplitMeta(documents=len(self.starts), tokens=self.tokens, source_bytes=sum(self.source_bytes))
 
 
-def sync(path: Path) -> None:
-    """Ask the system to put a file, or where it can a folder's entries, on disk now."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def file_meta(path: Path) -> FileMeta:
-    with path.open("rb") as file:
-        return FileMeta(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    return FileMeta(bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 def write_meta(folder: Path, names: Sequence[str], **fields: Any) -> DataMeta:
@@ -195,6 +189,11 @@ class DataFolder:
             )
         if len(self.val) < 2:
             raise DataError(f"the validation text has {len(self.val)} tokens, it needs 2; give more text")
+
+
+def is_prepared(source: str | Path) -> bool:
+    """Whether a source is a prepared folder rather than text."""
+    return (Path(source) / "meta.json").is_file() and (Path(source) / "train.bin").is_file()
 
 
 def load_data(folder: str | Path, verify: bool = False) -> DataFolder:

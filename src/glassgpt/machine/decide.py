@@ -49,7 +49,8 @@ def decide_threads(wanted: int = 0) -> int:
     cores = os.cpu_count() or 1
     if wanted > cores:
         raise ConfigError(
-            f"threads is {wanted}; this machine has {cores} cores, and more threads only wait for each other"
+            f"threads is {wanted}; this machine has {cores} cores, and more threads only wait for each other; "
+            "lower it (for a run: in its config.toml)"
         )
     if wanted:
         torch.set_num_threads(wanted)

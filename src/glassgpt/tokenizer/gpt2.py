@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from glassgpt.config.cache_folder import cache_folder
 from glassgpt.errors import TokenizerError
 from glassgpt.tokenizer.base import END_OF_TEXT
 from glassgpt.tokenizer.bpe import BpeTokenizer, vocabulary_of
@@ -82,11 +83,6 @@ def _find_merges(report: Callable[[str], None]) -> list[Merge]:
         )
     _keep(text)
     return merges
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $GLASSGPT_CACHE, or ~/.cache/glassgpt."""
-    return Path(os.environ.get("GLASSGPT_CACHE") or "~/.cache/glassgpt").expanduser()
 
 
 def _kept() -> Path:

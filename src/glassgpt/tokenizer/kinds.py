@@ -80,6 +80,22 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise TokenizerError(f"{path}: {error}; pass a whole tokenizer.json of kind {', '.join(KINDS)}") from None
 
 
+def named_tokenizer(name: str) -> str | Tokenizer:
+    """What a person may write for a tokenizer: a kind, which is given back as it is, or the path of a tokenizer.json or
+    of a folder that holds one, which is loaded."""
+    if name in KINDS:
+        return name
+    path = Path(name)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        close = difflib.get_close_matches(name, KINDS, n=1)
+        suggestion = f"did you mean {close[0]}?" if close else "choose a kind, or give the path of a tokenizer.json"
+        raise TokenizerError(
+            f"tokenizer {name!r} is none of {', '.join(KINDS)}, nor a file that is there; {suggestion}"
+        )
+    return load_tokenizer(file)
+
+
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     """Writes a tokenizer.json; whoever looks meanwhile sees the old file or the new one, whole."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -40,8 +40,8 @@ def plan(config: TrainConfig, *, step: int, seconds_left: float | None, measured
     max_steps = config.max_steps
     if seconds_left is not None:
         if config.eval_every:
-            # One look-up every eval_every steps, and one at the end.
-            steps = int((time - looking_up) / (step_seconds + looking_up / config.eval_every))
+            # One look-up every eval_every steps, one at the end, and one more as the steps done so far may be nearly due.
+            steps = int((time - 2 * looking_up) / (step_seconds + looking_up / config.eval_every))
         else:
             steps = int((time - evaluations * looking_up) / step_seconds)
         max_steps = step + max(0, steps)

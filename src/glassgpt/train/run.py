@@ -1,10 +1,10 @@
 """From a configuration to a finished run, every step of it: `train_run` begins one, `resume_run` goes on with one."""
 
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from glassgpt.checkpoint import Run, create_run, load_checkpoint
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
-from glassgpt.data import Batch, Batches, DataFolder, load_data, prepare_cached
+from glassgpt.data import Batch, Batches, DataFolder, is_prepared, load_data, prepare_cached, text_name
 from glassgpt.errors import ConfigError, DataError, MachineError
 from glassgpt.machine import (
     decide_compile,
@@ -26,7 +26,7 @@ from glassgpt.machine import (
 )
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.size import count_parameters, training_bytes
-from glassgpt.tokenizer import KINDS, Tokenizer, load_tokenizer
+from glassgpt.tokenizer import Tokenizer, named_tokenizer
 from glassgpt.train.loss import summed_loss
 from glassgpt.train.observers import Observer, read_metrics
 from glassgpt.train.plot import plot_losses
@@ -57,19 +57,9 @@ def train_run(
     data = open_data(config, observers)
     config = fit_to_data(config, data)
     config, model, loss = settle_machine(config, data, observers)
-    run = create_run(out, run_name(config.data.data))
+    run = create_run(out, text_name(config.data.data))
     run.write_config(config)
-    trainer = Trainer(
-        run=run,
-        config=config,
-        model=model,
-        data=data,
-        device=torch.device(config.machine.device),
-        observers=observers,
-        sample=bind_sampler(sample, data),
-        loss=loss,
-        deadline=started + 60 * config.train.minutes if config.train.minutes else math.inf,
-    )
+    trainer = build_trainer(run, config, model, loss, data, observers, sample, started)
     return finish(trainer, started)
 
 
@@ -86,18 +76,13 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
             f"{run.folder} is complete: all {config.train.max_steps} steps are done; sample from it instead"
         )
     data = open_data(config, observers, checkpoint.state["data_fingerprint"] if checkpoint else None)
-    config, model, loss = settle_machine(config, data, observers)
-    trainer = Trainer(
-        run=run,
-        config=config,
-        model=model,
-        data=data,
-        device=torch.device(config.machine.device),
-        observers=observers,
-        sample=bind_sampler(sample, data),
-        loss=loss,
-        deadline=started + 60 * config.train.minutes if config.train.minutes else math.inf,
-    )
+    if checkpoint and data.meta.content_hash != checkpoint.state["data_content"]:
+        raise DataError(
+            f"the text or tokenizer of {', '.join(config.data.data)} has changed since this run began; "
+            "bring the old text back, or start a new run"
+        )
+    config, model, loss = settle_machine(fit_to_data(config, data), data, observers)
+    trainer = build_trainer(run, config, model, loss, data, observers, sample, started)
     if checkpoint:
         trainer.restore(checkpoint)
     else:
@@ -105,57 +90,61 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
     return finish(trainer, started)
 
 
+def build_trainer(
+    run: Run,
+    config: RunConfig,
+    model: LanguageModel,
+    loss: Loss,
+    data: DataFolder,
+    observers: Sequence[Observer],
+    sample: Sampler | None,
+    started: float,
+) -> Trainer:
+    tokenizer = data.tokenizer()
+    return Trainer(
+        run=run,
+        config=config,
+        model=model,
+        data=data,
+        device=torch.device(config.machine.device),
+        observers=observers,
+        sample=(lambda model: sample(model, tokenizer)) if sample else None,
+        loss=loss,
+        deadline=started + 60 * config.train.minutes if config.train.minutes else math.inf,
+    )
+
+
 def open_data(config: RunConfig, observers: Sequence[Observer], fingerprint: str | None = None) -> DataFolder:
-    """The prepared text: a prepared folder as it is, anything else through the cache.
-
-    With a `fingerprint` it has to be the very text and tokenizer of that run.
-    """
+    """The prepared text: a prepared folder as it is, anything else through the cache, where a known `fingerprint` saves
+    reading the text again."""
     sources = config.data.data
-    folder = Path(sources[0])
-    if len(sources) == 1 and (folder / "meta.json").is_file():
-        data = load_data(folder)
-    elif fingerprint and (cached := cache_folder() / "data" / fingerprint).is_dir():
-        data = load_data(cached)
-    else:
+    if len(sources) == 1 and is_prepared(sources[0]):
+        return load_data(sources[0])
+    if fingerprint and (cached := cache_folder() / "data" / fingerprint).is_dir():
+        return load_data(cached)
 
-        def progress(stage: str, share: float) -> None:
-            for observer in observers:
-                observer.on_prepare(stage, share)
+    def progress(stage: str, share: float) -> None:
+        for observer in observers:
+            observer.on_prepare(stage, share)
 
-        tokenizer = named_tokenizer(config.data.tokenizer)
-        vocab_size = (config.model.vocab_size or None) if tokenizer == "bpe" else None
-        data = prepare_cached(sources, tokenizer, vocab_size, config.data.text_field, progress)
-    if fingerprint and data.meta.fingerprint != fingerprint:
-        raise DataError(
-            f"the text or tokenizer of {', '.join(sources)} has changed since this run began; "
-            "bring the old text back, or start a new run"
-        )
-    return data
-
-
-def named_tokenizer(name: str) -> str | Tokenizer:
-    """The kind as it is, or the tokenizer at a path."""
-    if name in KINDS:
-        return name
-    path = Path(name)
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise ConfigError(f"tokenizer {name!r} is neither one of {', '.join(KINDS)} nor a tokenizer.json that is there")
-    return load_tokenizer(file)
+    tokenizer = named_tokenizer(config.data.tokenizer)
+    vocab_size = (config.model.vocab_size or None) if tokenizer == "bpe" else None
+    return prepare_cached(sources, tokenizer, vocab_size, config.data.text_field, progress)
 
 
 def fit_to_data(config: RunConfig, data: DataFolder) -> RunConfig:
-    """Vocabulary and context checked against the text, and the vocabulary filled in."""
-    meta = data.meta
-    asked = config.model.vocab_size
-    trained_here = config.data.tokenizer == "bpe" or config.data.tokenizer != meta.tokenizer_kind
-    if asked and asked < meta.vocab_size and not trained_here:
-        raise ConfigError(
-            f"vocab_size {asked} is smaller than the tokenizer's {meta.vocab_size}; leave it out, or make it at least that"
-        )
-    vocab_size = asked if asked > meta.vocab_size and not trained_here else meta.vocab_size
+    """Context checked against the text, and the vocabulary filled in: the tokenizer's, or a larger one for a tokenizer
+    whose size is given, such as 50304 for gpt2's 50257."""
     data.require_windows(config.model.context_length)
-    return config.with_values(vocab_size=vocab_size)
+    kind, size = data.meta.tokenizer_kind, data.meta.vocab_size
+    asked = config.model.vocab_size if config.data.tokenizer == kind != "bpe" else 0
+    if 0 < asked < size:
+        raise ConfigError(
+            f"vocab_size {asked} is smaller than the {kind} tokenizer's {size}; leave it out, or make it at least {size}"
+        )
+    if is_prepared(config.data.data[0]):
+        config = config.with_values(tokenizer=kind)
+    return config.with_values(vocab_size=asked or size)
 
 
 def settle_machine(
@@ -188,17 +177,21 @@ def settle_machine(
     before = time.perf_counter()
     plain()
     step_seconds = (time.perf_counter() - before) * train.batch_size / rows
-    compiled: Loss = torch.compile(summed_loss) if config.machine.compile != "off" else summed_loss
+
+    @cache
+    def compiled() -> Loss:  # once, and not unless it is wanted: loading the compiler alone takes a second
+        return torch.compile(summed_loss)
+
     compilation = decide_compile(
         config.machine.compile,
         device,
         60 * train.minutes or train.max_steps * step_seconds,
-        lambda on: work(precision.choice, compiled if on else summed_loss),
+        lambda on: work(precision.choice, compiled() if on else summed_loss),
     )
     parameters = count_parameters(config.model).total
     tell(observers, f"{parameters:,} parameters on {device}, {threads} threads")
     tell(observers, f"{precision.choice}: {precision.reason}; compile {compilation.choice}: {compilation.reason}")
-    loss = compiled if compilation.choice == "on" else summed_loss
+    loss = compiled() if compilation.choice == "on" else summed_loss
     settled = config.with_values(
         device=str(device),
         threads=threads,
@@ -234,19 +227,6 @@ def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
         ),
         1,
     )
-
-
-def bind_sampler(sample: Sampler | None, data: DataFolder) -> Callable[[LanguageModel], str] | None:
-    if sample is None:
-        return None
-    tokenizer = data.tokenizer()
-    return lambda model: sample(model, tokenizer)
-
-
-def run_name(sources: Sequence[str]) -> str:
-    """A folder name after the text: its first file or folder, in letters, digits, dots and dashes."""
-    name = "stdin" if sources[0] == "-" else Path(sources[0]).resolve().stem
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "text"
 
 
 def finish(trainer: Trainer, started: float) -> Run:

@@ -141,10 +141,13 @@ class Trainer:
         train = self.config.train
         last = self._is_planned() and self.step == train.max_steps
         evaluation_due = last or self._is_due(train.eval_every)
-        if save and (evaluation_due or self._is_due(train.save_every)):
+        save_due = evaluation_due or self._is_due(train.save_every)
+        if save and save_due:
             self._save()
         if evaluation_due:
             self._evaluate()
+        if save_due:
+            self.run.prune(train.keep_checkpoints)  # after validation, which may have found a new best one
         if last or self._is_due(train.sample_every):
             self._write_sample()
 
@@ -166,10 +169,10 @@ class Trainer:
                     "seconds": time.monotonic() - self.began,
                     "metrics_bytes": self.metrics_file.size(),
                     "data_fingerprint": self.data.meta.fingerprint,
+                    "data_content": self.data.meta.content_hash,
                     "settings": self.config.flat(),
                 },
             )
-        self.run.prune(self.config.train.keep_checkpoints)
         self._tell("on_save", self.step, folder)
 
     def _evaluate(self) -> None:

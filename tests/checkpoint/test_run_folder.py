@@ -1,0 +1,175 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from glassgpt.checkpoint import Run, create_run, find_checkpoint, load_checkpoint, load_model, open_run, save_checkpoint
+from glassgpt.config import GPTConfig, build_config
+from glassgpt.errors import CheckpointError, ConfigError
+from glassgpt.model import build_model
+from glassgpt.tokenizer import build_tokenizer
+
+SHAPE = GPTConfig(vocab_size=257, context_length=7, n_layer=2, n_head=2, n_embd=12)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def put_checkpoint(run, step, seed=1, shape=SHAPE):
+    model = build_model(shape, seed=seed)
+    tokenizer = build_tokenizer("byte", lambda: iter(()))
+    save_checkpoint(
+        run.checkpoint_folder(step),
+        config=shape,
+        weights=dict(model.named_parameters()),
+        optimizer_tensors={"wte.weight/exp_avg": torch.ones(257, 12)},
+        tokenizer_json=tokenizer.to_json(),
+        state={"step": step, "seconds": 1.5},
+    )
+    return model
+
+
+@pytest.fixture
+def run():
+    made = create_run(None, "text")
+    made.write_config(build_config(flags={"max_steps": 10}))
+    return made
+
+
+def test_runs_are_numbered_and_an_existing_one_is_refused(run):
+    assert run.folder == Path("runs/text-1")
+    assert create_run(None, "text").folder == Path("runs/text-2")
+    assert create_run(None, "tex").folder == Path("runs/tex-1")
+    Path("runs/text-9").mkdir()
+    assert create_run(None, "text").folder == Path("runs/text-10")
+    with pytest.raises(ConfigError, match="runs/text-1 is already there, and a run is never overwritten"):
+        create_run(Path("runs/text-1"), "x")
+
+
+def test_a_checkpoint_comes_back_as_it_was(run):
+    model = put_checkpoint(run, 4)
+    checkpoint = load_checkpoint(run.checkpoint_folder(4))
+    assert checkpoint.config == SHAPE and checkpoint.state["step"] == 4
+    loaded = load_model(checkpoint)
+    assert not loaded.training
+    for (name, p), (other, q) in zip(model.named_parameters(), loaded.named_parameters(), strict=True):
+        assert name == other and p.equal(q)
+    assert checkpoint.optimizer_tensors()["wte.weight/exp_avg"].equal(torch.ones(257, 12))
+    assert checkpoint.tokenizer().decode([104, 105]) == "hi"
+
+
+def test_sampling_takes_the_best_and_resuming_the_last(run):
+    for step in (3, 6, 9):
+        put_checkpoint(run, step)
+    assert find_checkpoint(run.folder) == run.checkpoint_folder(9)  # before the first validation
+    run.write_best(6, 1.25)
+    assert find_checkpoint(run.folder) == run.checkpoint_folder(6)
+    assert find_checkpoint(run.checkpoint_folder(3)) == run.checkpoint_folder(3)
+    assert run.last_whole_checkpoint() == (run.checkpoint_folder(9), [])
+
+
+def test_the_newest_run_is_meant_where_none_is_named(run):
+    other = create_run(None, "other")
+    other.write_config(build_config(flags={"max_steps": 10}))
+    os.utime(run.config_file, (1, 1))
+    assert open_run(None).folder == other.folder
+    os.utime(other.config_file, (0, 0))
+    assert open_run(None).folder == run.folder
+
+
+def test_pruning_keeps_the_newest_and_the_best(run):
+    for step in range(1, 7):
+        put_checkpoint(run, step)
+    run.write_best(2, 1.0)
+    run.prune(2)
+    assert run.steps() == [2, 5, 6]
+    run.prune(1)
+    assert run.steps() == [2, 6]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_with_its_reason(run):
+    for step in (3, 6):
+        put_checkpoint(run, step)
+    (run.checkpoint_folder(6) / "state.json").unlink()
+    folder, rejected = run.last_whole_checkpoint()
+    assert folder == run.checkpoint_folder(3)
+    assert rejected == ["checkpoint step-00000006 is passed over: state.json is missing"]
+
+
+def test_a_damaged_best_checkpoint_is_named_before_it_writes(run):
+    put_checkpoint(run, 3)
+    run.write_best(3, 1.0)
+    (run.checkpoint_folder(3) / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"step-00000003 is damaged: model\.safetensors has 1 bytes instead of"):
+        find_checkpoint(run.folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (None, "there is no run under runs/ yet; train one with: glassgpt train"),
+        ("nowhere", "run nowhere is not there; there is none under runs/ yet"),
+        ("empty", "empty is not a run: it has no config.toml"),
+    ],
+)
+def test_what_is_no_run_is_said_so(path, message):
+    Path("empty").mkdir()
+    with pytest.raises(CheckpointError, match=message):
+        open_run(Path(path) if path else None)
+
+
+def test_a_run_without_checkpoint_says_how_to_go_on(run):
+    with pytest.raises(CheckpointError, match="runs/text-1 has no checkpoint yet; go on with: glassgpt resume"):
+        find_checkpoint(run.folder)
+
+
+def edit_json(path, **changes):
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, "is not of format 1; it was written by another version of glassgpt"),
+        ({"n_heads": 2}, "has an unknown entry 'n_heads'"),
+        ({"n_head": 5}, "describes no model: n_embd 12 does not divide into n_head 5"),
+        ({"n_layer": "2"}, "describes no model"),
+    ],
+)
+def test_a_config_that_describes_no_model(run, changes, message):
+    put_checkpoint(run, 3)
+    edit_json(run.checkpoint_folder(3) / "config.json", **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(run.checkpoint_folder(3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_embd": 14}, r"tensor wte\.weight has shape \(257, 12\), its config asks for \(257, 14\)"),
+        ({"n_layer": 3}, r"lacks the tensor h\.2\.ln_1\.weight"),
+        ({"n_layer": 1}, r"has a tensor h\.1\.attn\.c_attn\.bias that its config has no place for"),
+    ],
+)
+def test_weights_that_do_not_fit_their_config(run, changes, message):
+    put_checkpoint(run, 3)
+    edit_json(run.checkpoint_folder(3) / "config.json", **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(load_checkpoint(run.checkpoint_folder(3)))
+
+
+def test_a_truncated_weights_file_is_one_line(run):
+    put_checkpoint(run, 3)
+    file = run.checkpoint_folder(3) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read .*use another checkpoint"):
+        load_checkpoint(run.checkpoint_folder(3)).weights()
+
+
+def test_a_run_is_its_folder():
+    assert Run(Path("x")).checkpoint_folder(300) == Path("x/checkpoints/step-00000300")

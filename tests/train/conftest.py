@@ -1,0 +1,76 @@
+"""A run that takes a second: every size different from every other, so that no two can be confused."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+import glassgpt
+from glassgpt.config import RunConfig
+from glassgpt.train import Observer
+
+TINY = {
+    "tokenizer": "char", "context_length": 11, "n_layer": 2, "n_head": 3, "n_embd": 24, "n_inner": 40, "dropout": 0.1,
+    "batch_size": 6, "micro_batch_size": 2, "learning_rate": 3e-3, "warmup_steps": 4, "max_steps": 14,
+    "eval_every": 5, "save_every": 4, "sample_every": 7, "log_every": 1,
+    "device": "cpu", "precision": "float32", "compile": "off", "threads": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test in a folder and with a cache of its own, and torch's thread count as it was."""
+    threads = torch.get_num_threads()
+    monkeypatch.setenv("GLASSGPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """Words in an order that nobody knows, with something to learn in their spelling."""
+    draw = random.Random(5)
+    words = ["glass", "see", "through", "token", "head", "loss", "stream", "ünï"]
+    path = tmp_path / "words.txt"
+    path.write_text(" ".join(draw.choice(words) for _ in range(600)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def config(text: Path) -> RunConfig:
+    return glassgpt.build_config(flags=TINY | {"data": (str(text),)})
+
+
+class Recorder(Observer):
+    """Everything that was told, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[object, ...]] = []
+
+    def on_message(self, text):
+        self.events.append(("message", text))
+
+    def on_plan(self, config):
+        self.events.append(("plan", config))
+
+    def on_step(self, step, metrics):
+        self.events.append(("step", step, metrics))
+
+    def on_evaluation(self, step, metrics):
+        self.events.append(("evaluation", step, metrics))
+
+    def on_sample(self, step, text):
+        self.events.append(("sample", step, text))
+
+    def on_save(self, step, folder):
+        self.events.append(("save", step, folder))
+
+    def of(self, kind: str) -> list[tuple[object, ...]]:
+        return [event for event in self.events if event[0] == kind]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
