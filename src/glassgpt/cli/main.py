@@ -33,6 +33,7 @@ def build_app() -> App:
         help="The GPT you can see through: train it, let it write, look inside.",
         version=glassgpt.__version__,
         default_parameter=Parameter(show_default=False, negative_iterable=()),
+        suppress_keyboard_interrupt=False,
     )
     for name, (place, sentence) in VERBS.items():
         app.command(place, name=name, help=sentence)

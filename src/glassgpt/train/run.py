@@ -54,6 +54,8 @@ def train_run(
     started = time.monotonic() if started is None else started
     if out is not None and out.exists():
         raise ConfigError(f"{out} is already there, and a run is never overwritten; choose another --out, or resume it")
+    decide_device(config.machine.device)  # a wrong name is said before the text is read
+    decide_threads(config.machine.threads)
     data = open_data(config, observers)
     config = fit_to_data(config, data)
     config, model, loss = settle_machine(config, data, observers)

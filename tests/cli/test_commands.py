@@ -1,0 +1,236 @@
+"""The command as a user meets it: real processes, real signals, exit codes and single lines."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from glassgpt.config.schema import FIELDS
+
+TINY = [
+    "--tokenizer", "char", "--context-length", "16", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",
+    "--batch-size", "4", "--warmup-steps", "2", "--precision", "float32", "--threads", "1",
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "song.txt").write_text("row, row, row your boat,\ngently down the stream.\n" * 60, encoding="utf-8")
+    return tmp_path
+
+
+def start(folder, *arguments, **more):
+    environment = os.environ | {"GLASSGPT_CACHE": str(folder / "cache"), "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "glassgpt", *map(str, arguments)],
+        cwd=folder, env=environment, text=True, encoding="utf-8",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
+    )  # fmt: skip
+
+
+def glassgpt(folder, *arguments, stdin=""):
+    process = start(folder, *arguments)
+    out, err = process.communicate(stdin, timeout=120)
+    return process.returncode, out, err
+
+
+def refused(folder, *arguments, code=2):
+    """The one line on standard error of a command that is refused."""
+    returned, out, err = glassgpt(folder, *arguments)
+    assert returned == code, err
+    assert out == ""
+    *progress, line = err.splitlines()
+    assert all(stage.endswith(" ...") for stage in progress) and line.startswith("glassgpt: "), err
+    return line.removeprefix("glassgpt: ")
+
+
+def test_train_sample_and_the_files_between(folder):
+    code, _, err = glassgpt(folder, "train", "song.txt", *TINY, "--max-steps", 30, "--eval-every", 15)
+    assert code == 0, err
+    assert "step     30  validation" in err and "--- what it writes after 30 steps ---" in err
+    assert "glassgpt sample runs/song-1" in err.replace("\\", "/")
+    assert json.loads((folder / "runs/song-1/result.json").read_text())["steps"] == 30
+
+    code, first, err = glassgpt(folder, "sample", "runs/song-1", "--prompt", "row", "--max-new-tokens", 40)
+    assert code == 0 and first.startswith("row") and len(first) == 3 + 40 + 1, err
+    again = glassgpt(folder, "sample", "--prompt", "row", "--max-new-tokens", 40)[1]
+    other = glassgpt(folder, "sample", "--prompt", "row", "--max-new-tokens", 40, "--seed", 2)[1]
+    assert again == first != other
+    greedy = [glassgpt(folder, "sample", "--temperature", 0, "--seed", seed)[1] for seed in (1, 2)]
+    assert greedy[0] == greedy[1]
+    code, many, _ = glassgpt(folder, "sample", "--num-samples", 3, "--max-new-tokens", 5)
+    assert re.findall(r"^--- (\d) of 3 ---$", many, re.M) == ["1", "2", "3"]
+    code, dashed, err = glassgpt(folder, "sample", "--prompt", "-", "--max-new-tokens", 5, stdin="boat")
+    assert code == 0 and dashed.startswith("boat"), err
+
+    line = refused(folder, "sample", "--prompt", "row Z")
+    assert "'Z'" in line and "4" in line
+    assert "is complete: all 30 steps are done" in refused(folder, "resume")
+
+
+def test_prepare_then_train_on_the_folder(folder):
+    (folder / "notes").mkdir()
+    for i in range(12):
+        (folder / f"notes/{i}.md").write_text(f"# note {i}\n" + "some words of a note\n" * 9, encoding="utf-8")
+    (folder / "notes/picture.png").write_bytes(b"\x89PNG\x00\x00")
+    code, out, err = glassgpt(folder, "prepare", "notes", "--tokenizer", "byte")
+    assert code == 0, err
+    assert "12 documents" in out and "vocabulary 257" in out and "skipped: 1" in out and "picture.png" in out
+    assert "train on it with: glassgpt train" in out
+    code, _, err = glassgpt(folder, "train", Path("data/notes"), *TINY[2:], "--max-steps", 3)
+    assert code == 0, err
+    line = refused(folder, "train", Path("data/notes"), *TINY, "--max-steps", 3)
+    assert "was prepared with tokenizer byte, not char; leave --tokenizer out" in line
+    assert "exists already; name another folder" in refused(folder, "prepare", "notes")
+
+
+def test_standard_input_is_text(folder):
+    code, _, err = glassgpt(folder, "train", "-", *TINY, "--max-steps", 2, stdin="la la la, " * 200)
+    assert code == 0, err
+    assert (folder / "runs/stdin-1/result.json").exists()
+    assert 'data = ["-"]' in (folder / "runs/stdin-1/config.toml").read_text()
+
+
+def wait_for(condition, process, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_resume_finishes(folder, number, code):
+    process = start(folder, "train", "song.txt", *TINY, "--max-steps", 4000, "--log-every", 1, "--eval-every", 4000)
+    metrics = folder / "runs/song-1/metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 5, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert re.search(
+        r"^glassgpt: stopped after step \d+ of 4000, saved; go on with: glassgpt resume runs/song-1$", err, re.M
+    )
+    assert "Traceback" not in err
+    config = folder / "runs/song-1/config.toml"
+    config.write_text(re.sub(r"max_steps = \d+", "max_steps = 4001", config.read_text()))
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    process = start(folder, "resume", "runs/song-1")
+    wait_for(lambda: metrics.read_text().count("\n") > len(steps) + 5, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    continued = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert continued == list(range(1, len(continued) + 1))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_training_leaves_nothing_half_written(folder, number, code):
+    process = start(folder, "prepare", "-", "--out", "prepared")
+    process.stdin.write("some text ")
+    process.stdin.flush()
+    time.sleep(1.0)  # it waits for the rest of its input
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err and err.splitlines()[-1].startswith("glassgpt: stopped")
+    assert not (folder / "prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere.txt"], "nowhere.txt does not exist"),
+        (["train", "sing.txt"], "did you mean song.txt?"),
+        (
+            ["train", "song.txt", "--block-size", "3"],
+            "--block-size is not an option; here it is called --context-length",
+        ),
+        (["train", "song.txt", "--lr", "3"], "--lr is not an option; here it is called --learning-rate"),
+        (["train", "song.txt", "--max-step", "3"], "--max-step is not an option; did you mean --max-steps?"),
+        (["train", "song.txt", "--preset", "babe"], "preset 'babe' is not known; did you mean baby?"),
+        (["train", "song.txt", "--n-layer", "three"], "--n-layer"),
+        (["train", "song.txt", "--n-layer", "0"], "n_layer is 0; it has to be at least 1"),
+        (["train", "song.txt", "--n-embd", "50", "--n-head", "4"], "n_embd 50 does not divide into n_head 4"),
+        (["train", "song.txt", "--dropout", "1.0"], "dropout is 1.0; it has to be below 1"),
+        (["train", "song.txt", "--schedule", "stairs"], "--schedule"),
+        (["train", "song.txt", "--max-steps", "3", "--minutes", "1"], "max_steps and minutes both say how long"),
+        (["train", "song.txt", "--config", "none.toml"], "config file none.toml is not there"),
+        (["train", "song.txt", "--out", "."], ". is already there, and a run is never overwritten"),
+        (["train", "song.txt", *TINY[2:], "--tokenizer", "bqe", "--max-steps", "1"], "did you mean bpe?"),
+        (["train", "song.txt", "--max-steps", "1", "--device", "tpu"], "device 'tpu' is not known; it is auto, cpu"),
+        (
+            ["train", "song.txt", "--max-steps", "1", "--tokenizer", "char", "--threads", "900"],
+            "threads is 900; this machine",
+        ),
+        (["train", "empty.txt"], "empty"),
+        (["train", "binary.bin"], "binary.bin"),
+        (["train", "latin.txt"], "latin.txt"),
+        (["train", "short.txt", "--tokenizer", "char", "--max-steps", "1"], "lower context_length to at most"),
+        (["train", "song.txt", "-x"], "-x is not an option"),
+        (["tran"], 'Did you mean "train"?'),
+        (["sample"], "there is no run under runs/ yet; train one with: glassgpt train"),
+        (["sample", "song.txt"], "song.txt is not a run"),
+        (["resume", "nowhere"], "run nowhere is not there"),
+        (["prepare"], "prepare needs text"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(folder, arguments, message):
+    (folder / "empty.txt").touch()
+    (folder / "short.txt").write_text("too short to learn from")
+    (folder / "binary.bin").write_bytes(b"MZ\x00\x01" * 50)
+    (folder / "latin.txt").write_bytes("Grüße ".encode("latin-1") * 50)
+    assert message in refused(folder, *arguments)
+    assert not (folder / "runs").exists()
+
+
+def test_a_device_that_is_not_there_is_a_failed_run(folder):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("it is there")
+    line = refused(folder, "train", "song.txt", "--max-steps", "1", "--tokenizer", "char", "--device", "cuda", code=1)
+    assert "sees no CUDA device here; use cpu" in line
+
+
+def test_every_setting_is_a_flag_of_its_name(folder):
+    code, out, _ = glassgpt(folder, "train", "--help")
+    assert code == 0
+    flags = set(re.findall(r"--[a-z][a-z0-9-]*", out))
+    assert {"--" + name.replace("_", "-") for name in FIELDS if name != "data"} <= flags
+
+
+def test_help_and_version_are_quick_and_do_not_load_torch(folder):
+    probe = "import sys; from glassgpt.cli import main\ntry: main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
+    for arguments in (["--help"], ["--version"], ["train", "--help"], ["sample", "--help"]):
+        done = subprocess.run([sys.executable, "-c", probe, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and done.stdout.endswith("False\n"), done.stderr
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        assert glassgpt(folder, "--help")[0] == 0
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 0.3
+
+
+def test_the_output_may_be_cut_off(folder):
+    process = start(folder, "train", "--help")
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.stdin.close()
+    process.wait(timeout=30)
+
+
+def test_doctor_says_what_a_bug_report_needs(folder):
+    code, out, err = glassgpt(folder, "doctor")
+    assert code == 0, err
+    for word in ("torch", "device", "precision", "compile", "free memory", "free disk"):
+        assert word in out
+    assert re.search(r"one training step +ok", out) and re.search(r"one generation +ok", out)
