@@ -32,6 +32,7 @@ def doctor() -> None:
     from glassgpt.train.optimizer import build_optimizer
     from glassgpt.train.step import autocast, update
 
+    console = Console()
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name, value in describe_environment().items():
         table.add_row(name, str(value))
@@ -53,11 +54,12 @@ def doctor() -> None:
 
         return forward_and_backward
 
-    precision = decide_precision("auto", device, work)
-    # A function of two operations stands for all: whether there is a compiler, not what it gains.
-    compilation = decide_compile(
-        "on", device, 0.0, lambda on: partial(torch.compile(torch.special.expit), torch.ones(64))
-    )
+    with console.status("trying precision and compilation ..."):
+        precision = decide_precision("auto", device, work)
+        # A function of two operations stands for all: whether there is a compiler, not what it gains.
+        compilation = decide_compile(
+            "on", device, 0.0, lambda on: partial(torch.compile(torch.special.expit), torch.ones(64))
+        )
     table.add_row("device", f"{decision.choice}: {decision.reason}")
     table.add_row("threads", str(decide_threads()))
     table.add_row("precision", f"{precision.choice}: {precision.reason} (4 layers, 256 wide)")
@@ -80,4 +82,4 @@ def doctor() -> None:
     before = time.perf_counter()
     written = Engine(model.eval(), build_tokenizer("byte", lambda: iter(()), None, False)).generate(max_new_tokens=20)
     table.add_row("one generation", f"ok: {len(written)} characters, {(time.perf_counter() - before) * 1000:.0f} ms")
-    Console().print(table)
+    console.print(table)

@@ -2,13 +2,14 @@
 
 import difflib
 import json
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from glassgpt.config.presets import DEFAULT_PRESET, PRESETS
-from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, RunConfig
+from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, SHORTEST_TIMED_WARMUP, RunConfig
 from glassgpt.errors import ConfigError
 
 # What other schools call our settings. They are refused like any unknown name, but by someone who knows them.
@@ -96,12 +97,12 @@ def build_config(
     name = preset or file_preset or DEFAULT_PRESET
     if name not in PRESETS:
         raise ConfigError(f"preset {name!r} is not known{suggestion(name, PRESETS)}; there are: {', '.join(PRESETS)}")
-    levels = [dict(PRESETS[name]), in_file, in_flags]
-    merged: dict[str, Any] = {}
-    for level in levels:
+    asked = in_file | in_flags
+    merged = _fitting_preset(name, asked)
+    for level in (in_file, in_flags):
         _make_room(merged, level)
         merged.update(level)
-    _cut_to_fit(merged, asked=in_file | in_flags)
+    _cut_to_fit(merged, asked)
     sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for key, value in merged.items():
         sections[SECTION_OF[key]][key] = value
@@ -116,12 +117,17 @@ def _make_room(merged: dict[str, Any], level: Mapping[str, Any]) -> None:
         merged.pop("minutes", None)
     if level.get("tokenizer", merged.get("tokenizer")) != merged.get("tokenizer"):
         merged.pop("vocab_size", None)
-    if level.get("architecture", "modern") != "modern":
-        for name in ("n_kv_head", "head_dim"):
-            merged.pop(name, None)
-    if "n_head" in level or "n_embd" in level:
-        for name in ("n_kv_head", "head_dim", "n_inner"):
-            merged.pop(name, None)
+
+
+def _fitting_preset(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset's values, without those that only made sense with the shape that it would have had."""
+    values = dict(PRESETS[name])
+    if asked.get("architecture", "modern") != "modern" or "n_head" in asked or "n_embd" in asked:
+        values.pop("n_kv_head", None)
+        values.pop("head_dim", None)
+    if "n_embd" in asked:
+        values.pop("n_inner", None)
+    return values
 
 
 def _cut_to_fit(merged: dict[str, Any], asked: Mapping[str, Any]) -> None:
@@ -129,9 +135,11 @@ def _cut_to_fit(merged: dict[str, Any], asked: Mapping[str, Any]) -> None:
     steps = merged.get("max_steps", 0)
     if steps and "warmup_steps" not in asked and merged.get("warmup_steps", 100) > steps // 10:
         merged["warmup_steps"] = steps // 10
+    if merged.get("minutes") and "warmup_steps" not in asked:
+        merged["warmup_steps"] = max(SHORTEST_TIMED_WARMUP, merged.get("warmup_steps", 100))
     batch, micro = merged.get("batch_size", 32), merged.get("micro_batch_size", 0)
     if micro and "micro_batch_size" not in asked:
-        merged["micro_batch_size"] = next(size for size in range(min(micro, batch), 0, -1) if batch % size == 0)
+        merged["micro_batch_size"] = next((n for n in range(min(micro, batch), 1, -1) if batch % n == 0), 1)
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
@@ -150,7 +158,8 @@ def _checked(name: str, value: Any, where: str) -> Any:
         if isinstance(values, (list, tuple)) and all(isinstance(v, str) for v in values):
             return tuple(values)
     elif wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        if abs(value) <= sys.float_info.max:  # neither nan nor infinite
+            return float(value)
     elif isinstance(wanted, type) and isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
         return value
     words_for = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
@@ -195,5 +204,6 @@ def config_text(config: RunConfig) -> str:
         for name in (n for n, s in SECTION_OF.items() if SECTIONS[s] is kind):
             value = getattr(getattr(config, section), name)
             shown = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+            shown = shown.replace("\x7f", "\\u007f")  # the one character that JSON writes as it is and TOML does not take
             lines.append(f"{name + ' = ' + shown:<36} # {FIELDS[name].metadata['doc']}")
     return "\n".join(lines) + "\n"

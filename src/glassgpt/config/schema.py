@@ -5,12 +5,15 @@ no section. `0` (for a number) and "auto" (for a word) mean: decide it for me; w
 `config.toml`.
 """
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin
 
 from glassgpt.errors import ConfigError
 
 DEFAULT_BPE_VOCABULARY = 4096
+# Under `minutes` the speed is measured during the warmup, so that the schedule proper can begin with its length known.
+SHORTEST_TIMED_WARMUP = 10
 
 
 def setting(
@@ -34,8 +37,8 @@ def check_ranges(config: Any) -> None:
         value = getattr(config, f.name)
         if get_origin(f.type) is Literal and value not in get_args(f.type):
             raise ConfigError(f"{f.name} {value!r} is not one of {', '.join(map(str, get_args(f.type)))}")
-        if isinstance(value, float) and value != value:
-            raise ConfigError(f"{f.name} is not a number")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{f.name} is {value}; it has to be a number")
         for words, limit in f.metadata["limits"].items():
             fits = {
                 "at least": value >= limit,
@@ -140,6 +143,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.data:
             raise ConfigError("data is empty; name at least one file, folder or built-in corpus")
+        for text in (*self.data, self.tokenizer, self.text_field):
+            # A file name that is not UTF-8 reaches Python with lone surrogates in it.
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise ConfigError(f"{text!r} is not valid Unicode, and no config.toml could hold it; rename the file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,9 +191,10 @@ class TrainConfig:
             raise ConfigError("neither max_steps nor minutes says how long to train; set one")
         if self.max_steps and self.minutes:
             raise ConfigError("max_steps and minutes both say how long to train; set one")
-        if self.minutes and self.warmup_steps < 10:
+        if self.minutes and self.warmup_steps < SHORTEST_TIMED_WARMUP:
             raise ConfigError(
-                f"warmup_steps is {self.warmup_steps}; under minutes at least 10, since the speed is measured meanwhile"
+                f"warmup_steps is {self.warmup_steps}; under minutes at least {SHORTEST_TIMED_WARMUP}, "
+                "since the speed is measured meanwhile"
             )
 
 
@@ -219,6 +227,9 @@ class RunConfig:
 
     def with_values(self, **values: Any) -> "RunConfig":
         """A copy with settings changed by their flat names: `config.with_values(max_steps=200, n_layer=4)`."""
+        for name in values:
+            if name not in SECTION_OF:
+                raise ConfigError(f"{name!r} is not a setting; there are: {', '.join(SECTION_OF)}")
         changed = {
             section: replace(getattr(self, section), **{k: v for k, v in values.items() if SECTION_OF[k] == section})
             for section in SECTIONS

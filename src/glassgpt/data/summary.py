@@ -29,21 +29,24 @@ class Summary:
     def bytes_per_token(self) -> float:
         return self.source_bytes / self.tokens
 
-    def lines(self) -> list[str]:
-        """For the terminal: one fact a line, the sample last."""
+    def facts(self) -> list[str]:
+        """For the terminal: one fact a line."""
         skipped = [
             f"skipped: {count} {reason} ({', '.join(names)}{', ...' if count > len(names) else ''})"
             for reason, (count, names) in self.skipped.items()
         ]
         return [
-            f"{self.documents:,} document{'s' * (self.documents > 1)}, {self.source_bytes:,} bytes",
-            f"{self.tokens:,} tokens ({self.tokenizer_kind}, vocabulary {self.vocab_size:,}), "
-            f"{self.bytes_per_token:.2f} bytes a token",
-            f"{self.train_tokens:,} for training, {self.val_tokens:,} for validation",
-            f"counting byte n-grams reaches {self.baseline_bits_per_byte:.3f} bits a byte there",
+            f"{self.documents:,} document{'s' * (self.documents > 1)}, {self.source_bytes:,} bytes, "
+            f"{self.tokens:,} tokens ({self.tokenizer_kind}, vocabulary {self.vocab_size:,}, "
+            f"{self.bytes_per_token:.2f} bytes a token)",
+            f"{self.train_tokens:,} tokens for training, {self.val_tokens:,} for validation, where counting byte n-grams "
+            f"reaches {self.baseline_bits_per_byte:.3f} bits a byte",
             *skipped,
-            f"it begins: {self.sample!r}",
         ]
+
+    def lines(self) -> list[str]:
+        """The facts, and a sample of what the model will read."""
+        return [*self.facts(), f"it begins: {self.sample!r}"]
 
 
 def summarize(data: DataFolder) -> Summary:

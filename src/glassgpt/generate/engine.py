@@ -35,10 +35,10 @@ class SamplingSettings:
 
 
 class Engine:
-    """`generate` and `stream` write, `logits` shows what the model thinks. The model is never changed."""
+    """`generate` and `stream` write, `logits` shows what the model thinks. The weights are never changed."""
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer = model.eval(), tokenizer  # dropout is for training
         self.device = next(model.parameters()).device
 
     def generate(self, prompt: str = "", **settings: float) -> str:

@@ -30,12 +30,13 @@ def sample(
 ) -> Tensor:
     """logits (B, V) -> tokens (B,). Temperature 0 takes the likeliest; top_k 0 and top_p 1 keep everything.
 
-    Temperature acts first, so that top_p is a share of what is really drawn from. The draw is made on the CPU in float32:
-    the same generator gives the same text on every device.
+    Temperature acts first, so that top_p is a share of what is really drawn from. The draw is made on the CPU in float64:
+    the same generator gives the same text on every device, and no temperature above 0 is too small to divide by.
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits.float().cpu() / temperature
+    logits = logits.cpu().double()
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     if top_k:
         logits = keep_top_k(logits, top_k)
     if top_p < 1:

@@ -1,6 +1,7 @@
 """Device, precision, compilation and threads: each decision with its reason."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -28,9 +29,9 @@ def decide_device(wanted: str = "auto") -> Decision:
         if torch.backends.mps.is_available():
             return Decision("mps", "Apple GPU")
         return Decision("cpu", "no CUDA or MPS device")
-    kind, _, index = wanted.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", wanted):
         raise ConfigError(f"device {wanted!r} is not known; it is auto, cpu, mps, cuda, or cuda:N")
+    kind, _, index = wanted.partition(":")
     if kind == "cuda" and not torch.cuda.is_available():
         raise MachineError(
             f"device {wanted} was asked for, but torch {torch.__version__} sees no CUDA device here; use cpu"

@@ -20,7 +20,8 @@ from glassgpt.model.language_model import LanguageModel
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosine and sine of each position's angles, (T, D) each: pair i turns by position / theta^(2i/D) (Su et al. 2021)."""
-    frequencies = theta ** -(torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim)
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim  # 2i/D, (D/2,)
+    frequencies = 1 / theta**exponents  # float32 and in this order as in transformers: the last bit counts far out
     angles = torch.outer(positions.float(), frequencies).repeat(1, 2)  # (T, D)
     return angles.cos(), angles.sin()
 

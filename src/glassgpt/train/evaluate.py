@@ -11,8 +11,10 @@ from glassgpt.model import LanguageModel
 from glassgpt.train.loss import count_targets, summed_loss
 from glassgpt.train.step import autocast
 
-# About this many tokens go through the model at once: enough to keep it busy, little enough for a laptop.
+# So many tokens go through the model at once, or as many as give this many logits: enough to keep it busy, and no more
+# than a quarter of a gigabyte of logits on a laptop.
 TOKENS_AT_ONCE = 8192
+LOGITS_AT_ONCE = 1 << 26
 
 
 class Evaluation(NamedTuple):
@@ -28,13 +30,14 @@ def evaluate(model: LanguageModel, data: DataFolder, device: torch.device, preci
 
 def score(model: LanguageModel, tokens: np.ndarray, device: torch.device, precision: str) -> tuple[float, int]:
     """Nats over every token but the first, and how many those are."""
-    context_length: int = model.config.context_length
+    context_length = model.config.context_length
+    rows = max(1, min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // model.config.vocab_size) // context_length)
     was_training = model.training
     model.eval()
     nats, targets = 0.0, 0
     try:
         with torch.inference_mode(), autocast(device, precision):
-            for batch in validation_windows(tokens, context_length, max(1, TOKENS_AT_ONCE // context_length)):
+            for batch in validation_windows(tokens, context_length, rows):
                 on_device = type(batch)(batch.tokens.to(device), batch.targets.to(device))
                 nats += summed_loss(model, on_device).item()
                 targets += count_targets(batch)

@@ -13,7 +13,7 @@ import torch
 from glassgpt.checkpoint import Run, create_run, load_checkpoint
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
-from glassgpt.data import Batch, Batches, DataFolder, is_prepared, load_data, prepare_cached, text_name
+from glassgpt.data import Batch, Batches, DataFolder, is_prepared, load_data, prepare_cached, summarize, text_name
 from glassgpt.errors import ConfigError, DataError, MachineError
 from glassgpt.machine import (
     decide_compile,
@@ -57,6 +57,8 @@ def train_run(
     decide_device(config.machine.device)  # a wrong name is said before the text is read
     decide_threads(config.machine.threads)
     data = open_data(config, observers)
+    for line in summarize(data).facts():
+        tell(observers, line)
     config = fit_to_data(config, data)
     config, model, loss = settle_machine(config, data, observers)
     run = create_run(out, text_name(config.data.data))

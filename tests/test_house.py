@@ -1,0 +1,97 @@
+"""The house itself: its words, its dependencies, its README."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parent.parent
+README = (HOME / "README.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def foreign_words():
+    words, _shapes = (HOME / "docs/glossary.md").read_text(encoding="utf-8").split("| letter |")
+    rows = re.findall(r"^\| `.*?\| (.*?) \|", words, re.M)
+    return [word for row in rows for word in re.findall(r"`(\w+)`", row) if not word.endswith("_x")]
+
+
+@pytest.mark.parametrize("word", foreign_words())
+def test_one_name_for_one_thing(word):
+    known_as = HOME / "src/glassgpt/config/load.py"  # the table of what others call it
+    used = [
+        str(path.relative_to(HOME))
+        for path in (HOME / "src").rglob("*.py")
+        if path != known_as and re.search(rf"\b{word}\b", path.read_text(encoding="utf-8"))
+    ]
+    assert used == []
+
+
+def test_a_plain_install_brings_these_packages_and_no_others():
+    names = [re.match(r"[\w-]+", need)[0] for need in PROJECT["dependencies"]]
+    assert names == ["cyclopts", "matplotlib", "numpy", "psutil", "rich", "safetensors", "tokenizers", "torch"]
+
+
+def test_constraints_pin_everything_that_is_asked_for():
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (HOME / "constraints.txt").read_text(encoding="utf-8"), re.M))
+    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    needs = [*PROJECT["dependencies"], *(n for extra in PROJECT["optional-dependencies"].values() for n in extra)]
+    assert {re.match(r"[\w-]+", need)[0].lower().replace("_", "-") for need in needs} <= pins.keys()
+    assert pins["torch"] == "2.13.0"
+
+
+def sh_blocks():
+    return re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)
+
+
+def test_the_first_two_sh_blocks_are_one_line_each():
+    run, check = sh_blocks()[:2]
+    assert run.count("\n") == check.count("\n") == 1
+    assert run.rstrip().endswith("glassgpt train") and "-c constraints.txt" in run
+    assert check.rstrip().endswith("check.py") and "-c constraints.txt" in check
+
+
+def test_the_commands_of_the_readme_exist():
+    from glassgpt.cli.main import VERBS
+    from glassgpt.config import PRESETS
+    from glassgpt.config.schema import FIELDS
+
+    commands = re.findall(r"glassgpt (\w+)((?: [^#\n`|]*)?)", README)
+    assert {verb for verb, _ in commands if verb in VERBS} == set(VERBS)
+    for verb, rest in commands:
+        assert verb in VERBS
+        for flag in re.findall(r"--([a-z-]+)", rest):
+            assert flag.replace("-", "_") in {*FIELDS, "prompt", "help", "preset", "out", "config"}, flag
+        for preset in re.findall(r"--preset ([\w-]+)", rest):
+            assert preset in PRESETS
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    (tmp_path / "song.txt").write_text("Row, row, row your boat,\ngently down the stream.\n" * 90)
+    done = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"GLASSGPT_CACHE": str(tmp_path / "cache"), "GOMP_SPINCOUNT": "1000"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") >= 2 and re.search(r"torch\.Size\(\[8, \d+\]\)", done.stdout)
+
+
+def test_the_tree_in_the_readme_is_the_tree():
+    shown = set(re.findall(r"^  (\w+)/ ", README, re.M))
+    assert shown == {p.name for p in (HOME / "src/glassgpt").iterdir() if p.is_dir() and p.name != "__pycache__"}
+
+
+def test_the_claims_table_is_what_was_measured():
+    sys.path.insert(0, str(HOME / "bench"))
+    try:
+        import claims
+    finally:
+        sys.path.pop(0)
+    measured = json.loads(claims.CLAIMS.read_text(encoding="utf-8"))
+    assert claims.MARK.search(README)[0] == "<!-- claims -->\n" + claims.table(measured) + "<!-- /claims -->"
