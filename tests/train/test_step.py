@@ -8,7 +8,7 @@ from glassgpt.config import GPTConfig, TrainConfig
 from glassgpt.data import IGNORE_INDEX, Batch
 from glassgpt.errors import GlassError
 from glassgpt.model import build_model
-from glassgpt.train.loss import count_targets, summed_loss
+from glassgpt.train.loss import chunked_loss, count_targets
 from glassgpt.train.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from glassgpt.train.step import seed_micro_step, update
 
@@ -34,7 +34,7 @@ def one_update(model, batch, micro, **settings):
     config = TrainConfig(max_steps=1, batch_size=len(batch.tokens), micro_batch_size=micro, **settings)
     optimizer = build_optimizer(model, config)
     result = update(
-        model, optimizer, batch, step=0, learning_rate=0.01, config=config, precision="float32", loss=summed_loss
+        model, optimizer, batch, step=0, learning_rate=0.01, config=config, precision="float32", loss=chunked_loss
     )
     return result, optimizer
 

@@ -28,7 +28,7 @@ def doctor() -> None:
     )  # fmt: skip
     from glassgpt.model import build_model
     from glassgpt.tokenizer import build_tokenizer
-    from glassgpt.train.loss import summed_loss
+    from glassgpt.train.loss import chunked_loss
     from glassgpt.train.optimizer import build_optimizer
     from glassgpt.train.step import autocast, update
 
@@ -49,7 +49,7 @@ def doctor() -> None:
     def work(precision: str) -> Callable[[], object]:
         def forward_and_backward() -> None:
             with autocast(device, precision):
-                loss = summed_loss(model, batch)
+                loss = chunked_loss(model, batch)
             loss.backward()  # type: ignore[no-untyped-call]
 
         return forward_and_backward
@@ -75,7 +75,7 @@ def doctor() -> None:
     before = time.perf_counter()
     result = update(
         model, build_optimizer(model, train), batch,
-        step=0, learning_rate=1e-3, config=train, precision=precision.choice, loss=summed_loss,
+        step=0, learning_rate=1e-3, config=train, precision=precision.choice, loss=chunked_loss,
     )  # fmt: skip
     seconds = time.perf_counter() - before
     table.add_row("one training step", f"ok: loss {result.train_loss:.3f}, {seconds * 1000:.0f} ms")

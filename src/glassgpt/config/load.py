@@ -175,7 +175,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], str | None]:
         raise ConfigError(f"config file {path} is not there; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one, and so is what a number of 5000 digits gives
         raise ConfigError(f"config file {path} is not TOML: {error}") from None
     preset = content.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
@@ -204,6 +204,6 @@ def config_text(config: RunConfig) -> str:
         for name in (n for n, s in SECTION_OF.items() if SECTIONS[s] is kind):
             value = getattr(getattr(config, section), name)
             shown = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
-            shown = shown.replace("\x7f", "\\u007f")  # the one character that JSON writes as it is and TOML does not take
+            shown = shown.replace("\x7f", "\\u007f")  # JSON writes this one as it is, TOML does not take it
             lines.append(f"{name + ' = ' + shown:<36} # {FIELDS[name].metadata['doc']}")
     return "\n".join(lines) + "\n"

@@ -37,11 +37,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The default run: chosen by measured bits a byte in four minutes on two cores (docs/decisions.md).
     "mini": {
         "architecture": "modern", "tokenizer": "bpe", "vocab_size": 4096, "context_length": 256,
-        "n_layer": 4, "n_head": 4, "n_embd": 256, "batch_size": 16, "learning_rate": 2e-3, "minutes": 3.5,
+        "n_layer": 4, "n_head": 2, "n_embd": 128, "batch_size": 8, "learning_rate": 2.5e-3, "beta2": 0.98,
+        "warmup_steps": 60, "schedule": "linear", "decay_to": 0.05, "minutes": 3.6,
     },
     # One text, two cores, half a minute (docs/decisions.md).
     "char-cpu": {
         "architecture": "modern", "tokenizer": "char", "context_length": 64,
-        "n_layer": 3, "n_head": 4, "n_embd": 128, "batch_size": 16, "learning_rate": 4e-3, "max_steps": 1000,
+        "n_layer": 2, "n_head": 4, "n_embd": 128, "batch_size": 24, "learning_rate": 4e-3, "beta2": 0.98,
+        "warmup_steps": 30, "schedule": "linear", "decay_to": 0.05, "max_steps": 450,
     },
 }  # fmt: skip

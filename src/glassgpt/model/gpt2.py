@@ -105,7 +105,11 @@ class GPT2(LanguageModel):
             cache.advance(tokens.shape[1])
         return self.ln_f(x)
 
+    @property
+    def unembedding(self) -> Tensor:
+        """The output matrix (V, C)."""
+        return (self.wte if self.config.tie_embeddings else self.lm_head).weight
+
     def unembed(self, hidden: Tensor) -> Tensor:
         """(..., C) -> logits (..., V)."""
-        output = self.wte if self.config.tie_embeddings else self.lm_head
-        return F.linear(hidden, output.weight)
+        return F.linear(hidden, self.unembedding)

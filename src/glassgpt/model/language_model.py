@@ -23,6 +23,11 @@ class LanguageModel(nn.Module):
         """tokens (B, T) -> what the last norm gives, (B, T, C). With a cache, `tokens` continue what it holds."""
         raise NotImplementedError
 
+    @property
+    def unembedding(self) -> Tensor:
+        """The output matrix (V, C)."""
+        raise NotImplementedError
+
     def unembed(self, hidden: Tensor) -> Tensor:
         """(..., C) -> logits (..., V)."""
         raise NotImplementedError

@@ -134,7 +134,11 @@ class Modern(LanguageModel):
         """tokens (B, T) -> what the last norm gives, (B, T, C). With a cache, `tokens` continue what it holds."""
         return self.model(tokens, self.positions(tokens, cache), cache)
 
+    @property
+    def unembedding(self) -> Tensor:
+        """The output matrix (V, C)."""
+        return (self.model.embed_tokens if self.config.tie_embeddings else self.lm_head).weight
+
     def unembed(self, hidden: Tensor) -> Tensor:
         """(..., C) -> logits (..., V)."""
-        output = self.model.embed_tokens if self.config.tie_embeddings else self.lm_head
-        return F.linear(hidden, output.weight)
+        return F.linear(hidden, self.unembedding)

@@ -140,7 +140,11 @@ class Textbook(LanguageModel):
             cache.advance(tokens.shape[1])
         return self.ln_f(x)
 
+    @property
+    def unembedding(self) -> Tensor:
+        """The output matrix (V, C)."""
+        return (self.wte if self.config.tie_embeddings else self.lm_head).weight
+
     def unembed(self, hidden: Tensor) -> Tensor:
         """(..., C) -> logits (..., V)."""
-        output = self.wte.weight if self.config.tie_embeddings else self.lm_head.weight  # (V, C)
-        return hidden @ output.T
+        return hidden @ self.unembedding.T

@@ -8,7 +8,7 @@ import torch
 
 from glassgpt.data import DataFolder, validation_windows
 from glassgpt.model import LanguageModel
-from glassgpt.train.loss import count_targets, summed_loss
+from glassgpt.train.loss import chunked_loss, count_targets
 from glassgpt.train.step import autocast
 
 # So many tokens go through the model at once, or as many as give this many logits: enough to keep it busy, and no more
@@ -39,7 +39,7 @@ def score(model: LanguageModel, tokens: np.ndarray, device: torch.device, precis
         with torch.inference_mode(), autocast(device, precision):
             for batch in validation_windows(tokens, context_length, rows):
                 on_device = type(batch)(batch.tokens.to(device), batch.targets.to(device))
-                nats += summed_loss(model, on_device).item()
+                nats += chunked_loss(model, on_device).item()
                 targets += count_targets(batch)
     finally:
         model.train(was_training)

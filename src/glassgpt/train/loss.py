@@ -1,18 +1,74 @@
-"""Next-token cross-entropy: how surprised the model is by what comes next, in nats."""
+"""Next-token cross-entropy: how surprised the model is by what comes next, in nats. Plain, and in chunks; equal."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from glassgpt.data import IGNORE_INDEX, Batch
 
+# A chunk's logits stay in the processor's cache, and a chunk is never too thin for a fast matrix product.
+CHUNK_LOGITS, CHUNK_ROWS = 1 << 20, 256
 
-def summed_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Nats over all targets of the batch that are not IGNORE_INDEX, summed: a scalar, float32."""
-    logits = model(batch.tokens)  # (B, T, V)
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
-    )
+
+def plain_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Nats over all targets of the batch that are not IGNORE_INDEX, summed: a scalar, float32 or better."""
+    logits = at_least_float32(model(batch.tokens))  # (B, T, V)
+    return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+
+
+def chunked_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """The same without ever holding (B, T, V): logits come and go a few hundred positions at a time, and their gradient
+    with them (as in Liger Kernel's fused linear cross-entropy, 2410.10989)."""
+    hidden = model.hidden(batch.tokens)  # type: ignore[operator] # (B, T, C)
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden.flatten(0, 1), model.unembedding, batch.targets.flatten())  # type: ignore[no-untyped-call]
+    return loss
 
 
 def count_targets(batch: Batch) -> int:
     return int((batch.targets != IGNORE_INDEX).sum())
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """hidden (N, C), weight (V, C), targets (N,) -> summed loss. The gradients are computed on the way, while each
+    chunk's probabilities are at hand: d loss / d logits = probabilities - one-hot targets."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        w = weight.to(dtype)
+        wanted = any(ctx.needs_input_grad)  # type: ignore[attr-defined]
+        grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        precise = torch.promote_types(hidden.dtype, torch.float32)
+        total = torch.zeros((), dtype=precise, device=hidden.device)
+        rows = max(CHUNK_ROWS, CHUNK_LOGITS // len(weight))
+        buffer = hidden.new_empty(min(rows, len(hidden)), len(weight), dtype=precise)  # one for all: new memory is slow
+        for start in range(0, len(hidden), rows):
+            h = hidden[start : start + rows].to(dtype)
+            t = targets[start : start + rows]
+            scored = t != IGNORE_INDEX
+            at_target = t.clamp(min=0)[:, None]
+            logits = buffer[: len(h)].copy_(h @ w.T)  # (rows, V)
+            logits -= logits.amax(dim=-1, keepdim=True)  # so that exp cannot overflow
+            target_logits = logits.gather(1, at_target)
+            probabilities = logits.exp_()  # from here on in the logits' own memory
+            sums = probabilities.sum(dim=-1, keepdim=True)
+            total += ((sums.log() - target_logits) * scored[:, None]).sum()
+            if wanted:
+                probabilities *= scored[:, None] / sums
+                probabilities.scatter_add_(1, at_target, -scored[:, None].to(precise))
+                grad = probabilities.to(dtype)
+                grad_hidden[start : start + rows] = grad @ w
+                grad_weight += grad.T @ h
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad_hidden * upstream, grad_weight * upstream, None

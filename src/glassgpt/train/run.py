@@ -27,7 +27,7 @@ from glassgpt.machine import (
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.size import count_parameters, training_bytes
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
-from glassgpt.train.loss import summed_loss
+from glassgpt.train.loss import chunked_loss, plain_loss
 from glassgpt.train.observers import Observer, read_metrics
 from glassgpt.train.plot import plot_losses
 from glassgpt.train.step import Loss, autocast
@@ -176,26 +176,26 @@ def settle_machine(
 
         return forward_and_backward
 
-    precision = decide_precision(config.machine.precision, device, lambda choice: work(choice, summed_loss))
-    plain = work(precision.choice, summed_loss)
+    precision = decide_precision(config.machine.precision, device, lambda choice: work(choice, chunked_loss))
+    plain = work(precision.choice, chunked_loss)
     before = time.perf_counter()
     plain()
     step_seconds = (time.perf_counter() - before) * train.batch_size / rows
 
     @cache
     def compiled() -> Loss:  # once, and not unless it is wanted: loading the compiler alone takes a second
-        return torch.compile(summed_loss)
+        return torch.compile(plain_loss)
 
     compilation = decide_compile(
         config.machine.compile,
         device,
         60 * train.minutes or train.max_steps * step_seconds,
-        lambda on: work(precision.choice, compiled() if on else summed_loss),
+        lambda on: work(precision.choice, compiled() if on else chunked_loss),
     )
     parameters = count_parameters(config.model).total
     tell(observers, f"{parameters:,} parameters on {device}, {threads} threads")
     tell(observers, f"{precision.choice}: {precision.reason}; compile {compilation.choice}: {compilation.reason}")
-    loss = compiled() if compilation.choice == "on" else summed_loss
+    loss = compiled() if compilation.choice == "on" else chunked_loss
     settled = config.with_values(
         device=str(device),
         threads=threads,

@@ -16,7 +16,7 @@ from glassgpt.errors import GlassError, Stopped
 from glassgpt.model import LanguageModel
 from glassgpt.train.evaluate import evaluate, score
 from glassgpt.train.guards import StopRequest, stop_on_signal
-from glassgpt.train.loss import summed_loss
+from glassgpt.train.loss import chunked_loss
 from glassgpt.train.observers import MetricsFile, Observer, SampleFiles
 from glassgpt.train.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from glassgpt.train.parallel import Parallel, SingleDevice
@@ -42,7 +42,7 @@ class Trainer:
         device: torch.device,
         observers: Sequence[Observer] = (),
         sample: Callable[[LanguageModel], str] | None = None,
-        loss: Loss = summed_loss,
+        loss: Loss = chunked_loss,
         parallel: Parallel | None = None,
         deadline: float = math.inf,
     ) -> None:
