@@ -1,11 +1,10 @@
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glassgpt.config import TrainConfig
-from glassgpt.train.plan import EVALUATION_SHARE, SECONDS_TO_FINISH, Measured, plan
+from glassgpt.train.plan import EVALUATION_SHARE, SAMPLE_SHARE, SECONDS_TO_FINISH, SLOWDOWN, Measured, plan
 
 MEASURED = Measured(step=0.05, evaluation=4.0, sample=1.0, save=0.3)
 
@@ -15,16 +14,22 @@ MEASURED = Measured(step=0.05, evaluation=4.0, sample=1.0, save=0.3)
     step=st.floats(1e-3, 5),
     evaluation=st.floats(1e-3, 60),
     eval_every=st.sampled_from([0, 0, 7, 250]),
+    sample_every=st.sampled_from([0, 0, 11]),
     done=st.integers(1, 50),
 )
-def test_the_planned_run_ends_in_time_and_uses_it(seconds, step, evaluation, eval_every, done):
+def test_the_planned_run_ends_in_time_and_uses_it(seconds, step, evaluation, eval_every, sample_every, done):
     measured = Measured(step=step, evaluation=evaluation, sample=0.7, save=0.2)
-    settled = plan(TrainConfig(minutes=1.0, eval_every=eval_every), step=done, seconds_left=seconds, measured=measured)
-    evaluations = math.ceil(settled.max_steps / settled.eval_every) - (done // settled.eval_every)
-    spent = (settled.max_steps - done) * step + evaluations * (evaluation + 0.7 + 0.2)
+    asked = TrainConfig(minutes=1.0, eval_every=eval_every, sample_every=sample_every)
+    settled = plan(asked, step=done, seconds_left=seconds, measured=measured)
+
+    def times(every):
+        return math.ceil(settled.max_steps / every) - done // every
+
+    looking = times(settled.eval_every) * (evaluation + 0.2) + times(settled.sample_every) * 0.7
+    spent = (settled.max_steps - done) * step + looking
     if settled.max_steps > done:
         assert spent <= seconds - SECONDS_TO_FINISH + 1e-6
-        if not eval_every:
+        if not eval_every and not sample_every:
             assert spent >= 0.85 * (seconds - SECONDS_TO_FINISH) - 2 * step - (evaluation + 0.9)
     assert settled.minutes == 0 and settled.eval_every >= 1 and settled.save_every >= 1 and settled.sample_every >= 1
 
@@ -44,10 +49,9 @@ def test_what_was_asked_for_is_left_alone():
 def test_given_steps_only_the_intervals_are_settled():
     settled = plan(TrainConfig(max_steps=1000), step=10, seconds_left=None, measured=MEASURED)
     assert settled.max_steps == 1000
-    assert settled.sample_every == settled.eval_every
-    assert (
-        1000 / settled.eval_every == pytest.approx(0.06 * 990 * 0.05 * 1.03 / 4.0, abs=1) or settled.eval_every == 1000
-    )
+    time = 990 * MEASURED.step * SLOWDOWN
+    assert settled.eval_every == math.ceil(1000 / max(1, int(EVALUATION_SHARE * time / MEASURED.evaluation)))
+    assert settled.sample_every == math.ceil(1000 / max(1, int(SAMPLE_SHARE * time / MEASURED.sample)))
 
 
 def test_no_time_left_ends_the_run_where_it_is():
@@ -58,4 +62,4 @@ def test_a_long_run_is_saved_every_few_minutes():
     slow = Measured(step=2.0, evaluation=100.0, sample=1.0, save=0.3)
     settled = plan(TrainConfig(max_steps=20_000), step=10, seconds_left=None, measured=slow)
     assert settled.save_every * 2.0 <= 310
-    assert settled.max_steps / settled.eval_every * 100.0 <= 0.07 * 40_000
+    assert settled.max_steps / settled.eval_every * 100.0 <= (EVALUATION_SHARE + 0.01) * 40_000

@@ -175,10 +175,12 @@ class TrainConfig:
     beta1: float = setting(0.9, "memory of AdamW's mean gradient", at_least=0, below=1)
     beta2: float = setting(0.99, "memory of AdamW's mean squared gradient", at_least=0, below=1)
     grad_clip: float = setting(1.0, "longest gradient, over all parameters; 0: not clipped", at_least=0)
-    eval_every: int = setting(0, "steps between validations; 0: about five in a run", at_least=0)
-    save_every: int = setting(0, "steps between checkpoints; 0: at every validation", at_least=0)
+    eval_every: int = setting(0, "steps between validations; 0: five in a run, fewer where it is slow", at_least=0)
+    save_every: int = setting(
+        0, "steps between checkpoints; 0: at every validation, and at least every five minutes", at_least=0
+    )
     log_every: int = setting(10, "steps between lines of metrics.jsonl", at_least=1)
-    sample_every: int = setting(0, "steps between samples of the model's writing; 0: at every validation", at_least=0)
+    sample_every: int = setting(0, "steps between samples of the model's writing; 0: about ten in a run", at_least=0)
     keep_checkpoints: int = setting(2, "newest checkpoints that are kept beside the best one", at_least=1)
 
     def __post_init__(self) -> None:

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from glassgpt.config import TrainConfig
 
-# Validation may take this share of the time; a run that mostly looks at itself learns little.
-EVALUATION_SHARE = 0.06
+# Validation and samples may take these shares of the time; a run that mostly looks at itself learns little.
+EVALUATION_SHARE, SAMPLE_SHARE = 0.08, 0.04
 # Somebody who watches wants news, and somebody whose machine dies wants to have lost little.
 LONGEST_WITHOUT_EVALUATION = 900.0
 LONGEST_WITHOUT_CHECKPOINT = 300.0
-FEWEST_EVALUATIONS = 5
+FEWEST_EVALUATIONS, SAMPLES = 5, 10
 # What the loop cannot see coming: the plot, the last files, and a machine that slows down a little.
 SECONDS_TO_FINISH = 3.0
 SLOWDOWN = 1.03
@@ -35,23 +35,35 @@ def plan(config: TrainConfig, *, step: int, seconds_left: float | None, measured
         (config.max_steps - step) * step_seconds if seconds_left is None else max(0.0, seconds_left - SECONDS_TO_FINISH)
     )
     most = max(FEWEST_EVALUATIONS, math.ceil(time / LONGEST_WITHOUT_EVALUATION))
-    evaluations = min(most, max(1, int(EVALUATION_SHARE * time / max(measured.evaluation, 1e-9))))
-    looking_up = measured.evaluation + measured.sample + measured.save
+    evaluations = times_that_fit(EVALUATION_SHARE * time, measured.evaluation, most)
+    samples = times_that_fit(SAMPLE_SHARE * time, measured.sample, SAMPLES)
     max_steps = config.max_steps
     if seconds_left is not None:
-        if config.eval_every:
-            # One look-up every eval_every steps, one at the end, and one more as the steps done so far may be nearly due.
-            steps = int((time - 2 * looking_up) / (step_seconds + looking_up / config.eval_every))
-        else:
-            steps = int((time - evaluations * looking_up) / step_seconds)
-        max_steps = step + max(0, steps)
+        looking_up = (
+            looks(evaluations, measured.evaluation + measured.save, config.eval_every),
+            looks(samples, measured.sample, config.sample_every),
+        )
+        once = sum(seconds for seconds, _ in looking_up)
+        each_step = step_seconds + sum(seconds for _, seconds in looking_up)
+        max_steps = step + max(0, int((time - once) / each_step))
     eval_every = config.eval_every or max(1, math.ceil(max_steps / evaluations))
     save_every = config.save_every or min(eval_every, max(1, int(LONGEST_WITHOUT_CHECKPOINT / step_seconds)))
+    sample_every = config.sample_every or max(1, math.ceil(max_steps / samples))
     settled = {
         "max_steps": max_steps,
         "minutes": 0.0,
         "eval_every": eval_every,
         "save_every": save_every,
-        "sample_every": config.sample_every or eval_every,
+        "sample_every": sample_every,
     }
     return TrainConfig(**{**vars(config), **settled})
+
+
+def times_that_fit(seconds: float, seconds_each: float, most: int) -> int:
+    return min(most, max(1, int(seconds / max(seconds_each, 1e-9))))
+
+
+def looks(planned: int, seconds_each: float, every: int) -> tuple[float, float]:
+    """(seconds in all, seconds a step) of something that is done `planned` times in a run, or every so many steps: then
+    once more at the end, and once more as the steps done so far may be nearly due."""
+    return (2 * seconds_each, seconds_each / every) if every else (planned * seconds_each, 0.0)
