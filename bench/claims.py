@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -63,42 +64,70 @@ def default_run(folder: Path) -> dict[str, str]:
 
 
 def judged_samples(folder: Path) -> int:
-    """How many of 20 samples read as Python: at least two thirds of the lines that are code parse, each on its own."""
+    """How many of 20 samples read as Python: at least 60 % of their lines do."""
     _, text = timed([*GLASSGPT, "sample", "run", "--num-samples", "20", "--max-new-tokens", "200"], folder)
     samples = re.split(r"^--- \d+ of 20 ---\n", text, flags=re.M)[1:]
     (folder / "samples.txt").write_text(text, encoding="utf-8")
-    return sum(share_that_parses(sample) >= 2 / 3 for sample in samples)
+    return sum(share_of_python(sample) >= 0.6 for sample in samples)
 
 
-def share_that_parses(sample: str) -> float:
-    """Of the lines outside docstrings, comments and open brackets, those that are Python once their block is closed."""
-    lines, fine, counted, held = sample.splitlines()[:-1], 0, 0, ""
-    code = re.sub(r'("""|\'\'\').*?(\1|\Z)', '""', "\n".join(lines), flags=re.S)
-    for line in code.splitlines():
-        stripped = line.split("#")[0].strip()
-        if not stripped and not held:
-            continue
-        held += " " + stripped
-        opened, closed = (sum(map(held.count, brackets)) for brackets in ("([{", ")]}"))
-        if opened > closed and len(held) < 400:
+def share_of_python(text: str) -> float:
+    """Of the lines that are not prose between triple quotes, the share that is Python: a comment, a statement, the head
+    of a block, or a piece of a longer statement, once what it leaves open is closed. Blank lines, and the first and last
+    line, which may be cut, do not count.
+
+    How far to trust it: of 100 pieces of 200 tokens of the standard library itself 87 reach 0.6 (the others are mostly
+    prose), of the same pieces with their words shuffled 2, of tinyshakespeare 0.
+    """
+    fine = counted = 0
+    in_prose = False
+    for line in text.splitlines()[1:-1]:
+        quotes = len(re.findall(r'"""|\'\'\'', line))
+        was_prose, in_prose = in_prose, in_prose ^ (quotes % 2 == 1)
+        if was_prose or not line.strip():
             continue
         counted += 1
-        fine += parses(held.strip())
-        held = ""
-    return fine / counted if counted else 0.0
+        fine += line.lstrip().startswith("#") or quotes > 0 or is_python(line.strip())
+    return fine / counted if counted >= 3 else 0.0
 
 
-def parses(line: str) -> bool:
-    whole = {"else:": "if x: pass\n", "except": "try: pass\n", "finally": "try: pass\n", "elif": "if x: pass\n"}
-    before = next((start for word, start in whole.items() if line.startswith(word)), "")
-    after = " pass" if line.endswith(":") else ""
-    after += "\nexcept E: pass" if line == "try:" else ""
-    after += "\nclass x: pass" if line.startswith("@") else ""
-    source = "\n".join("    " + part for part in (before + line + after).splitlines())
-    try:
-        ast.parse(f"async def f():\n  while x:\n{source}")
-    except (SyntaxError, ValueError):
-        return False
+def is_python(line: str) -> bool:
+    """Whether one line could stand in a Python file."""
+    line = re.sub(r"\s#.*$", "", line).rstrip().removesuffix("\\")
+    before = {"elif": "if x: pass\n", "else": "if x: pass\n", "except": "try: pass\n", "finally": "try: pass\n"}
+    head = next((start for word, start in before.items() if line.startswith(word)), "")
+    tail = " pass" if line.endswith(":") else ""
+    tail += "\nexcept E: pass" if line == "try:" else ""
+    tail += "\nclass x: pass" if line.startswith("@") else ""
+    openers, closers = still_open(line)
+    whole = openers + line + closers
+    return any(parses(head + candidate + tail) for candidate in (whole, f"f({whole})", f"{{{whole}}}", f"[{whole}]"))
+
+
+def still_open(line: str) -> tuple[str, str]:
+    """Brackets to put before and after a line so that all of them are paired."""
+    pairs = {")": "(", "]": "[", "}": "{"}
+    stack: list[str] = []
+    before = ""
+    for character in re.sub(r"'[^']*'|\"[^\"]*\"", "0", line):
+        if character in pairs.values():
+            stack.append(character)
+        elif character in pairs:
+            if stack and stack[-1] == pairs[character]:
+                stack.pop()
+            else:
+                before = pairs[character] + before
+    return before, "".join({v: k for k, v in pairs.items()}[character] for character in reversed(stack))
+
+
+def parses(source: str) -> bool:
+    body = "\n".join("    " + part for part in source.splitlines())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model writes odd escapes
+        try:
+            ast.parse(f"async def f():\n  while x:\n{body}")
+        except (SyntaxError, ValueError, MemoryError):
+            return False
     return True
 
 

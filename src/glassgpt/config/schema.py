@@ -103,6 +103,10 @@ class GPTConfig:
             )
         if self.head_width % 2:
             raise ConfigError(f"a head {self.head_width} wide cannot be rotated in pairs; head_dim has to be even")
+        if self.activation == "gelu":
+            raise ConfigError(
+                "activation 'gelu' is for gpt2 and textbook; the MLP of architecture modern is gated (SwiGLU)"
+            )
 
     def _check_gpt2(self) -> None:
         if self.n_embd % self.n_head:

@@ -1,0 +1,288 @@
+"""From default, preset, file and flags to one configuration, and every way in which that fails."""
+
+import pytest
+
+from glassgpt.config import DEFAULT_PRESET, PRESETS, build_config
+from glassgpt.config.load import FOREIGN_NAMES
+from glassgpt.config.schema import FIELDS
+from glassgpt.errors import ConfigError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(content: str | bytes):
+        path = tmp_path / "run.toml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write_file
+
+
+def refused(**how) -> str:
+    with pytest.raises(ConfigError) as caught:
+        build_config(**how)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# Precedence.
+
+
+def test_default_then_preset_then_file_then_flag(write):
+    """One setting for each place that can have the last word."""
+    file = write('preset = "baby"\n[model]\nn_layer = 3\nn_head = 4\n[train]\nlearning_rate = 0.5\n')
+    config = build_config(file=file, flags={"learning_rate": 0.25})
+    assert config.preset == "baby"
+    assert config.train.weight_decay == FIELDS["weight_decay"].default == 0.1  # default
+    assert config.model.n_embd == PRESETS["baby"]["n_embd"] == 384  # preset
+    assert config.model.n_layer == 3 != PRESETS["baby"]["n_layer"]  # file
+    assert config.train.learning_rate == 0.25  # flag
+    assert build_config(file=file, preset="gpt-384").model.dropout == 0.1  # a preset named outside beats the file's
+
+
+def test_nothing_said_is_the_default_preset():
+    assert build_config() == build_config(preset=DEFAULT_PRESET)
+    assert build_config().preset == DEFAULT_PRESET
+
+
+def test_a_flag_beats_a_file_in_every_setting(write):
+    file = write('[data]\ndata = ["a", "b"]\n[machine]\ndevice = "cuda:1"\nthreads = 2\n[model]\nbias = false\n')
+    config = build_config(file=file, flags={"data": ("c",), "device": "cpu", "threads": 1, "bias": True})
+    assert config.data.data == ("c",)
+    assert (config.machine.device, config.machine.threads, config.model.bias) == ("cpu", 1, True)
+    config = build_config(file=file)
+    assert config.data.data == ("a", "b")
+    assert (config.machine.device, config.machine.threads, config.model.bias) == ("cuda:1", 2, False)
+
+
+def test_types_are_brought_to_the_settings_own():
+    config = build_config(flags={"learning_rate": 1, "data": "notes", "grad_clip": 0})
+    assert config.train.learning_rate == 1.0 and type(config.train.learning_rate) is float
+    assert type(config.train.grad_clip) is float
+    assert config.data.data == ("notes",)
+
+
+# One thing takes another's place.
+
+
+def test_the_higher_level_says_how_long(write):
+    by_time, by_steps = write("[train]\nminutes = 7\n"), "mini"
+    assert build_config(preset="baby", file=by_time).train.max_steps == 0
+    assert build_config(preset="baby", file=by_time).train.minutes == 7.0
+    config = build_config(preset="baby", file=by_time, flags={"max_steps": 40})
+    assert (config.train.max_steps, config.train.minutes) == (40, 0.0)
+    assert build_config(preset=by_steps, flags={"max_steps": 40}).train.minutes == 0.0
+    # As a resolved file has it: the one that does not count stands there as 0.
+    resolved = write("[train]\nmax_steps = 90\nminutes = 0.0\n")
+    config = build_config(file=resolved, flags={"minutes": 2.5})
+    assert (config.train.max_steps, config.train.minutes) == (0, 2.5)
+    assert build_config(preset="mini", file=resolved).train.max_steps == 90
+
+
+def test_both_at_one_level_or_neither_is_refused(write):
+    both = "max_steps and minutes both say how long to train; set one"
+    assert refused(flags={"max_steps": 5, "minutes": 1}) == both
+    assert refused(file=write("[train]\nmax_steps = 5\nminutes = 1\n")) == both
+    neither = "neither max_steps nor minutes says how long to train; set one"
+    assert refused(preset="mini", flags={"minutes": 0}) == neither
+    assert refused(preset="baby", flags={"max_steps": 0}) == neither
+
+
+def test_a_presets_warmup_is_cut_to_fit():
+    assert build_config(preset="gpt2").train.warmup_steps == 2000
+    assert build_config(preset="gpt2", flags={"max_steps": 300}).train.warmup_steps == 30
+    assert build_config(preset="baby", flags={"max_steps": 5000}).train.warmup_steps == 100
+    assert build_config(preset="baby", flags={"max_steps": 7}).train.warmup_steps == 0
+    assert build_config(flags={"max_steps": 200}).train.warmup_steps == 20  # and so is the default
+
+
+def test_a_presets_warmup_is_long_enough_to_measure_the_speed():
+    assert build_config(preset="tutorial").train.warmup_steps == 0
+    assert build_config(preset="tutorial", flags={"minutes": 5}).train.warmup_steps == 10
+    assert build_config(preset="baby", flags={"minutes": 5}).train.warmup_steps == 100
+
+
+def test_a_warmup_that_was_asked_for_is_left_alone_or_refused(write):
+    assert build_config(preset="baby", flags={"max_steps": 30, "warmup_steps": 25}).train.warmup_steps == 25
+    file = write("[train]\nwarmup_steps = 25\n")
+    assert build_config(preset="baby", file=file, flags={"max_steps": 30}).train.warmup_steps == 25
+    message = "warmup_steps is 9; under minutes at least 10, since the speed is measured meanwhile"
+    assert refused(flags={"minutes": 5, "warmup_steps": 9}) == message
+
+
+@pytest.mark.parametrize(("batch", "micro"), [(480, 12), (100, 10), (9, 9), (8, 8), (7, 7), (13, 1), (1, 1), (26, 2)])
+def test_a_presets_micro_batch_is_the_largest_that_fits(batch, micro):
+    assert build_config(preset="gpt2", flags={"batch_size": batch}).train.micro_batch_size == micro
+
+
+def test_a_micro_batch_that_was_asked_for_is_left_alone_or_refused(write):
+    assert build_config(preset="gpt2", flags={"batch_size": 30, "micro_batch_size": 3}).train.micro_batch_size == 3
+    message = "micro_batch_size 4 does not divide batch_size 30; change one"
+    assert refused(preset="gpt2", flags={"batch_size": 30, "micro_batch_size": 4}) == message
+    assert refused(file=write("[train]\nmicro_batch_size = 4\n"), flags={"batch_size": 30}) == message
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("batch", [0, -3])
+def test_a_batch_of_nothing_is_refused_whatever_the_preset(preset, batch):
+    assert refused(preset=preset, flags={"batch_size": batch}) == f"batch_size is {batch}; it has to be at least 1"
+
+
+def test_another_tokenizer_has_another_vocabulary(write):
+    assert build_config(preset="gpt2").model.vocab_size == 50257
+    assert build_config(preset="gpt2", flags={"tokenizer": "char"}).model.vocab_size == 0
+    assert build_config(preset="gpt2", flags={"tokenizer": "gpt2"}).model.vocab_size == 50257
+    assert build_config(preset="gpt2", flags={"tokenizer": "bpe", "vocab_size": 999}).model.vocab_size == 999
+    resolved = write('[model]\nvocab_size = 65\n[data]\ntokenizer = "char"\n')
+    assert build_config(file=resolved).model.vocab_size == 65
+    assert build_config(file=resolved, flags={"tokenizer": "byte"}).model.vocab_size == 0
+
+
+def test_a_presets_details_give_way_to_another_shape(monkeypatch):
+    monkeypatch.setitem(
+        PRESETS, "wide", PRESETS["mini"] | {"n_head": 4, "n_kv_head": 2, "head_dim": 48, "n_embd": 256, "n_inner": 900}
+    )
+
+    def details(**flags):
+        model = build_config(preset="wide", flags=flags).model
+        return model.n_kv_head, model.head_dim, model.n_inner
+
+    assert details() == details(n_layer=3) == (2, 48, 900)
+    assert details(n_head=8) == (0, 0, 900)
+    assert details(n_embd=192) == (0, 0, 0)
+    assert details(architecture="gpt2") == (0, 0, 900)
+    assert details(n_head=8, n_kv_head=4) == (4, 0, 900)
+
+
+def test_what_a_file_says_of_the_shape_is_kept(write):
+    """A file is what somebody asked for: a flag overrides it where it says the same thing, and no further."""
+    file = write('[model]\narchitecture = "modern"\nn_head = 4\nn_embd = 256\nn_kv_head = 2\nn_inner = 900\n')
+    model = build_config(file=file, flags={"n_head": 8}).model
+    assert (model.n_head, model.n_kv_head, model.n_inner) == (8, 2, 900)
+    message = "n_kv_head and head_dim are settings of architecture modern; leave them at 0, or take architecture modern"
+    assert refused(file=file, flags={"architecture": "gpt2"}) == message
+
+
+# Names that nobody knows.
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("n_layr", "; did you mean n_layer?"),
+        ("learning_rat", "; did you mean learning_rate?"),
+        ("n-layers", "; here it is called n_layer"),
+        ("block_size", "; here it is called context_length"),
+        ("n_positions", "; here it is called context_length"),
+        ("max_iters", "; here it is called max_steps"),
+        ("lr", "; here it is called learning_rate"),
+        ("LR", "; here it is called learning_rate"),
+        ("wd", "; here it is called weight_decay"),
+        ("zzz", ""),
+    ],
+)
+def test_an_unknown_setting_gets_a_suggestion(write, wrong, hint):
+    assert refused(flags={wrong: 3}) == f"flag {wrong!r} is not a setting{hint}"
+    file = write(f"[train]\n{wrong} = 3\n")
+    assert refused(file=file) == f"{file}: {wrong!r} is not a setting{hint}"
+
+
+def test_no_foreign_name_is_ours_and_each_leads_to_one_of_ours():
+    assert not FOREIGN_NAMES.keys() & FIELDS.keys()
+    assert set(FOREIGN_NAMES.values()) <= FIELDS.keys() | {"out"}
+    for theirs in FOREIGN_NAMES:
+        assert f"; here it is called {FOREIGN_NAMES[theirs]}" in refused(flags={theirs: 1})
+
+
+def test_an_unknown_preset(write):
+    message = refused(preset="gpt2-larg")
+    assert message.startswith(
+        "preset 'gpt2-larg' is not known; did you mean gpt2-large?; there are: gpt2, gpt2-medium, "
+    )
+    assert refused(file=write('preset = "zzz"\n')).startswith("preset 'zzz' is not known; there are: ")
+    assert refused(file=write("preset = 3\n")).endswith("run.toml is 3; it has to be text in quotes")
+
+
+def test_an_unknown_table(write):
+    file = write("[trian]\nmax_steps = 3\n")
+    assert refused(file=file) == (
+        f"{file}: 'trian' is not known; did you mean train?; the tables are model, data, train, machine"
+    )
+
+
+def test_a_setting_under_the_wrong_table(write):
+    file = write("[model]\nmax_steps = 3\n")
+    assert refused(file=file) == f"{file}: max_steps stands under [model]; put it under [train]"
+
+
+def test_a_setting_outside_every_table(write):
+    file = write("max_steps = 3\n")
+    assert refused(file=file) == f"{file}: max_steps stands outside a table; put it under [train]"
+    file = write("max_iters = 3\n")
+    assert refused(file=file).startswith(
+        f"{file}: 'max_iters' is not known; here it is called max_steps; the tables are"
+    )
+
+
+def test_a_table_that_is_none(write):
+    file = write("train = 3\n")
+    assert refused(file=file) == f"{file}: train has to be a table: write [train] above its settings"
+
+
+# Files that are none.
+
+
+def test_a_file_that_is_not_toml(write):
+    file = write("[train\nmax_steps: 3\n")
+    assert refused(file=file).startswith(f"config file {file} is not TOML: ")
+    assert refused(file=write("a = " + "1" * 5000)).startswith(f"config file {file} is not TOML: ")
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    assert refused(file=tmp_path / "no.toml") == f"config file {tmp_path / 'no.toml'} is not there; check the path"
+
+
+def test_a_file_that_is_not_utf8(write):
+    file = write(b'[data]\ndata = ["caf\xe9.txt"]\n')
+    assert refused(file=file).startswith(f"config file {file} cannot be read: 'utf-8' codec can't decode byte 0xe9")
+
+
+def test_a_folder_in_the_place_of_a_file(tmp_path):
+    assert refused(file=tmp_path).startswith(f"config file {tmp_path} cannot be read: ")
+
+
+# Values that are none.
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max_steps", "5", "max_steps is '5'; it has to be a whole number"),
+        ("max_steps", 5.0, "max_steps is 5.0; it has to be a whole number"),
+        ("max_steps", True, "max_steps is True; it has to be a whole number"),
+        ("learning_rate", "fast", "learning_rate is 'fast'; it has to be a number"),
+        ("learning_rate", False, "learning_rate is False; it has to be a number"),
+        ("learning_rate", float("nan"), "learning_rate is nan; it has to be a number"),
+        ("grad_clip", float("inf"), "grad_clip is inf; it has to be a number"),
+        ("weight_decay", 10**400, f"weight_decay is {10**400}; it has to be a number"),
+        ("bias", 1, "bias is 1; it has to be true or false"),
+        ("bias", "true", "bias is 'true'; it has to be true or false"),
+        ("device", 0, "device is 0; it has to be text in quotes"),
+        ("tokenizer", ["char"], "tokenizer is ['char']; it has to be text in quotes"),
+        ("data", 3, "data is 3; it has to be a list of texts"),
+        ("data", ["a", 3], "data is ['a', 3]; it has to be a list of texts"),
+        ("architecture", "gpt3", "architecture 'gpt3' is not one of gpt2, modern, textbook; did you mean gpt2?"),
+        ("schedule", 1, "schedule 1 is not one of cosine, linear, constant"),
+        ("compile", True, "compile True is not one of auto, on, off"),
+        ("precision", "float16", "precision 'float16' is not one of auto, float32, bfloat16; did you mean bfloat16?"),
+    ],
+)
+def test_a_value_of_the_wrong_kind(name, value, message):
+    assert refused(flags={name: value}) == message
+
+
+def test_a_value_of_the_wrong_kind_in_a_file(write):
+    assert refused(file=write("[train]\nmax_steps = true\n")) == "max_steps is True; it has to be a whole number"
+    assert refused(file=write("[train]\nlearning_rate = inf\n")) == "learning_rate is inf; it has to be a number"
+    assert refused(file=write("[model.n_layer]\nx = 1\n")) == "n_layer is {'x': 1}; it has to be a whole number"
