@@ -56,7 +56,7 @@ def default_run(folder: Path) -> dict[str, str]:
     return {
         "`glassgpt train`, whole command": f"{seconds:.0f} s",
         "its validation loss": f"{bits:.3f} bits a byte ({result['val_loss']:.3f} nats a token)",
-        "counting byte n-grams on the same text": f"{baseline:.3f} bits a byte, {1 - bits / baseline:.0%} more",
+        "counting byte n-grams on the same text": f"{baseline:.3f} bits a byte; the run is {1 - bits / baseline:.0%} below",
         "`xz -9e` of the same validation text": f"{packed:.3f} bits a byte",
         "parameters, tokens trained on": f"{result['parameters']:,}, {result['tokens']:,}",
         "20 samples of 200 tokens that read as Python": f"{judged_samples(folder)} of 20",
