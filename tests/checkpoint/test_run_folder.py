@@ -7,7 +7,7 @@ import torch
 
 from glassgpt.checkpoint import Run, create_run, find_checkpoint, load_checkpoint, load_model, open_run, save_checkpoint
 from glassgpt.config import GPTConfig, build_config
-from glassgpt.errors import CheckpointError, ConfigError
+from glassgpt.errors import CheckpointError, ConfigError, MachineError
 from glassgpt.model import build_model
 from glassgpt.tokenizer import build_tokenizer
 
@@ -48,6 +48,12 @@ def test_runs_are_numbered_and_an_existing_one_is_refused(run):
     assert create_run(None, "text").folder == Path("runs/text-10")
     with pytest.raises(ConfigError, match="runs/text-1 is already there, and a run is never overwritten"):
         create_run(Path("runs/text-1"), "x")
+
+
+def test_a_place_where_no_run_can_be_made_is_named(run):
+    Path("file").write_text("in the way")
+    with pytest.raises(MachineError, match=r"file/run cannot be made \(.*\); choose another --out"):
+        create_run(Path("file/run"), "x")
 
 
 def test_a_checkpoint_comes_back_as_it_was(run):

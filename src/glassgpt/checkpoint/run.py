@@ -8,7 +8,7 @@ from typing import Any
 
 from glassgpt.checkpoint.commit import remove_folder, verify_folder, write_text
 from glassgpt.config import RunConfig, build_config, config_text
-from glassgpt.errors import CheckpointError, ConfigError
+from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
 RUNS = Path("runs")
@@ -103,7 +103,10 @@ def create_run(folder: Path | None, name: str) -> Run:
             raise ConfigError(
                 f"{folder} is already there, and a run is never overwritten; choose another --out, or resume it"
             )
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise MachineError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
         return Run(folder)
     taken = [
         int(match[1])
