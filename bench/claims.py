@@ -45,10 +45,10 @@ def default_run(folder: Path) -> dict[str, str]:
     """The README's main job in a process of its own, what it left, and what xz makes of the same validation text."""
     seconds, _ = timed([*GLASSGPT, "train", "--out", "run"], folder)
     result = json.loads((folder / "run/result.json").read_text())
-    from glassgpt.checkpoint import Run
-    from glassgpt.train.run import open_data
+    from glassgpt.config.cache_folder import cache_folder
+    from glassgpt.data import load_data
 
-    data = open_data(Run(folder / "run").config(), [], result["data_fingerprint"])
+    data = load_data(cache_folder() / "data" / result["data_fingerprint"])
     tokenizer = data.tokenizer()
     text = b"".join(tokenizer.token_bytes(int(i)) for i in data.val if i != tokenizer.end_of_text)
     packed = 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text)

@@ -23,7 +23,7 @@ def foreign_words():
 
 @pytest.mark.parametrize("word", foreign_words())
 def test_one_name_for_one_thing(word):
-    known_as = HOME / "src/glassgpt/config/load.py"  # the table of what others call it
+    known_as = HOME / "src/glassgpt/config/names.py"  # the table of what others call it
     used = [
         str(path.relative_to(HOME))
         for path in (HOME / "src").rglob("*.py")
@@ -34,7 +34,17 @@ def test_one_name_for_one_thing(word):
 
 def test_a_plain_install_brings_these_packages_and_no_others():
     names = [re.match(r"[\w-]+", need)[0] for need in PROJECT["dependencies"]]
-    assert names == ["cyclopts", "matplotlib", "numpy", "psutil", "rich", "safetensors", "tokenizers", "torch"]
+    assert names == [
+        "cyclopts",
+        "filelock",
+        "matplotlib",
+        "numpy",
+        "psutil",
+        "rich",
+        "safetensors",
+        "tokenizers",
+        "torch",
+    ]
 
 
 def test_constraints_pin_everything_that_is_asked_for():

@@ -13,6 +13,14 @@ A message says what is wrong, the rule, and what to do, in one line.
 """
 
 
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether Python, torch on a GPU, or torch's allocator on a CPU (a bare RuntimeError) found no more memory."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(problem, MemoryError) or (
+        isinstance(problem, RuntimeError) and any(word in str(problem) for word in words)
+    )
+
+
 class GlassError(Exception):
     exit_code = 1
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,21 @@ def test_small_files_are_replaced_in_one_step(tmp_path):
     write_text(tmp_path / "x", "one")
     write_text(tmp_path / "x", "two")
     assert (tmp_path / "x").read_text() == "two" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_small_file_that_somebody_reads_is_waited_for(tmp_path, monkeypatch):
+    """Windows refuses to replace an open file for as long as it is open."""
+    refusals = iter([True, True])
+    real = Path.replace
+
+    def replace(self, target):
+        if next(refusals, False):
+            raise PermissionError(13, "used by another process")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    write_text(tmp_path / "x", "one")
+    assert (tmp_path / "x").read_text() == "one"
 
 
 def test_removal_leaves_nothing(folder):

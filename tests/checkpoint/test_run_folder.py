@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from glassgpt.checkpoint import Run, create_run, find_checkpoint, load_checkpoint, load_model, open_run, save_checkpoint
+from glassgpt.checkpoint import (
+    Run,
+    as_argument,
+    check_new_run,
+    create_run,
+    find_checkpoint,
+    load_checkpoint,
+    load_model,
+    open_run,
+    save_checkpoint,
+)
 from glassgpt.config import GPTConfig, build_config
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 from glassgpt.model import build_model
@@ -52,7 +62,9 @@ def test_runs_are_numbered_and_an_existing_one_is_refused(run):
 
 def test_a_place_where_no_run_can_be_made_is_named(run):
     Path("file").write_text("in the way")
-    with pytest.raises(MachineError, match=r"file/run cannot be made \(.*\); choose another --out"):
+    with pytest.raises(
+        MachineError, match=r"file/run cannot be made: .*file is no folder; choose another place with --out"
+    ):
         create_run(Path("file/run"), "x")
 
 
@@ -75,7 +87,7 @@ def test_sampling_takes_the_best_and_resuming_the_last(run):
     run.write_best(6, 1.25)
     assert find_checkpoint(run.folder) == run.checkpoint_folder(6)
     assert find_checkpoint(run.checkpoint_folder(3)) == run.checkpoint_folder(3)
-    assert run.last_whole_checkpoint() == (run.checkpoint_folder(9), [])
+    assert run.last_whole_checkpoint() == (run.checkpoint_folder(9), {})
 
 
 def test_the_newest_run_is_meant_where_none_is_named(run):
@@ -101,9 +113,99 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_its_reason(run):
     for step in (3, 6):
         put_checkpoint(run, step)
     (run.checkpoint_folder(6) / "state.json").unlink()
-    folder, rejected = run.last_whole_checkpoint()
+    folder, damaged = run.last_whole_checkpoint()
     assert folder == run.checkpoint_folder(3)
-    assert rejected == ["checkpoint step-00000006 is passed over: state.json is missing"]
+    assert damaged == {run.checkpoint_folder(6): "state.json is missing"}
+
+
+def test_what_is_put_aside_is_kept_and_out_of_the_way(run):
+    for number in (1, 2):
+        put_checkpoint(run, 6, seed=number)
+        aside = run.put_aside(run.checkpoint_folder(6))
+        assert run.steps() == [] and (aside / "model.safetensors").is_file()
+    assert [p.name for p in sorted(run.checkpoints_folder.iterdir())] == [
+        "damaged-step-00000006",
+        "damaged-step-00000006-2",
+    ]
+
+
+def test_the_only_checkpoint_damaged_is_not_called_missing(run):
+    put_checkpoint(run, 6)
+    (run.checkpoint_folder(6) / "state.json").unlink()
+    message = r"step-00000006 is damaged: state.json is missing; name another checkpoint \(there is none\)"
+    for path in (run.folder, run.checkpoint_folder(6), None):
+        with pytest.raises(CheckpointError, match=message):
+            find_checkpoint(path)
+
+
+def test_a_checkpoint_that_is_named_is_verified(run):
+    for step in (3, 6):
+        put_checkpoint(run, step)
+    file = run.checkpoint_folder(6) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(
+        CheckpointError, match=r"is not what was written .*; name another checkpoint \(.*step-00000003\)"
+    ):
+        find_checkpoint(run.checkpoint_folder(6))
+
+
+def test_a_checkpoint_stands_for_its_run_and_may_be_carried_away(run, monkeypatch):
+    put_checkpoint(run, 3)
+    assert open_run(run.checkpoint_folder(3)) == run
+    run.checkpoint_folder(3).rename("alone")
+    assert find_checkpoint(Path("alone")) == Path("alone")
+    with pytest.raises(CheckpointError, match="alone is not a run"):
+        open_run(Path("alone"))
+    put_checkpoint(run, 4)
+    monkeypatch.chdir(run.checkpoints_folder)
+    assert open_run(Path("step-00000004")).config_file.is_file()
+
+
+def test_a_run_is_locked_by_one_at_a_time(run):
+    with (
+        run.locked(),
+        pytest.raises(CheckpointError, match="runs.text-1 is being trained by another process right now"),
+        run.locked(),
+    ):
+        pass
+    with run.locked():
+        pass
+
+
+def test_pruning_that_fails_is_told_and_not_fatal(run, monkeypatch):
+    for step in range(1, 4):
+        put_checkpoint(run, step)
+
+    def busy(folder):
+        raise PermissionError(13, "used by another process")
+
+    monkeypatch.setattr("glassgpt.checkpoint.run.remove_folder", busy)
+    assert "step-00000001 could not be removed (used by another process); training goes on" in run.prune(2)
+    monkeypatch.undo()
+
+
+def test_a_new_runs_place_is_checked_before_any_work(tmp_path):
+    Path("runs").symlink_to(tmp_path / "nowhere")
+    for attempt in (check_new_run, lambda folder: create_run(folder, "x")):
+        with pytest.raises(
+            MachineError, match="runs cannot be made: .*runs is no folder; choose another place with --out"
+        ):
+            attempt(None)
+    check_new_run(Path("deep/er/run"))
+    assert not Path("deep").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="who may write everywhere")
+def test_a_place_that_cannot_be_written_to_is_named():
+    Path("closed").mkdir(mode=0o500)
+    with pytest.raises(MachineError, match="closed/run cannot be made: .*closed cannot be written to; choose another"):
+        check_new_run(Path("closed/run"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the quotes of another shell")
+def test_a_path_is_shown_as_a_shell_takes_it():
+    assert as_argument(Path("runs/text-1")) == "runs/text-1"
+    assert as_argument(Path("my runs/it's")) == """'my runs/it'"'"'s'"""
 
 
 def test_a_damaged_best_checkpoint_is_named_before_it_writes(run):

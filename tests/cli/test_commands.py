@@ -25,8 +25,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def start(folder, *arguments, **more):
-    environment = os.environ | {"GLASSGPT_CACHE": str(folder / "cache"), "PYTHONUTF8": "1", "NO_COLOR": "1"}
+def start(folder, *arguments, environment=None, **more):
+    environment = (
+        os.environ | {"GLASSGPT_CACHE": str(folder / "cache"), "PYTHONUTF8": "1", "NO_COLOR": "1"} | (environment or {})
+    )
     return subprocess.Popen(
         [sys.executable, "-m", "glassgpt", *map(str, arguments)],
         cwd=folder, env=environment, text=True, encoding="utf-8",
@@ -34,8 +36,8 @@ def start(folder, *arguments, **more):
     )  # fmt: skip
 
 
-def glassgpt(folder, *arguments, stdin=""):
-    process = start(folder, *arguments)
+def glassgpt(folder, *arguments, stdin="", environment=None):
+    process = start(folder, *arguments, environment=environment)
     out, err = process.communicate(stdin, timeout=120)
     return process.returncode, out, err
 
@@ -86,7 +88,7 @@ def test_prepare_then_train_on_the_folder(folder):
     code, _, err = glassgpt(folder, "train", Path("data/notes"), *TINY[2:], "--max-steps", 3)
     assert code == 0, err
     line = refused(folder, "train", Path("data/notes"), *TINY, "--max-steps", 3)
-    assert "was prepared with tokenizer byte, not char; leave --tokenizer out" in line
+    assert "was prepared with tokenizer byte, not char; leave tokenizer out" in line
     assert "exists already; name another folder" in refused(folder, "prepare", "notes")
 
 
@@ -114,6 +116,7 @@ def test_a_signal_saves_and_resume_finishes(folder, number, code):
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
+    assert "stopping once this step is done and saved" in err
     assert re.search(
         r"^glassgpt: stopped after step \d+ of 4000, saved; go on with: glassgpt resume runs/song-1$", err, re.M
     )
@@ -127,6 +130,81 @@ def test_a_signal_saves_and_resume_finishes(folder, number, code):
     process.communicate(timeout=60)
     continued = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert continued == list(range(1, len(continued) + 1))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+def test_a_run_that_is_training_is_not_resumed_and_one_that_was_killed_is(folder):
+    process = start(
+        folder, "train", "song.txt", *TINY, "--max-steps", 100_000, "--save-every", 5, "--eval-every", 50_000
+    )
+    wait_for(lambda: len([*folder.glob("runs/song-1/checkpoints/step-*")]) > 1, process)
+    assert "runs/song-1 is being trained by another process right now" in refused(folder, "resume")
+    assert process.poll() is None
+    process.kill()
+    process.communicate(timeout=60)
+    config = folder / "runs/song-1/config.toml"
+    newest = max(folder.glob("runs/song-1/checkpoints/step-*"))
+    config.write_text(re.sub(r"max_steps = \d+", f"max_steps = {int(newest.name[5:]) + 3}", config.read_text()))
+    code, _, err = glassgpt(folder, "resume", newest)  # a checkpoint stands for its run
+    assert code == 0, err
+    assert json.loads((folder / "runs/song-1/result.json").read_text())["steps"] == int(newest.name[5:]) + 3
+
+
+def limited(**limits):
+    """For a process that is about to begin: what it may use."""
+    resource = pytest.importorskip("resource")
+
+    def set_limits():
+        for name, limit in limits.items():
+            resource.setrlimit(getattr(resource, name), (limit, limit))
+
+    return {"preexec_fn": set_limits}
+
+
+def test_a_disk_that_is_full_is_one_line(folder):
+    """A limit on the size of files is the same to a program, and can be tried everywhere: weights do not fit, notes do."""
+    limit = limited(RLIMIT_FSIZE=200_000)
+    process = start(folder, "train", "song.txt", *TINY, "--n-inner", 3200, "--max-steps", 4, **limit)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert re.search(
+        r"^glassgpt: checkpoint runs/song-1/checkpoints/step-00000004 could not be written \(.*make room", err, re.M
+    )
+    assert "Traceback" not in err
+    assert [*(folder / "runs/song-1/checkpoints").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "--num-samples", "1000000000000"],
+        ["train", "song.txt", *TINY[:10], *TINY[12:], "--batch-size", "2000000000", "--max-steps", "1"],
+    ],
+)
+def test_too_little_memory_is_one_line(folder, arguments):
+    assert glassgpt(folder, "train", "song.txt", *TINY, "--max-steps", 1)[0] == 0
+    process = start(folder, *arguments, **limited(RLIMIT_AS=12 << 30))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (1, 2) and "Traceback" not in err, err
+    assert re.search(r"^glassgpt: .*(memory|num_samples|batch_size)", err, re.M)
+
+
+def test_a_terminal_that_cannot_show_a_character_gets_a_question_mark(folder):
+    (folder / "tür.txt").write_text("früh übt sich, " * 150, encoding="utf-8")
+    narrow = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    code, _, err = glassgpt(folder, "train", "tür.txt", *TINY, "--max-steps", 2, environment=narrow)
+    assert code == 0, err
+    assert "runs/t?r-1" in err.replace("\\", "/")
+    code, out, err = glassgpt(folder, "sample", "--max-new-tokens", 60, environment=narrow)
+    assert code == 0 and "?" in out, err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_runs_that_lead_nowhere_are_said_so_before_the_text_is_read(folder):
+    (folder / "runs").symlink_to(folder / "gone")
+    line = refused(folder, "train", "song.txt", *TINY, "--max-steps", 1, code=1)
+    assert "runs cannot be made: " in line and line.endswith("runs is no folder; choose another place with --out")
+    assert not (folder / "cache").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
@@ -179,6 +257,12 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
         (["sample", "song.txt"], "song.txt is not a run"),
         (["resume", "nowhere"], "run nowhere is not there"),
         (["prepare"], "prepare needs text"),
+        (["train", "song.txt", "--vocab-size", "1e20"], "--vocab-size"),
+        (
+            ["train", "song.txt", "--vocab-size", "1" + 20 * "0"],
+            "vocab_size is 1" + 20 * "0" + "; it has to be at most",
+        ),
+        (["train", "song.txt", "--architecture", "modern", "--bias"], "architecture modern has no use for bias"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(folder, arguments, message):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from glassgpt.config import DEFAULT_PRESET, PRESETS, build_config
-from glassgpt.config.load import FOREIGN_NAMES
+from glassgpt.config import DEFAULT_PRESET, PRESETS, MachineConfig, build_config, config_text
+from glassgpt.config.names import FOREIGN_NAMES
 from glassgpt.config.schema import FIELDS
 from glassgpt.errors import ConfigError
 
@@ -48,7 +48,7 @@ def test_nothing_said_is_the_default_preset():
 
 def test_a_flag_beats_a_file_in_every_setting(write):
     file = write('[data]\ndata = ["a", "b"]\n[machine]\ndevice = "cuda:1"\nthreads = 2\n[model]\nbias = false\n')
-    config = build_config(file=file, flags={"data": ("c",), "device": "cpu", "threads": 1, "bias": True})
+    config = build_config(preset="baby", file=file, flags={"data": ("c",), "device": "cpu", "threads": 1, "bias": True})
     assert config.data.data == ("c",)
     assert (config.machine.device, config.machine.threads, config.model.bias) == ("cpu", 1, True)
     config = build_config(file=file)
@@ -97,23 +97,29 @@ def test_a_presets_warmup_is_cut_to_fit():
     assert build_config(flags={"max_steps": 200}).train.warmup_steps == 20  # and so is the default
 
 
-def test_a_presets_warmup_is_long_enough_to_measure_the_speed():
-    assert build_config(preset="tutorial").train.warmup_steps == 0
-    assert build_config(preset="tutorial", flags={"minutes": 5}).train.warmup_steps == 10
-    assert build_config(preset="baby", flags={"minutes": 5}).train.warmup_steps == 100
+def test_a_warmup_of_so_many_steps_means_nothing_under_another_time():
+    assert build_config(preset="mini").train.warmup_steps == PRESETS["mini"]["warmup_steps"] == 60  # tuned together
+    assert build_config(preset="mini", flags={"minutes": 500}).train.warmup_steps == 0  # decided by the speed
+    assert build_config(preset="gpt2", flags={"minutes": 500}).train.warmup_steps == 0
+    assert build_config(preset="gpt2", flags={"minutes": 500, "warmup_steps": 30}).train.warmup_steps == 30
 
 
 def test_a_warmup_that_was_asked_for_is_left_alone_or_refused(write):
     assert build_config(preset="baby", flags={"max_steps": 30, "warmup_steps": 25}).train.warmup_steps == 25
     file = write("[train]\nwarmup_steps = 25\n")
     assert build_config(preset="baby", file=file, flags={"max_steps": 30}).train.warmup_steps == 25
-    message = "warmup_steps is 9; under minutes at least 10, since the speed is measured meanwhile"
+    message = (
+        "warmup_steps is 9; under minutes at least 10, since the speed is measured meanwhile; or 0: chosen by the time"
+    )
     assert refused(flags={"minutes": 5, "warmup_steps": 9}) == message
 
 
-@pytest.mark.parametrize(("batch", "micro"), [(480, 12), (100, 10), (9, 9), (8, 8), (7, 7), (13, 1), (1, 1), (26, 2)])
-def test_a_presets_micro_batch_is_the_largest_that_fits(batch, micro):
-    assert build_config(preset="gpt2", flags={"batch_size": batch}).train.micro_batch_size == micro
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_fixes_what_depends_on_the_machine(preset):
+    """Whatever batch_size a flag asks for, the micro batch is what fits it."""
+    config = build_config(preset=preset, flags={"batch_size": 7})
+    assert config.train.micro_batch_size == 0
+    assert config.machine == MachineConfig()
 
 
 def test_a_micro_batch_that_was_asked_for_is_left_alone_or_refused(write):
@@ -162,6 +168,99 @@ def test_what_a_file_says_of_the_shape_is_kept(write):
     assert (model.n_head, model.n_kv_head, model.n_inner) == (8, 2, 900)
     message = "n_kv_head and head_dim are settings of architecture modern; leave them at 0, or take architecture modern"
     assert refused(file=file, flags={"architecture": "gpt2"}) == message
+
+
+# A run's own file, and flags beside it.
+
+
+@pytest.fixture
+def finished(write):
+    """The config.toml of a run of which a person chose four settings, and the rest followed."""
+    asked = {"data": "a.txt", "tokenizer": "char", "eval_every": 9, "batch_size": 12}
+    config = build_config(preset="baby", flags=asked)
+    decided = {
+        "vocab_size": 65, "micro_batch_size": 4, "max_steps": 70, "warmup_steps": 7, "save_every": 9, "sample_every": 8,
+        "device": "cpu", "threads": 2, "precision": "bfloat16", "compile": "off",
+    }  # fmt: skip
+    return write(config_text(config.resolved(**decided)))
+
+
+def test_a_runs_file_knows_what_was_asked_for(finished):
+    config = build_config(file=finished)
+    assert config.asked == ("data", "tokenizer", "batch_size", "eval_every")
+    assert build_config(file=finished, flags={"seed": 4}).asked == (
+        "data",
+        "tokenizer",
+        "seed",
+        "batch_size",
+        "eval_every",
+    )
+    assert config.with_values(n_layer=3).asked == ("n_layer", "data", "tokenizer", "batch_size", "eval_every")
+    assert config.resolved(n_layer=3).asked == config.asked
+
+
+@pytest.mark.parametrize(
+    ("flags", "followers"),
+    [
+        ({"seed": 5}, {}),
+        ({"learning_rate": 0.5}, {}),
+        ({"max_steps": 3000}, {"warmup_steps": 100, "save_every": 0, "sample_every": 0}),
+        ({"max_steps": 20}, {"warmup_steps": 2, "save_every": 0, "sample_every": 0}),
+        ({"minutes": 6.0}, {"max_steps": 0, "warmup_steps": 0, "save_every": 0, "sample_every": 0}),
+        ({"batch_size": 30}, {"micro_batch_size": 0}),
+        ({"n_layer": 9}, {"micro_batch_size": 0}),
+        ({"data": ("b.txt",)}, {"vocab_size": 0}),
+        ({"tokenizer": "byte"}, {"vocab_size": 0}),
+        ({"device": "cuda"}, {"precision": "auto", "compile": "auto", "threads": 0, "micro_batch_size": 0}),
+        ({"max_steps": 3000, "warmup_steps": 1}, {"save_every": 0, "sample_every": 0}),
+    ],
+)
+def test_a_flag_beside_a_runs_file_frees_what_followed_and_nothing_else(finished, flags, followers):
+    """What a person asked for stays (eval_every here), what GlassGPT found out for another run does not."""
+    before, after = build_config(file=finished).flat(), build_config(file=finished, flags=flags).flat()
+    assert {name: value for name, value in after.items() if value != before[name]} == flags | followers
+
+
+def test_what_a_person_wrote_into_a_file_is_not_freed(write):
+    file = write("[train]\nwarmup_steps = 25\neval_every = 5\n[model]\nvocab_size = 700\n")
+    config = build_config(file=file, flags={"max_steps": 3000, "data": "b.txt"})
+    assert (config.train.warmup_steps, config.train.eval_every, config.model.vocab_size) == (25, 5, 700)
+
+
+def test_a_whole_file_needs_no_preset_that_is_known(finished):
+    finished.write_text(finished.read_text().replace('preset = "baby"', 'preset = "of-another-version"'))
+    assert build_config(file=finished).preset == "of-another-version"
+    assert build_config(file=finished, flags={"max_steps": 3000}).train.warmup_steps == 100
+    text = finished.read_text()
+    assert "preset 'of-another-version' is not known" in refused(file=write_without(finished, text, "seed"))
+
+
+def write_without(path, text, name):
+    path.write_text("\n".join(line for line in text.splitlines() if not line.startswith(f"{name} = ")))
+    return path
+
+
+def test_what_was_asked_has_to_be_settings(write):
+    assert "asked in" in refused(file=write('asked = ["n_layrs"]\n'))
+    assert "it has to be a list of names of settings" in refused(file=write("asked = 3\n"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "value"),
+    [
+        ("modern", "bias", True),
+        ("modern", "qkv_bias", True),
+        ("gpt2", "rope_theta", 5e5),
+        ("textbook", "rope_theta", 5e5),
+    ],
+)
+def test_a_setting_that_the_architecture_ignores_is_refused(write, architecture, name, value):
+    message = f"architecture {architecture} has no use for {name}; leave {name} out"
+    assert refused(preset="mini", flags={"architecture": architecture, name: value}) == message
+    file = write(f'[model]\narchitecture = "{architecture}"\n{name} = {str(value).lower()}\n')
+    assert refused(file=file) == message
+    build_config(preset="mini", flags={"architecture": architecture})
+    build_config(preset="mini", flags={"architecture": "modern", "bias": False})
 
 
 # Names that nobody knows.
@@ -231,6 +330,10 @@ def test_a_table_that_is_none(write):
 
 
 # Files that are none.
+
+
+def test_a_byte_order_mark_is_no_mistake(write):
+    assert build_config(file=write(b"\xef\xbb\xbf[train]\nseed = 3\n")).train.seed == 3
 
 
 def test_a_file_that_is_not_toml(write):

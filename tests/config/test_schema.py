@@ -158,7 +158,7 @@ def test_shapes_that_fit():
         ),
         (
             {"minutes": 1.0, "warmup_steps": 9},
-            "warmup_steps is 9; under minutes at least 10, since the speed is measured meanwhile",
+            "warmup_steps is 9; under minutes at least 10, since the speed is measured meanwhile; or 0: chosen by the time",
         ),
         ({"max_steps": 5, "optimizer": "sgd"}, "optimizer 'sgd' is not one of adamw"),
     ],
@@ -196,6 +196,12 @@ def test_the_gated_width_is_eight_thirds_rounded_up_to_32(half):
     assert 0 <= width - 8 * 2 * half / 3 < 32
 
 
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.type is int and name != "seed"])
+def test_no_whole_number_is_beyond_anything_there_could_be(name):
+    with pytest.raises(ConfigError, match=f"^{name} is 1{'0' * 20}; it has to be at most 2147483647$"):
+        build_config(flags={name: 10**20})
+
+
 def test_changed_values_are_checked_and_the_original_stays():
     config = build_config(preset="baby")
     changed = config.with_values(n_layer=4, max_steps=9, device="cpu")
@@ -206,8 +212,10 @@ def test_changed_values_are_checked_and_the_original_stays():
     assert different == {"n_layer", "max_steps", "device"}
     with pytest.raises(ConfigError, match="^n_layer is 0"):
         config.with_values(n_layer=0)
-    with pytest.raises(ConfigError, match="^'n_layr' is not a setting; there are: architecture, vocab_size"):
+    with pytest.raises(ConfigError, match="^value 'n_layr' is not a setting; did you mean n_layer"):
         config.with_values(n_layr=3)
+    with pytest.raises(ConfigError, match="^n_layer is '4'; it has to be a whole number"):
+        config.with_values(n_layer="4")
 
 
 def test_settings_cannot_be_changed_in_place():

@@ -2,16 +2,16 @@
 
 import json
 import os
+import re
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 import glassgpt
-from glassgpt.checkpoint import load_checkpoint, open_run
+from glassgpt.checkpoint import load_checkpoint, open_run, verify_folder
 from glassgpt.config import build_config
 from glassgpt.errors import CheckpointError, ConfigError, DataError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, train_run
@@ -126,27 +126,6 @@ def test_a_sample_that_fails_does_not_stop_the_run(config, recorder):
     assert run.result_file.exists()
 
 
-def test_minutes_are_kept_and_turned_into_steps(config, recorder):
-    began = time.monotonic()
-    asked = config.with_values(max_steps=0, minutes=0.15, warmup_steps=10, eval_every=0, save_every=0, sample_every=0)
-    run = train_run(asked, observers=[recorder])
-    seconds = time.monotonic() - began
-    settled = run.config()
-    assert settled.train.minutes == 0 and settled.train.max_steps > 20
-    assert 3.0 < seconds < 12.0
-    assert run.steps()[-1] == settled.train.max_steps == json.loads(run.result_file.read_text())["steps"]
-    assert len(recorder.of("plan")) == 1
-
-
-def test_stopping_before_the_plan_stands_settles_it(config):
-    asked = config.with_values(max_steps=0, minutes=5.0, warmup_steps=400, eval_every=0, save_every=0, sample_every=0)
-    with pytest.raises(Stopped):
-        train_run(asked, out=Path("r"), observers=[StopAt(3)])
-    settled = build_config(file=Path("r/config.toml"))
-    assert settled.train.minutes == 0 and settled.train.max_steps > 100
-    assert open_run(Path("r")).steps() == [3]
-
-
 def test_what_was_decided_is_in_the_config_file(text):
     asked = build_config(
         flags={"data": (str(text),), "tokenizer": "char", "n_layer": 1, "n_head": 2, "n_embd": 8, "context_length": 6,
@@ -167,17 +146,89 @@ def test_resuming_without_a_checkpoint_begins_again(config):
     assert_same(whole, resume_run(open_run(Path("killed"))))
 
 
-def test_resume_passes_over_a_damaged_checkpoint_and_says_so(config, recorder):
+def damage(file):
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_written_again(config, recorder):
+    """At a step that is due for saving: the damaged one must neither stay under its name nor stand in the way."""
+    config = config.with_values(keep_checkpoints=9)
     whole = train_run(config)
     with pytest.raises(Stopped):
         train_run(config, out=Path("r"), observers=[StopAt(9)])
-    newest = Path("r/checkpoints/step-00000009/model.safetensors")
-    content = bytearray(newest.read_bytes())
-    content[-3] ^= 1
-    newest.write_bytes(content)
-    assert_same(whole, resume_run(open_run(Path("r")), observers=[recorder]))
-    assert any(
-        "step-00000009 is passed over: model.safetensors is not what was written" in str(e) for e in recorder.events
+    run = open_run(Path("r"))
+    assert run.steps() == [4, 5, 8, 9]
+    for step in (8, 9):
+        damage(run.checkpoint_folder(step) / "model.safetensors")
+    assert_same(whole, resume_run(run, observers=[recorder]))
+    assert all(verify_folder(run.checkpoint_folder(step)) is None for step in run.steps())
+    assert run.steps() == [4, 5, 8, 10, 12, 14]
+    reason = "model.safetensors is not what was written (its sha256 differs)"
+    assert ("message", f"step-00000008 is damaged: {reason}; kept as damaged-step-00000008") in recorder.events
+    assert verify_folder(run.checkpoints_folder / "damaged-step-00000009") == reason
+
+
+def test_a_damaged_last_checkpoint_is_written_again(config):
+    whole = train_run(config)
+    run = train_run(config, out=Path("r"))
+    run.result_file.unlink()
+    damage(run.checkpoint_folder(14) / "optimizer.safetensors")
+    assert_same(whole, resume_run(run))
+    assert verify_folder(run.checkpoint_folder(14)) is None
+
+
+def test_two_processes_never_train_one_run(config):
+    with pytest.raises(Stopped):
+        train_run(config, out=Path("r"), observers=[StopAt(4)])
+    run = open_run(Path("r"))
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"}
+    with run.locked(), pytest.raises(CheckpointError, match="r is being trained by another process right now; wait"):
+        resume_run(run)
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"} == before
+    resume_run(run)
+
+
+def test_a_run_on_standard_input_does_not_wait_for_a_keyboard(config, text, tmp_path, monkeypatch):
+    with pytest.raises(Stopped):
+        train_run(config, out=Path("r"), observers=[StopAt(4)])
+    file = Path("r/config.toml")
+    file.write_text(re.sub("^data = .*$", 'data = ["-"]', file.read_text(), flags=re.M))
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    with pytest.raises(DataError, match="came from standard input and is no longer in the cache; pipe it in once more"):
+        resume_run(open_run(Path("r")))
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_the_earlier_checkpoints(config, monkeypatch):
+    from safetensors import SafetensorError
+
+    from glassgpt.checkpoint import checkpoint
+
+    def save_file(tensors, path, **more):
+        if "step-00000008" in str(path) and "optimizer" in path.name:
+            path.write_bytes(b"half")
+            raise SafetensorError("No space left on device (os error 28)")
+        return real(tensors, path, **more)
+
+    real = checkpoint.save_file
+    monkeypatch.setattr(checkpoint, "save_file", save_file)
+    with pytest.raises(MachineError, match=r"step-00000008 could not be written \(No space left .*; make room"):
+        train_run(config, out=Path("r"))
+    run = open_run(Path("r"))
+    assert run.steps() == [4, 5] and not [*run.checkpoints_folder.glob(".writing*")]
+    monkeypatch.setattr(checkpoint, "save_file", real)
+    assert_same(train_run(config), resume_run(run))
+
+
+def test_a_loss_that_explodes_says_where_to_lower_the_rate(config):
+    with pytest.raises(glassgpt.errors.GlassError) as caught:
+        train_run(config.with_values(learning_rate=1e30, warmup_steps=0, grad_clip=0.0), out=Path("a b"))
+    assert re.fullmatch(
+        r"step \d+: the loss is .*, so nothing was changed; the learning rate is \S+: lower learning_rate in "
+        r"a b.config.toml, then go on with: glassgpt resume ['\"]a b['\"]",
+        str(caught.value),
     )
 
 
@@ -209,8 +260,13 @@ def test_a_prepared_folder_is_trained_on_with_its_own_tokenizer(config, text, tm
     from glassgpt.data import prepare
 
     prepare([str(text)], tmp_path / "prepared", "byte")
-    run = train_run(config.with_values(data=(str(tmp_path / "prepared"),)))
+    flags = {name: config.flat()[name] for name in config.asked if name != "tokenizer"}
+    flags |= {"data": str(tmp_path / "prepared")}
+    run = train_run(glassgpt.build_config(flags=flags))
     assert run.config().data.tokenizer == "byte" and run.config().model.vocab_size == 257
+    train_run(run.config())
+    with pytest.raises(ConfigError, match="was prepared with tokenizer byte, not char; leave tokenizer out"):
+        train_run(glassgpt.build_config(flags=flags | {"tokenizer": "char"}))
 
 
 def test_a_vocabulary_may_be_padded_but_not_cut(config):
@@ -238,8 +294,15 @@ def test_a_context_longer_than_the_text_is_refused_without_leaving_a_run(config)
 
 def test_gpt3_is_not_built_by_accident(text):
     config = build_config(preset="gpt3-175b", flags={"data": (str(text),), "tokenizer": "char", "context_length": 64})
-    with pytest.raises(MachineError, match=r"training 17\d,\d+,\d+,\d+ parameters needs about 2,\d+ GB, cpu has"):
+    with pytest.raises(
+        MachineError, match=r"training 17\d,\d+,\d+,\d+ parameters needs about 2,\d+ GB at micro_batch_size 1, cpu has"
+    ):
         train_run(config)
+    huge = build_config(preset="baby", flags={"data": (str(text),), "batch_size": 10**8, "micro_batch_size": 10**8})
+    with pytest.raises(
+        MachineError, match=r"needs about .* GB at micro_batch_size 100000000, .*; lower micro_batch_size"
+    ):
+        train_run(huge)
     assert not Path("runs").exists()
 
 
@@ -248,6 +311,24 @@ def test_a_missing_tokenizer_file_is_named(config):
         glassgpt.errors.TokenizerError, match="tokenizer 'bqe' is none of char, byte, .*did you mean bpe"
     ):
         train_run(config.with_values(tokenizer="bqe"))
+
+
+@pytest.mark.parametrize("where", ["tokenizer", "data"])
+def test_a_vocabulary_that_was_asked_for_beside_a_tokenizer_that_is_there(config, text, tmp_path, where):
+    from glassgpt.data import prepare
+
+    prepared = prepare([str(text)], tmp_path / "prepared", "bpe", 270)
+    assert prepared.meta.vocab_size == 270
+    given = (
+        {"tokenizer": str(prepared.path / "tokenizer.json")}
+        if where == "tokenizer"
+        else {"data": (str(prepared.path),)}
+    )
+    config = config.with_values(max_steps=1, **({"tokenizer": "bpe"} | given))
+    assert train_run(config).config().model.vocab_size == 270
+    assert train_run(config.with_values(vocab_size=272)).config().model.vocab_size == 272
+    with pytest.raises(ConfigError, match="vocab_size 260 is smaller than the bpe tokenizer's 270; leave it out"):
+        train_run(config.with_values(vocab_size=260))
 
 
 def test_training_on_a_tokenizer_of_another_run(config):

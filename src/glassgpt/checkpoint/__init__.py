@@ -2,11 +2,14 @@
 
 from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from glassgpt.checkpoint.commit import commit_folder, verify_folder, write_text
-from glassgpt.checkpoint.run import Run, create_run, find_checkpoint, open_run
+from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run
+from glassgpt.checkpoint.run import Run, check_new_run, create_run
 
 __all__ = [
     "Checkpoint",
     "Run",
+    "as_argument",
+    "check_new_run",
     "commit_folder",
     "create_run",
     "find_checkpoint",

@@ -1,7 +1,7 @@
 """One checkpoint: weights, optimizer, shape, tokenizer and training state in a folder that needs nothing else."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glassgpt.checkpoint.commit import commit_folder
 from glassgpt.config import GPTConfig
-from glassgpt.errors import CheckpointError, ConfigError
+from glassgpt.errors import CheckpointError, ConfigError, MachineError
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.tokenizer import Tokenizer, load_tokenizer
 
@@ -48,17 +48,23 @@ def save_checkpoint(
     tokenizer_json: str,
     state: Mapping[str, Any],
 ) -> None:
-    """Commit a checkpoint at `folder`. `state` is JSON-ready and says at least `step`."""
-    commit_folder(
-        folder,
-        {
-            WEIGHTS: lambda path: save_file(_plain(weights), path, metadata={"format": "pt"}),
-            OPTIMIZER: lambda path: save_file(_plain(optimizer_tensors), path),
-            CONFIG: lambda path: path.write_text(json.dumps({"format": FORMAT} | asdict(config), indent=1), "utf-8"),
-            TOKENIZER: lambda path: path.write_text(tokenizer_json, "utf-8"),
-            STATE: lambda path: path.write_text(json.dumps(state, indent=1), "utf-8"),
-        },
-    )
+    """Commit a checkpoint at `folder`. `state` is JSON-ready and says at least `step`.
+
+    Raises MachineError where it cannot be written; nothing of it is left then.
+    """
+    writers: dict[str, Callable[[Path], object]] = {
+        WEIGHTS: lambda path: save_tensors(weights, path),
+        OPTIMIZER: lambda path: save_tensors(optimizer_tensors, path),
+        CONFIG: lambda path: path.write_text(json.dumps({"format": FORMAT} | asdict(config), indent=1), "utf-8"),
+        TOKENIZER: lambda path: path.write_text(tokenizer_json, "utf-8"),
+        STATE: lambda path: path.write_text(json.dumps(state, indent=1), "utf-8"),
+    }
+    try:
+        commit_folder(folder, writers)
+    except OSError as error:
+        raise MachineError(
+            f"checkpoint {folder} could not be written ({error}); make room, or check the disk; earlier checkpoints are whole"
+        ) from error
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -104,6 +110,15 @@ def load_weights(model: LanguageModel, weights: Mapping[str, Tensor], source: st
             parameter.copy_(weights[name])
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a .safetensors file. Raises OSError where there is no room or no permission."""
+    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # the library's own class for whatever the system refused it
+        raise OSError(str(error)) from error
+
+
 def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
@@ -123,7 +138,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} has to hold one JSON object")
     return content
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}

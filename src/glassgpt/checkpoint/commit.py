@@ -6,6 +6,7 @@ it visible, and the parent is synced so that the rename itself survives a power 
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -64,7 +65,14 @@ def write_text(path: Path, text: str) -> None:
     building = path.with_name(TEMPORARY + path.name)
     building.write_text(text, encoding="utf-8")
     sync(building)
-    building.replace(path)
+    for wait in (0.05, 0.2, 0.8, None):
+        try:
+            building.replace(path)
+            break
+        except PermissionError:  # Windows, while somebody reads the old file
+            if wait is None:
+                raise
+            time.sleep(wait)
     sync(path.parent)
 
 

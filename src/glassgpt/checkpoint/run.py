@@ -1,10 +1,15 @@
 """A run: one folder that holds its settings, its history and its checkpoints."""
 
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from glassgpt.checkpoint.commit import remove_folder, verify_folder, write_text
 from glassgpt.config import RunConfig, build_config, config_text
@@ -76,92 +81,96 @@ class Run:
     def write_best(self, step: int, val_loss: float) -> None:
         write_text(self.best_file, json.dumps({"step": step, "val_loss": val_loss}) + "\n")
 
-    def last_whole_checkpoint(self) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that verifies, and why each newer one was passed over."""
-        rejected: list[str] = []
+    def last_whole_checkpoint(self) -> tuple[Path | None, dict[Path, str]]:
+        """The newest checkpoint that verifies, and why each newer one does not."""
+        damaged: dict[Path, str] = {}
         for step in reversed(self.steps()):
             folder = self.checkpoint_folder(step)
             reason = verify_folder(folder)
             if reason is None:
-                return folder, rejected
-            rejected.append(f"checkpoint {folder.name} is passed over: {reason}")
-        return None, rejected
+                return folder, damaged
+            damaged[folder] = reason
+        return None, damaged
 
-    def prune(self, keep: int) -> None:
-        """Remove all but the newest `keep` checkpoints and the best one."""
+    def put_aside(self, folder: Path) -> Path:
+        """Rename a damaged checkpoint, so that its step can be saved again and nothing takes it for a whole one. Kept,
+        since whatever harmed it may have left its weights readable."""
+        number = 1
+        while (aside := folder.with_name(f"damaged-{folder.name}" + (f"-{number}" if number > 1 else ""))).exists():
+            number += 1
+        folder.rename(aside)
+        return aside
+
+    def prune(self, keep: int) -> str | None:
+        """Remove all but the newest `keep` checkpoints and the best one; what could not be removed, in words, or None."""
         best = self.best()
         kept = set(self.steps()[-keep:]) | ({best["step"]} if best else set())
         for step in self.steps():
             if step not in kept:
-                remove_folder(self.checkpoint_folder(step))
+                try:
+                    remove_folder(self.checkpoint_folder(step))
+                except OSError as error:  # on Windows somebody may be reading it; the next time will do
+                    return f"{self.checkpoint_folder(step)} could not be removed ({error.strerror}); training goes on"
+        return None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """While open, no other process can train this run; the system ends the lock with the process, however it ends."""
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise CheckpointError(
+                f"{self.folder} is being trained by another process right now; wait for it, or stop it with Ctrl-C"
+            ) from None
+        except (NotImplementedError, OSError):  # a file system without locks, such as some network ones
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def check_new_run(folder: Path | None) -> None:
+    """Whether `create_run` will be able to make its folder, before any work is done. Raises as it does."""
+    if folder is not None and (folder.exists() or folder.is_symlink()):
+        raise ConfigError(
+            f"{folder} is already there, and a run is never overwritten; choose another --out, or resume it"
+        )
+    wanted = folder or RUNS
+    nearest = next(place for place in (wanted, *wanted.absolute().parents) if place.exists() or place.is_symlink())
+    if not nearest.is_dir():
+        raise MachineError(f"{wanted} cannot be made: {nearest} is no folder; choose another place with --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise MachineError(f"{wanted} cannot be made: {nearest} cannot be written to; choose another place with --out")
 
 
 def create_run(folder: Path | None, name: str) -> Run:
     """A new run folder: the one that was asked for, or the next free `runs/NAME-N`. An existing one is refused."""
-    if folder is not None:
-        if folder.exists():
-            raise ConfigError(
-                f"{folder} is already there, and a run is never overwritten; choose another --out, or resume it"
-            )
-        try:
+    check_new_run(folder)
+    try:
+        if folder is not None:
             folder.mkdir(parents=True)
-        except OSError as error:
-            raise MachineError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
-        return Run(folder)
+            return Run(folder)
+        RUNS.mkdir(exist_ok=True)
+        return _next_run(name)
+    except OSError as error:
+        raise MachineError(
+            f"{folder or RUNS} cannot be made ({error.strerror}); choose another place with --out"
+        ) from None
+
+
+def _next_run(name: str) -> Run:
     taken = [
-        int(match[1])
-        for entry in (RUNS.iterdir() if RUNS.is_dir() else ())
-        if (match := re.fullmatch(re.escape(name) + r"-(\d+)", entry.name))
+        int(match[1]) for entry in RUNS.iterdir() if (match := re.fullmatch(re.escape(name) + r"-(\d+)", entry.name))
     ]
     number = max(taken, default=0) + 1
     while True:
         folder = RUNS / f"{name}-{number}"
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
         except FileExistsError:  # another run was quicker
             number += 1
             continue
         return Run(folder)
-
-
-def open_run(folder: Path | None) -> Run:
-    """The run at `folder`; None: the newest one under runs/."""
-    if folder is None:
-        runs = [entry for entry in RUNS.iterdir() if (entry / "config.toml").is_file()] if RUNS.is_dir() else []
-        if not runs:
-            raise CheckpointError("there is no run under runs/ yet; train one with: glassgpt train")
-        folder = max(runs, key=lambda entry: (entry / "config.toml").stat().st_mtime)
-    if not folder.exists():
-        raise CheckpointError(f"run {folder} is not there; {_existing_runs()}")
-    if not (folder / "config.toml").is_file():
-        raise CheckpointError(f"{folder} is not a run: it has no config.toml; {_existing_runs()}")
-    return Run(folder)
-
-
-def find_checkpoint(path: Path | None) -> Path:
-    """The checkpoint folder that RUN means for sampling and inspection: itself, or the best one of the run, or its last."""
-    if path is not None and (path / "model.safetensors").is_file():
-        return path
-    run = open_run(path)
-    best = run.best()
-    if best and (folder := run.checkpoint_folder(best["step"])).is_dir():
-        reason = verify_folder(folder)
-        if reason:
-            others = ", ".join(str(run.checkpoint_folder(step)) for step in run.steps() if step != best["step"])
-            raise CheckpointError(
-                f"{folder} is damaged: {reason}; name another checkpoint ({others or 'there is none'})"
-            )
-        return folder
-    last, _ = run.last_whole_checkpoint()
-    if last is None:
-        raise CheckpointError(f"{run.folder} has no checkpoint yet; go on with: glassgpt resume {run.folder}")
-    return last
-
-
-def _existing_runs() -> str:
-    names = sorted(str(entry) for entry in RUNS.iterdir() if entry.is_dir()) if RUNS.is_dir() else []
-    return (
-        f"there are: {', '.join(names[-8:])}"
-        if names
-        else "there is none under runs/ yet; train one with: glassgpt train"
-    )

@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from glassgpt.checkpoint import Run
+from glassgpt.checkpoint import Run, as_argument
 from glassgpt.cli.progress import PreparationDisplay
 from glassgpt.config import RunConfig
 from glassgpt.generate import Engine
@@ -147,9 +146,5 @@ def goodbye(run: Run) -> None:
     table.add_row("trained on", f"{result['tokens']:,} tokens in {result['steps']:,} steps")
     table.add_row("time", f"{result['seconds']:.0f} s in all, {result['tokens_per_second']:,.0f} tokens/s")
     table.add_row("model", f"{result['parameters']:,} parameters in {run.folder}")
-    table.add_row("next", f"glassgpt sample {_shown(run.folder)}")
+    table.add_row("next", f"glassgpt sample {as_argument(run.folder)}")
     console.print(table)
-
-
-def _shown(path: Path) -> str:
-    return f'"{path}"' if " " in str(path) else str(path)

@@ -1,5 +1,6 @@
 """The verbs, and how whatever goes wrong becomes one line and an exit code."""
 
+import io
 import os
 import re
 import signal
@@ -10,9 +11,9 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 import glassgpt
-from glassgpt.config.load import suggestion
+from glassgpt.config.names import suggestion
 from glassgpt.config.schema import FIELDS
-from glassgpt.errors import GlassError
+from glassgpt.errors import GlassError, is_out_of_memory
 
 # A verb is one file and one line here: its function, and the sentence that `glassgpt --help` shows without loading it.
 VERBS = {
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # spin most of it away: a training step took up to 60 times as long. Read once, when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a question mark for what this terminal cannot show, not a traceback
     try:
         build_app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -59,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fail("out of memory: lower --batch-size, --micro-batch-size or --context-length, or close other programs", 1)
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     sys.exit(0)

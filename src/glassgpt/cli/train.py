@@ -1,5 +1,6 @@
 """`glassgpt train`: from text to a model that writes."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,6 @@ from cyclopts import Parameter
 
 from glassgpt.cli.flags import sources, with_setting_flags
 from glassgpt.config import PRESETS, build_config
-from glassgpt.errors import ConfigError
 
 
 def train(
@@ -30,8 +30,9 @@ def train(
     given = {name: value for name, value in settings.items() if value is not None}
     if text:
         given["data"] = sources(text)
-    refuse_other_tokenizer(given)
     resolved = build_config(preset=preset, file=config, flags=given)
+    if "-" in resolved.data.data and sys.stdin.isatty():
+        print("reading text from the keyboard; end it with Ctrl-D (Windows: Ctrl-Z and Enter)", file=sys.stderr)
 
     from glassgpt.cli.display import TrainingDisplay, goodbye, training_sample  # these load torch
     from glassgpt.machine import process_started
@@ -46,20 +47,6 @@ def train(
             started=time.monotonic() - (time.time() - process_started()),
         )
     goodbye(run)
-
-
-def refuse_other_tokenizer(given: dict[str, Any]) -> None:
-    """A prepared folder has its tokenizer; asking for another one cannot be meant."""
-    from glassgpt.data import is_prepared, load_data
-
-    folder = given.get("data", ("",))[0]
-    if "tokenizer" in given and folder and is_prepared(folder):
-        kind = load_data(folder).meta.tokenizer_kind
-        if given["tokenizer"] != kind:
-            raise ConfigError(
-                f"{folder} was prepared with tokenizer {kind}, not {given['tokenizer']}; leave --tokenizer out, "
-                "or prepare the text again"
-            )
 
 
 train = with_setting_flags(train, without=["data"])

@@ -1,87 +1,36 @@
 """From default, preset, file and flags to one `RunConfig`, and from a `RunConfig` to a file that says the same."""
 
-import difflib
 import json
-import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, NamedTuple
 
+from glassgpt.config.names import suggestion
 from glassgpt.config.presets import DEFAULT_PRESET, PRESETS
-from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, SHORTEST_TIMED_WARMUP, RunConfig
+from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, RunConfig, check_value
 from glassgpt.errors import ConfigError
 
-# What other schools call our settings. They are refused like any unknown name, but by someone who knows them.
-FOREIGN_NAMES = {
-    "block_size": "context_length",
-    "n_ctx": "context_length",
-    "n_positions": "context_length",
-    "max_seq_len": "context_length",
-    "sequence_length": "context_length",
-    "max_position_embeddings": "context_length",
-    "emb_dim": "n_embd",
-    "d_model": "n_embd",
-    "hidden_size": "n_embd",
-    "n_layers": "n_layer",
-    "num_layers": "n_layer",
-    "depth": "n_layer",
-    "num_hidden_layers": "n_layer",
-    "n_heads": "n_head",
-    "num_heads": "n_head",
-    "num_attention_heads": "n_head",
-    "n_kv_heads": "n_kv_head",
-    "num_key_value_heads": "n_kv_head",
-    "n_query_groups": "n_kv_head",
-    "intermediate_size": "n_inner",
-    "hidden_dim": "n_inner",
-    "drop_rate": "dropout",
-    "weight_tying": "tie_embeddings",
-    "tie_word_embeddings": "tie_embeddings",
-    "layer_norm_epsilon": "norm_eps",
-    "rms_norm_eps": "norm_eps",
-    "activation_function": "activation",
-    "max_iters": "max_steps",
-    "num_iterations": "max_steps",
-    "iterations": "max_steps",
-    "steps": "max_steps",
-    "epochs": "max_steps",
-    "num_epochs": "max_steps",
-    "num_train_epochs": "max_steps",
-    "lr": "learning_rate",
-    "max_lr": "learning_rate",
-    "min_lr": "decay_to",
-    "wd": "weight_decay",
-    "warmup": "warmup_steps",
-    "warmup_iters": "warmup_steps",
-    "lr_decay_iters": "max_steps",
-    "lr_scheduler_type": "schedule",
-    "device_batch_size": "micro_batch_size",
-    "per_device_train_batch_size": "micro_batch_size",
-    "gradient_accumulation_steps": "batch_size",
-    "max_grad_norm": "grad_clip",
-    "grad_norm_clip": "grad_clip",
-    "eval_interval": "eval_every",
-    "eval_freq": "eval_every",
-    "save_interval": "save_every",
-    "save_steps": "save_every",
-    "log_interval": "log_every",
-    "logging_steps": "log_every",
-    "dtype": "precision",
-    "dataset": "data",
-    "out_dir": "out",
-    "output_dir": "out",
-    "num_threads": "threads",
+# In a run's config.toml stand values that followed from others. A flag beside the file frees those that followed from
+# what it changes; what a person asked for stays.
+_LENGTH = ("warmup_steps", "eval_every", "save_every", "sample_every")
+_MEMORY = ("micro_batch_size",)
+FOLLOWS = {
+    "max_steps": _LENGTH,
+    "minutes": _LENGTH,
+    "data": ("vocab_size",),
+    "tokenizer": ("vocab_size",),
+    "device": ("precision", "compile", "threads", *_MEMORY),
+    **dict.fromkeys(("batch_size", "context_length", "architecture", "n_layer", "n_embd", "n_inner"), _MEMORY),
 }
+# Settings that an architecture has no use for: asking for them is a mistake, and would otherwise pass in silence.
+UNUSED = {"modern": ("bias", "qkv_bias"), "gpt2": ("rope_theta",), "textbook": ("rope_theta",)}
 
 
-def suggestion(name: str, known: Mapping[str, Any] | set[str]) -> str:
-    """'; here it is called context_length', '; did you mean n_layer?', or nothing."""
-    plain = name.lower().lstrip("-").replace("-", "_")
-    if plain in FOREIGN_NAMES:
-        return f"; here it is called {FOREIGN_NAMES[plain]}"
-    close = difflib.get_close_matches(plain, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+class FileContent(NamedTuple):
+    values: dict[str, Any]  # by flat name
+    preset: str | None
+    asked: tuple[str, ...]  # the settings that a person chose: all of them, where the file does not say
 
 
 def build_config(
@@ -92,21 +41,35 @@ def build_config(
     `flags` maps setting names to values, absent ones left out. A preset named here wins over one named in the file.
     Raises ConfigError on unknown names, wrong types and values that do not fit.
     """
-    in_file, file_preset = read_file(file) if file else ({}, None)
-    in_flags = {name: _checked(name, value, "flag") for name, value in (flags or {}).items()}
-    name = preset or file_preset or DEFAULT_PRESET
-    if name not in PRESETS:
+    in_file = read_file(file) if file else FileContent({}, None, ())
+    in_flags = {name: check_value(name, value, "flag") for name, value in (flags or {}).items()}
+    name = preset or in_file.preset or DEFAULT_PRESET
+    whole = (
+        preset is None and in_file.values.keys() >= FIELDS.keys()
+    )  # a run's file needs no preset, not even a known one
+    if name not in PRESETS and not whole:
         raise ConfigError(f"preset {name!r} is not known{suggestion(name, PRESETS)}; there are: {', '.join(PRESETS)}")
-    asked = in_file | in_flags
-    merged = _fitting_preset(name, asked)
-    for level in (in_file, in_flags):
+    asked = {*in_file.asked, *in_flags}
+    freed = {follower for flag in in_flags for follower in FOLLOWS.get(flag, ()) if follower not in asked}
+    kept = {key: value for key, value in in_file.values.items() if key not in freed}
+    given = kept | in_flags
+    merged = _fitting_preset(PRESETS.get(name, {}), given)
+    for level in (kept, in_flags):
         _make_room(merged, level)
         merged.update(level)
-    _cut_to_fit(merged, asked)
+    _cut_to_fit(merged, given)
     sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for key, value in merged.items():
         sections[SECTION_OF[key]][key] = value
-    return RunConfig(preset=name, **{section: kind(**sections[section]) for section, kind in SECTIONS.items()})
+    config = RunConfig(
+        preset=name,
+        asked=tuple(key for key in FIELDS if key in asked),
+        **{section: kind(**sections[section]) for section, kind in SECTIONS.items()},
+    )
+    for key in UNUSED[config.model.architecture]:
+        if key in asked and getattr(config.model, key):
+            raise ConfigError(f"architecture {config.model.architecture} has no use for {key}; leave {key} out")
+    return config
 
 
 def _make_room(merged: dict[str, Any], level: Mapping[str, Any]) -> None:
@@ -119,67 +82,41 @@ def _make_room(merged: dict[str, Any], level: Mapping[str, Any]) -> None:
         merged.pop("vocab_size", None)
 
 
-def _fitting_preset(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The preset's values, without those that only made sense with the shape that it would have had."""
-    values = dict(PRESETS[name])
-    if asked.get("architecture", "modern") != "modern" or "n_head" in asked or "n_embd" in asked:
+def _fitting_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset's values, without those that only made sense with the shape or the time that it would have had."""
+    values = dict(preset)
+    if given.get("architecture", "modern") != "modern" or "n_head" in given or "n_embd" in given:
         values.pop("n_kv_head", None)
         values.pop("head_dim", None)
-    if "n_embd" in asked:
+    if "n_embd" in given:
         values.pop("n_inner", None)
+    if given.get("minutes"):
+        values["warmup_steps"] = 0
     return values
 
 
-def _cut_to_fit(merged: dict[str, Any], asked: Mapping[str, Any]) -> None:
-    """A preset's warmup and micro batch give way to what was asked for; what was asked for itself is left alone."""
+def _cut_to_fit(merged: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """A preset's warmup gives way to what was asked for; what was asked for itself is left alone."""
     steps = merged.get("max_steps", 0)
-    if steps and "warmup_steps" not in asked and merged.get("warmup_steps", 100) > steps // 10:
+    if steps and "warmup_steps" not in given and merged.get("warmup_steps", 100) > steps // 10:
         merged["warmup_steps"] = steps // 10
-    if merged.get("minutes") and "warmup_steps" not in asked:
-        merged["warmup_steps"] = max(SHORTEST_TIMED_WARMUP, merged.get("warmup_steps", 100))
-    batch, micro = merged.get("batch_size", 32), merged.get("micro_batch_size", 0)
-    if micro and "micro_batch_size" not in asked:
-        merged["micro_batch_size"] = next((n for n in range(min(micro, batch), 1, -1) if batch % n == 0), 1)
 
 
-def _checked(name: str, value: Any, where: str) -> Any:
-    """`value` in the type of the setting `name`."""
-    if name not in FIELDS:
-        raise ConfigError(f"{where} {name!r} is not a setting{suggestion(name, FIELDS)}")
-    wanted = FIELDS[name].type
-    if get_origin(wanted) is Literal:
-        if value not in get_args(wanted):
-            words = {word: word for word in get_args(wanted)}
-            hint = suggestion(str(value), words)
-            raise ConfigError(f"{name} {value!r} is not one of {', '.join(words)}{hint}")
-        return value
-    if get_origin(wanted) is tuple:
-        values = [value] if isinstance(value, str) else value
-        if isinstance(values, (list, tuple)) and all(isinstance(v, str) for v in values):
-            return tuple(values)
-    elif wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if abs(value) <= sys.float_info.max:  # neither nan nor infinite
-            return float(value)
-    elif isinstance(wanted, type) and isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
-        return value
-    words_for = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
-    kind = words_for[wanted] if isinstance(wanted, type) and wanted in words_for else "a list of texts"
-    raise ConfigError(f"{name} is {value!r}; it has to be {kind}")
-
-
-def read_file(path: Path) -> tuple[dict[str, Any], str | None]:
-    """Settings by flat name, and the preset that the TOML file names, if any."""
+def read_file(path: Path) -> FileContent:
+    """The settings in a TOML file. Raises ConfigError where it is none, or says what no setting can be."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors begin a file with a mark
     except FileNotFoundError:
         raise ConfigError(f"config file {path} is not there; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
     except ValueError as error:  # TOMLDecodeError is one, and so is what a number of 5000 digits gives
         raise ConfigError(f"config file {path} is not TOML: {error}") from None
-    preset = content.pop("preset", None)
+    preset, asked = content.pop("preset", None), content.pop("asked", None)
     if preset is not None and not isinstance(preset, str):
         raise ConfigError(f"preset in {path} is {preset!r}; it has to be text in quotes")
+    if asked is not None and not (isinstance(asked, list) and set(map(str, asked)) <= FIELDS.keys()):
+        raise ConfigError(f"asked in {path} is {asked!r}; it has to be a list of names of settings")
     values: dict[str, Any] = {}
     for section, entries in content.items():
         if section not in SECTIONS:
@@ -192,13 +129,16 @@ def read_file(path: Path) -> tuple[dict[str, Any], str | None]:
         for name, value in entries.items():
             if SECTION_OF.get(name, section) != section:
                 raise ConfigError(f"{path}: {name} stands under [{section}]; put it under [{SECTION_OF[name]}]")
-            values[name] = _checked(name, value, f"{path}:")
-    return values, preset
+            values[name] = check_value(name, value, f"{path}:")
+    return FileContent(values, preset, tuple(values if asked is None else asked))
 
 
 def config_text(config: RunConfig) -> str:
     """The TOML text of every setting, each with its meaning. `read_file` gives the same values back."""
-    lines = [f"preset = {json.dumps(config.preset)}"]
+    lines = [
+        f"preset = {json.dumps(config.preset)}",
+        f"asked = {json.dumps(config.asked)} # by a person; the rest followed from preset, text and machine",
+    ]
     for section, kind in SECTIONS.items():
         lines += ["", f"[{section}]"]
         for name in (n for n, s in SECTION_OF.items() if SECTIONS[s] is kind):

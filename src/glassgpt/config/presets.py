@@ -8,7 +8,7 @@ DEFAULT_PRESET = "mini"
 # config/train_gpt2.py: half a million tokens an update, 600,000 updates).
 _GPT2 = {
     "architecture": "gpt2", "tokenizer": "gpt2", "vocab_size": 50257, "context_length": 1024,
-    "batch_size": 480, "micro_batch_size": 12, "learning_rate": 6e-4, "beta2": 0.95, "warmup_steps": 2000,
+    "batch_size": 480, "learning_rate": 6e-4, "beta2": 0.95, "warmup_steps": 2000,
     "max_steps": 600_000, "eval_every": 1000, "save_every": 1000,
 }  # fmt: skip
 

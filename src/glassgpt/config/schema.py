@@ -6,12 +6,15 @@ no section. `0` (for a number) and "auto" (for a word) mean: decide it for me; w
 """
 
 import math
+import sys
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin
 
+from glassgpt.config.names import suggestion
 from glassgpt.errors import ConfigError
 
 DEFAULT_BPE_VOCABULARY = 4096
+LARGEST = 2**31 - 1  # of any whole number but a seed: no tensor, file or run has more of anything that is set here
 # Under `minutes` the speed is measured during the warmup, so that the schedule proper can begin with its length known.
 SHORTEST_TIMED_WARMUP = 10
 
@@ -35,6 +38,8 @@ def check_ranges(config: Any) -> None:
         if not f.metadata:
             continue
         value = getattr(config, f.name)
+        if isinstance(value, int) and abs(value) > LARGEST and "below" not in f.metadata["limits"]:
+            raise ConfigError(f"{f.name} is {value}; it has to be at most {LARGEST}")
         if get_origin(f.type) is Literal and value not in get_args(f.type):
             raise ConfigError(f"{f.name} {value!r} is not one of {', '.join(map(str, get_args(f.type)))}")
         if isinstance(value, float) and not math.isfinite(value):
@@ -170,7 +175,11 @@ class TrainConfig:
     )
     optimizer: Literal["adamw"] = setting("adamw", "adamw, with decoupled weight decay on matrices only")
     learning_rate: float = setting(1e-3, "the highest learning rate", above=0)
-    warmup_steps: int = setting(100, "updates over which the learning rate rises linearly", at_least=0)
+    warmup_steps: int = setting(
+        100,
+        "updates over which the learning rate rises linearly; 0: none, or under minutes as many as take 4 % of the time",
+        at_least=0,
+    )
     schedule: Literal["cosine", "linear", "constant"] = setting("cosine", "how the learning rate falls after warmup")
     decay_to: float = setting(
         0.1, "where it falls to at the last step, as a share of the highest", at_least=0, at_most=1
@@ -197,10 +206,10 @@ class TrainConfig:
             raise ConfigError("neither max_steps nor minutes says how long to train; set one")
         if self.max_steps and self.minutes:
             raise ConfigError("max_steps and minutes both say how long to train; set one")
-        if self.minutes and self.warmup_steps < SHORTEST_TIMED_WARMUP:
+        if self.minutes and 0 < self.warmup_steps < SHORTEST_TIMED_WARMUP:
             raise ConfigError(
                 f"warmup_steps is {self.warmup_steps}; under minutes at least {SHORTEST_TIMED_WARMUP}, "
-                "since the speed is measured meanwhile"
+                "since the speed is measured meanwhile; or 0: chosen by the time"
             )
 
 
@@ -223,9 +232,10 @@ class MachineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that makes a run what it is. `preset` only records where the values came from."""
+    """Everything that makes a run what it is. `preset` and `asked` only record where the values came from."""
 
     preset: str = "mini"
+    asked: tuple[str, ...] = ()  # the settings that a person chose, in a file or by a flag
     model: GPTConfig
     data: DataConfig
     train: TrainConfig
@@ -233,9 +243,12 @@ class RunConfig:
 
     def with_values(self, **values: Any) -> "RunConfig":
         """A copy with settings changed by their flat names: `config.with_values(max_steps=200, n_layer=4)`."""
-        for name in values:
-            if name not in SECTION_OF:
-                raise ConfigError(f"{name!r} is not a setting; there are: {', '.join(SECTION_OF)}")
+        checked = {name: check_value(name, value, "value") for name, value in values.items()}
+        asked = tuple(name for name in FIELDS if name in values or name in self.asked)
+        return replace(self.resolved(**checked), asked=asked)
+
+    def resolved(self, **values: Any) -> "RunConfig":
+        """A copy with settings that GlassGPT found out for itself."""
         changed = {
             section: replace(getattr(self, section), **{k: v for k, v in values.items() if SECTION_OF[k] == section})
             for section in SECTIONS
@@ -250,3 +263,28 @@ class RunConfig:
 SECTIONS: dict[str, Any] = {"model": GPTConfig, "data": DataConfig, "train": TrainConfig, "machine": MachineConfig}
 SECTION_OF = {f.name: section for section, kind in SECTIONS.items() for f in fields(kind)}
 FIELDS = {f.name: f for kind in SECTIONS.values() for f in fields(kind)}
+
+
+def check_value(name: str, value: Any, where: str) -> Any:
+    """`value` in the type of the setting `name`."""
+    if name not in FIELDS:
+        raise ConfigError(f"{where} {name!r} is not a setting{suggestion(name, FIELDS)}")
+    wanted = FIELDS[name].type
+    if get_origin(wanted) is Literal:
+        if value not in get_args(wanted):
+            words = {word: word for word in get_args(wanted)}
+            hint = suggestion(str(value), words)
+            raise ConfigError(f"{name} {value!r} is not one of {', '.join(words)}{hint}")
+        return value
+    if get_origin(wanted) is tuple:
+        values = [value] if isinstance(value, str) else value
+        if isinstance(values, (list, tuple)) and all(isinstance(v, str) for v in values):
+            return tuple(values)
+    elif wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if abs(value) <= sys.float_info.max:  # neither nan nor infinite
+            return float(value)
+    elif isinstance(wanted, type) and isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
+        return value
+    words_for = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
+    kind = words_for[wanted] if isinstance(wanted, type) and wanted in words_for else "a list of texts"
+    raise ConfigError(f"{name} is {value!r}; it has to be {kind}")

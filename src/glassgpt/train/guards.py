@@ -1,7 +1,7 @@
 """Signals: Ctrl-C and a polite kill end the run after the step, saved."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,8 +16,8 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
-    """While open, the first SIGINT or SIGTERM is only noted; the second acts at once.
+def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
+    """While open, the first SIGINT or SIGTERM is only noted, and `tell` is called; the second acts at once.
 
     Outside the main thread, where Python cannot take signals, nothing is caught.
     """
@@ -27,6 +27,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
     def note(number: int, frame: FrameType | None) -> None:
         request.signal_number = number
         signal.signal(number, previous[number])  # type: ignore[arg-type]
+        tell()
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):

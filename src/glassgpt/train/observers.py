@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ class Observer:
 
     def on_end(self) -> None:
         """The loop is over, for whatever reason."""
+
+
+def tell(observers: Sequence[Observer], message: str) -> None:
+    for observer in observers:
+        observer.on_message(message)
 
 
 class MetricsFile(Observer):

@@ -2,28 +2,20 @@
 
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 
 class Parallel(Protocol):
     rank: int
     world_size: int
-    is_main: bool
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """The module that forward and backward run through."""
         ...
 
-    def sum(self, value: Tensor) -> Tensor:
-        """`value` added up over all ranks."""
-        ...
-
 
 class SingleDevice:
-    rank, world_size, is_main = 0, 1, True
+    rank, world_size = 0, 1
 
     def prepare(self, model: nn.Module) -> nn.Module:
         return model
-
-    def sum(self, value: Tensor) -> Tensor:
-        return value

@@ -28,7 +28,8 @@ class Measured(NamedTuple):
 def plan(config: TrainConfig, *, step: int, seconds_left: float | None, measured: Measured) -> TrainConfig:
     """`config` with max_steps, eval_every, save_every and sample_every settled, `step` updates being done.
 
-    `seconds_left` is what is left of `minutes`, None where max_steps was given.
+    `seconds_left` is what is left of `minutes`, None where max_steps was given. An interval is never shorter than the
+    `step` at which it was settled: a rerun, which knows it from the start, looks up at the same steps.
     """
     step_seconds = measured.step * SLOWDOWN
     time = (
@@ -46,9 +47,10 @@ def plan(config: TrainConfig, *, step: int, seconds_left: float | None, measured
         once = sum(seconds for seconds, _ in looking_up)
         each_step = step_seconds + sum(seconds for _, seconds in looking_up)
         max_steps = step + max(0, int((time - once) / each_step))
-    eval_every = config.eval_every or max(1, math.ceil(max_steps / evaluations))
-    save_every = config.save_every or min(eval_every, max(1, int(LONGEST_WITHOUT_CHECKPOINT / step_seconds)))
-    sample_every = config.sample_every or max(1, math.ceil(max_steps / samples))
+    first = max(1, step)
+    eval_every = config.eval_every or max(first, math.ceil(max_steps / evaluations))
+    save_every = config.save_every or min(eval_every, max(first, int(LONGEST_WITHOUT_CHECKPOINT / step_seconds)))
+    sample_every = config.sample_every or max(first, math.ceil(max_steps / samples))
     settled = {
         "max_steps": max_steps,
         "minutes": 0.0,

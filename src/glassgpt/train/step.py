@@ -68,8 +68,8 @@ def update(
     if not all(map(torch.isfinite, (total, norm))):
         optimizer.zero_grad(set_to_none=True)
         raise GlassError(
-            f"step {step}: the loss is {result.train_loss:.4g} and the gradient's length {result.grad_norm:.4g}, so nothing "
-            f"was changed; the learning rate is {learning_rate:.3g}: resume from the last checkpoint with a lower one"
+            f"step {step + 1}: the loss is {result.train_loss:.4g} and the gradient's length {result.grad_norm:.4g}, so "
+            f"nothing was changed; the learning rate is {learning_rate:.3g}: lower learning_rate"
         )
     for group in optimizer.param_groups:
         group["lr"] = learning_rate

@@ -3,12 +3,13 @@
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 
-from glassgpt.checkpoint import Run, save_checkpoint
+from glassgpt.checkpoint import Run, as_argument, save_checkpoint
 from glassgpt.checkpoint.checkpoint import Checkpoint, load_weights
 from glassgpt.config import RunConfig
 from glassgpt.data import Batch, Batches, DataFolder
@@ -24,9 +25,10 @@ from glassgpt.train.plan import Measured, plan
 from glassgpt.train.schedule import learning_rate_at
 from glassgpt.train.step import Loss, update
 
-# The speed is measured over at least so many steps and seconds; a share of the time that was given, too, so that a
-# long run is planned from a long look.
+# The speed is measured over at least so many steps and seconds, and over this share of the time that was given, so that
+# a long run is planned from a long look; but where steps are slow, over no more than the second share or the minute.
 MEASURED_STEPS, MEASURED_SECONDS, MEASURED_SHARE = 10, 1.0, 0.03
+LONGEST_MEASURED_SHARE, LONGEST_MEASURED_SECONDS = 0.1, 60.0
 
 
 class Trainer:
@@ -60,7 +62,8 @@ class Trainer:
         self.sample, self.loss, self.deadline = sample, loss, deadline
         self.step = 0
         self.seconds = 0.0  # in the loop, earlier sittings included
-        self.step_times: list[float] = []
+        self.step_times: deque[float] = deque(maxlen=100)
+        self.measured_steps, self.measured_seconds = 0, 0.0
         self.sample_seconds = 0.0
         self.resumed = False
 
@@ -83,7 +86,7 @@ class Trainer:
         """Train to the last step. Raises Stopped after a signal, once everything is saved."""
         self.began = time.monotonic() - self.seconds
         self.model.train()
-        with stop_on_signal() as stop:
+        with stop_on_signal(self._tell_stop) as stop:
             try:
                 self._tell("on_start", self.run, self.config, self.step)
                 if self.resumed:
@@ -92,7 +95,7 @@ class Trainer:
                     self._write_sample()
                 while self.config.train.minutes or self.step < self.config.train.max_steps:
                     self._one_step()
-                    if not self._is_planned() and (self._has_measured() or stop):
+                    if not self._is_planned() and self._has_measured():
                         self._plan()
                     if stop:
                         self._stop(stop)
@@ -105,19 +108,27 @@ class Trainer:
         before = time.perf_counter()
         train = self.config.train
         learning_rate = learning_rate_at(self.step, train)
-        result = update(
-            self.trained,
-            self.optimizer,
-            self._batch(self.step),
-            step=self.step,
-            learning_rate=learning_rate,
-            config=train,
-            precision=self.precision,
-            loss=self.loss,
-            rank=self.parallel.rank,
-        )
+        try:
+            result = update(
+                self.trained,
+                self.optimizer,
+                self._batch(self.step),
+                step=self.step,
+                learning_rate=learning_rate,
+                config=train,
+                precision=self.precision,
+                loss=self.loss,
+                rank=self.parallel.rank,
+            )
+        except GlassError as error:
+            resume = f"glassgpt resume {as_argument(self.run.folder)}"
+            raise GlassError(f"{error} in {self.run.config_file}, then go on with: {resume}") from None
         self.step += 1
-        self.step_times = [*self.step_times[-99:], time.perf_counter() - before]
+        self.step_times.append(time.perf_counter() - before)
+        self.measured_steps, self.measured_seconds = (
+            self.measured_steps + 1,
+            self.measured_seconds + self.step_times[-1],
+        )
         tokens_a_step = train.batch_size * self.config.model.context_length
         metrics = {
             "train_loss": result.train_loss,
@@ -125,7 +136,7 @@ class Trainer:
             "grad_norm": result.grad_norm,
             "tokens": self.tokens_at(self.step),
             "seconds": time.monotonic() - self.began,
-            "tokens_per_second": tokens_a_step / statistics.median(self.step_times[-20:]),
+            "tokens_per_second": tokens_a_step / statistics.median(list(self.step_times)[-20:]),
         }
         self._tell("on_step", self.step, metrics)
 
@@ -147,7 +158,9 @@ class Trainer:
         if evaluation_due:
             self._evaluate()
         if save_due:
-            self.run.prune(train.keep_checkpoints)  # after validation, which may have found a new best one
+            problem = self.run.prune(train.keep_checkpoints)  # after validation, which may have found a new best one
+            if problem:
+                self._tell("on_message", problem)
         if last or self._is_due(train.sample_every):
             self._write_sample()
 
@@ -156,23 +169,22 @@ class Trainer:
 
     def _save(self) -> None:
         folder = self.run.checkpoint_folder(self.step)
-        if not folder.exists():
-            save_checkpoint(
-                folder,
-                config=self.config.model,
-                weights=dict(self.model.named_parameters()),
-                optimizer_tensors=optimizer_tensors(self.model, self.optimizer),
-                tokenizer_json=self.tokenizer_json,
-                state={
-                    "step": self.step,
-                    "tokens": self.tokens_at(self.step),
-                    "seconds": time.monotonic() - self.began,
-                    "metrics_bytes": self.metrics_file.size(),
-                    "data_fingerprint": self.data.meta.fingerprint,
-                    "data_content": self.data.meta.content_hash,
-                    "settings": self.config.flat(),
-                },
-            )
+        save_checkpoint(
+            folder,
+            config=self.config.model,
+            weights=dict(self.model.named_parameters()),
+            optimizer_tensors=optimizer_tensors(self.model, self.optimizer),
+            tokenizer_json=self.tokenizer_json,
+            state={
+                "step": self.step,
+                "tokens": self.tokens_at(self.step),
+                "seconds": time.monotonic() - self.began,
+                "metrics_bytes": self.metrics_file.size(),
+                "data_fingerprint": self.data.meta.fingerprint,
+                "data_content": self.data.meta.content_hash,
+                "settings": self.config.flat(),
+            },
+        )
         self._tell("on_save", self.step, folder)
 
     def _evaluate(self) -> None:
@@ -199,11 +211,14 @@ class Trainer:
             self.model.train()
         self.sample_seconds = time.perf_counter() - before
 
+    def _tell_stop(self) -> None:
+        self._tell("on_message", "stopping once this step is done and saved; once more stops at once, unsaved")
+
     def _stop(self, stop: StopRequest) -> None:
         self._save()
+        of_all = f" of {self.config.train.max_steps}" if self.config.train.max_steps else ""
         raise Stopped(
-            f"stopped after step {self.step} of {self.config.train.max_steps}, saved; go on with: "
-            f"glassgpt resume {self.run.folder}",
+            f"stopped after step {self.step}{of_all}, saved; go on with: glassgpt resume {as_argument(self.run.folder)}",
             stop.signal_number,
         )
 
@@ -214,20 +229,32 @@ class Trainer:
         return not train.minutes and bool(train.eval_every and train.save_every and train.sample_every)
 
     def _has_measured(self) -> bool:
-        train = self.config.train
-        share = MEASURED_SHARE * 60 * train.minutes
-        enough = len(self.step_times) >= MEASURED_STEPS and sum(self.step_times) >= max(MEASURED_SECONDS, share)
+        train, time_given = self.config.train, 60 * self.config.train.minutes
+        enough = max(MEASURED_SECONDS, MEASURED_SHARE * time_given)
+        longest = LONGEST_MEASURED_SHARE * time_given or LONGEST_MEASURED_SECONDS
         # The rise of the learning rate does not depend on max_steps, its fall does: the plan has to stand by then.
-        return enough or self.step >= (train.warmup_steps if train.minutes else train.max_steps)
+        latest = train.warmup_steps if train.minutes else train.max_steps
+        return (
+            (self.measured_steps >= MEASURED_STEPS and self.measured_seconds >= enough)
+            or self.measured_seconds >= longest
+            or self.step >= latest
+        )
 
     def _plan(self) -> None:
-        steps = self.step_times[2:] or self.step_times  # the first ones also pay for memory and kernels
+        times = list(self.step_times)
+        steps = times[2:] or times  # the first ones also pay for memory and kernels
         measured = Measured(statistics.median(steps), self._evaluation_seconds(), self.sample_seconds, save=0.3)
         seconds_left = self.deadline - time.monotonic() if self.config.train.minutes else None
         train = plan(self.config.train, step=self.step, seconds_left=seconds_left, measured=measured)
         self.config = replace(self.config, train=train)
         self.run.write_config(self.config)
         self._tell("on_plan", self.config)
+        if seconds_left is not None and train.max_steps <= max(self.step, train.warmup_steps):
+            self._tell(
+                "on_message",
+                f"the time is short: a step takes {measured.step:.2g} s and a validation {measured.evaluation:.2g} s, so "
+                f"{train.max_steps} steps are all that fits; give more minutes, a smaller model or less text",
+            )
 
     def _evaluation_seconds(self) -> float:
         """Measured on a piece of the validation text."""

@@ -1,0 +1,148 @@
+"""What a configuration leaves open, settled once for this text on this machine, and written to the run's config.toml."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+
+from glassgpt.config import RunConfig, TrainConfig
+from glassgpt.config.schema import SHORTEST_TIMED_WARMUP
+from glassgpt.data import Batch, Batches, DataFolder, is_prepared
+from glassgpt.errors import ConfigError, MachineError
+from glassgpt.machine import decide_compile, decide_device, decide_precision, decide_threads, free_memory, total_memory
+from glassgpt.model import LanguageModel, build_model
+from glassgpt.model.size import count_parameters, training_bytes
+from glassgpt.train.loss import chunked_loss, plain_loss
+from glassgpt.train.observers import Observer, tell
+from glassgpt.train.step import Loss, autocast
+
+# A larger piece does not run faster on a CPU, it only needs more memory.
+MICRO_BATCH_TOKENS_ON_CPU = 16_384
+TRIAL_TOKENS = 4096
+# Under `minutes` the speed is measured while the learning rate rises (train/trainer.py): a little longer than that takes.
+WARMUP_SHARE, LONGEST_TIMED_WARMUP = 0.04, 2000
+
+
+def fit_to_data(config: RunConfig, data: DataFolder) -> RunConfig:
+    """Context checked against the text, and the vocabulary filled in: the tokenizer's, or a larger one that was asked for,
+    such as 50304 for gpt2's 50257. Where the tokenizer was made for this run, its size is what came of the request."""
+    data.require_windows(config.model.context_length)
+    kind, size = data.meta.tokenizer_kind, data.meta.vocab_size
+    prepared = is_prepared(config.data.data[0])
+    if prepared and "tokenizer" in config.asked and config.data.tokenizer != kind:
+        raise ConfigError(
+            f"{data.path} was prepared with tokenizer {kind}, not {config.data.tokenizer}; leave tokenizer out, "
+            "or prepare the text again"
+        )
+    made_here = config.data.tokenizer == "bpe" and not prepared
+    asked = config.model.vocab_size if "vocab_size" in config.asked and not made_here else 0
+    if 0 < asked < size:
+        raise ConfigError(
+            f"vocab_size {asked} is smaller than the {kind} tokenizer's {size}; leave it out, or make it at least {size}"
+        )
+    if prepared:
+        config = config.resolved(tokenizer=kind)
+    return config.resolved(vocab_size=asked or size)
+
+
+def settle_machine(
+    config: RunConfig, data: DataFolder, observers: Sequence[Observer]
+) -> tuple[RunConfig, LanguageModel, Loss]:
+    """Build the model and decide, once, where and how it is computed. What was decided before is taken as it is."""
+    device = torch.device(decide_device(config.machine.device).choice)
+    threads = decide_threads(config.machine.threads)
+    require_memory(config, device)
+    train = config.train
+    micro_batch_size = train.micro_batch_size or fitting_micro_batch(config, device)
+    model = build_model(config.model, seed=train.seed, device=device)
+    rows = micro_batch_size
+    if device.type == "cpu":  # where a smaller piece tells as much about speed, and costs less
+        rows = max(1, min(rows, TRIAL_TOKENS // config.model.context_length))
+    batch = Batches(data.train, config.model.context_length, train.seed).batch(0, rows)
+    batch = Batch(batch.tokens.to(device), batch.targets.to(device))
+
+    def work(precision: str, loss: Loss) -> Callable[[], object]:
+        def forward_and_backward() -> float:
+            with autocast(device, precision):
+                value = loss(model, batch)
+            value.backward()  # type: ignore[no-untyped-call]
+            model.zero_grad(set_to_none=True)
+            return value.item()
+
+        return forward_and_backward
+
+    precision = decide_precision(config.machine.precision, device, lambda choice: work(choice, chunked_loss))
+    step_seconds = seconds_of(work(precision.choice, chunked_loss)) * train.batch_size / rows
+
+    @cache
+    def compiled() -> Loss:  # once, and not unless it is wanted: loading the compiler alone takes a second
+        return torch.compile(plain_loss)
+
+    compilation = decide_compile(
+        config.machine.compile,
+        device,
+        60 * train.minutes or train.max_steps * step_seconds,
+        lambda on: work(precision.choice, compiled() if on else chunked_loss),
+    )
+    parameters = count_parameters(config.model).total
+    tell(observers, f"{parameters:,} parameters on {device}, {threads} threads")
+    tell(observers, f"{precision.choice}: {precision.reason}; compile {compilation.choice}: {compilation.reason}")
+    loss = compiled() if compilation.choice == "on" else chunked_loss
+    settled = config.resolved(
+        device=str(device),
+        threads=threads,
+        precision=precision.choice,
+        compile=compilation.choice,
+        micro_batch_size=micro_batch_size,
+        warmup_steps=timed_warmup(train, step_seconds) if train.minutes else train.warmup_steps,
+    )
+    return settled, model, loss
+
+
+def timed_warmup(train: TrainConfig, step_seconds: float) -> int:
+    """The warmup of a run whose time is given: what was asked for, else a share of the steps that should fit."""
+    share = int(WARMUP_SHARE * 60 * train.minutes / step_seconds)
+    return train.warmup_steps or min(max(share, SHORTEST_TIMED_WARMUP), LONGEST_TIMED_WARMUP)
+
+
+def require_memory(config: RunConfig, device: torch.device) -> None:
+    """Refuse what cannot be trained here before it takes the machine down."""
+    micro_batch_size = config.train.micro_batch_size or 1
+    needed = training_bytes(config.model, micro_batch_size=micro_batch_size)
+    there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else total_memory()
+    if needed > there:
+        raise MachineError(
+            f"training {count_parameters(config.model).total:,} parameters needs about {needed / 1e9:,.0f} GB at "
+            f"micro_batch_size {micro_batch_size}, {device} has {there / 1e9:,.0f} GB; "
+            f"{'lower micro_batch_size' if micro_batch_size > 1 else 'take a smaller preset or fewer layers'}"
+        )
+
+
+def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
+    """The largest divisor of batch_size that leaves half of the free memory free."""
+    room = free_memory(device) / 2
+    most = config.train.batch_size
+    if device.type != "cuda":
+        most = min(most, max(1, MICRO_BATCH_TOKENS_ON_CPU // config.model.context_length))
+    return next(
+        (
+            size
+            for size in range(most, 1, -1)
+            if config.train.batch_size % size == 0 and training_bytes(config.model, micro_batch_size=size) <= room
+        ),
+        1,
+    )
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """The best of three, since the first one also pays for memory and kernels; of fewer where one takes a second."""
+    best = math.inf
+    for _ in range(3):
+        before = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - before)
+        if best > 1:
+            break
+    return best

@@ -1,0 +1,143 @@
+"""Runs that are given a time: the number of steps and the intervals are settled while they train."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from glassgpt.checkpoint import open_run
+from glassgpt.errors import Stopped
+from glassgpt.train import Observer, resume_run, train_run
+from glassgpt.train.loss import chunked_loss
+from glassgpt.train.observers import read_metrics
+
+OPEN = {"eval_every": 0, "save_every": 0, "sample_every": 0}
+
+
+class CtrlC(Observer):
+    """Presses it whenever `moment` (an event's name) is told."""
+
+    def __init__(self, moment):
+        setattr(self, moment, lambda *details: os.kill(os.getpid(), signal.SIGINT))
+
+
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """Makes each forward and backward last so many seconds more; may be called again meanwhile."""
+    seconds = [0.0]
+
+    def loss(model, batch):
+        time.sleep(seconds[0])
+        return chunked_loss(model, batch)
+
+    monkeypatch.setattr("glassgpt.train.settle.chunked_loss", loss)
+    return lambda each: seconds.__setitem__(0, each)
+
+
+def timed(config, minutes, **more):
+    return config.with_values(**OPEN | {"max_steps": 0, "minutes": minutes, "micro_batch_size": 6} | more)
+
+
+def messages(recorder):
+    return [event[1] for event in recorder.of("message")]
+
+
+def test_minutes_are_kept_and_turned_into_steps(config, recorder):
+    began = time.monotonic()
+    asked = timed(config, 0.15, warmup_steps=10)
+    run = train_run(asked, observers=[recorder])
+    seconds = time.monotonic() - began
+    settled = run.config()
+    assert settled.train.minutes == 0 and settled.train.max_steps > 20
+    assert 3.0 < seconds < 12.0
+    assert run.steps()[-1] == settled.train.max_steps == json.loads(run.result_file.read_text())["steps"]
+    assert len(recorder.of("plan")) == 1
+
+
+def test_stopping_before_the_speed_is_known_settles_nothing(config, recorder):
+    """One cold step says nothing about the others; the next sitting measures."""
+    with pytest.raises(Stopped, match="stopped after step 1, saved; go on with: glassgpt resume r$"):
+        train_run(timed(config, 0.1, warmup_steps=3000), out=Path("r"), observers=[recorder, CtrlC("on_step")])
+    assert "stopping once this step is done and saved; once more stops at once, unsaved" in messages(recorder)
+    run = open_run(Path("r"))
+    assert run.config().train.minutes == 0.1 and run.config().train.max_steps == 0 and run.steps() == [1]
+    assert not recorder.of("plan")
+    resume_run(run)
+    assert run.config().train.minutes == 0 and run.config().train.max_steps > 50
+
+
+def test_a_long_run_is_planned_from_a_long_look(config, recorder):
+    """More steps than the last hundred, until they have taken their share of the time."""
+    with pytest.raises(Stopped):
+        train_run(timed(config, 1.0, warmup_steps=5000), observers=[recorder, CtrlC("on_plan")])
+    spent = sum(1 / metrics["tokens_per_second"] for _, _, metrics in recorder.of("step")) * 6 * 11
+    assert len(recorder.of("step")) > 150 and spent == pytest.approx(0.03 * 60, rel=0.3)
+
+
+def test_slow_steps_are_planned_after_a_tenth_of_the_time(config, recorder, slow_steps):
+    slow_steps(0.3)
+    train_run(timed(config, 0.1, warmup_steps=10), observers=[recorder])
+    before_the_plan = recorder.events[: recorder.events.index(recorder.of("plan")[0])]
+    assert 2 <= sum(event[0] == "step" for event in before_the_plan) <= 4
+    assert any("the time is short: a step takes 0.3" in message for message in messages(recorder))
+
+
+def test_a_validation_that_outlasts_the_time_is_said_so(config, recorder, monkeypatch):
+    from glassgpt.train import trainer
+
+    def slow(*arguments):
+        time.sleep(0.7)
+        return real(*arguments)
+
+    real = trainer.score
+    monkeypatch.setattr(trainer, "score", slow)
+    run = train_run(timed(config, 0.05, warmup_steps=10), observers=[recorder])
+    assert any(
+        "the time is short" in message and "a validation 0.7" in message and "give more minutes" in message
+        for message in messages(recorder)
+    )
+    assert run.result_file.exists()
+
+
+def test_a_machine_that_slows_down_is_named_when_the_run_ends_late(config, recorder, slow_steps):
+    class SlowDown(Observer):
+        def on_plan(self, config):
+            slow_steps(0.1)
+
+    slow_steps(0.01)
+    train_run(timed(config, 0.12, warmup_steps=90), observers=[recorder, SlowDown()])
+    print(*recorder.of("message"), recorder.of("step")[-1], recorder.of("plan")[0][1].train, sep="\n")
+    assert any("s late: this machine became slower" in message for message in messages(recorder))
+
+
+def test_no_warmup_said_is_a_share_of_the_time(config, slow_steps):
+    warmups = []
+    for seconds, minutes in ((0.02, 1.0), (0.02, 3.0), (0.2, 1.0)):
+        slow_steps(seconds)
+        with pytest.raises(Stopped):
+            train_run(
+                timed(config, minutes, warmup_steps=0), out=Path(f"r{len(warmups)}"), observers=[CtrlC("on_step")]
+            )
+        warmups.append(open_run(Path(f"r{len(warmups)}")).config().train.warmup_steps)
+    assert warmups[0] == pytest.approx(0.04 * 60 / 0.022, rel=0.2)
+    assert warmups[1] == pytest.approx(3 * warmups[0], rel=0.2)
+    assert warmups[2] == pytest.approx(12, abs=1)
+
+
+@pytest.mark.parametrize("given", [{"max_steps": 40}, {"max_steps": 0, "minutes": 0.1, "warmup_steps": 25}])
+def test_a_rerun_looks_up_where_the_first_run_did(config, slow_steps, given):
+    """Intervals that are settled on the way begin after the place where they were."""
+    slow_steps(0.06)
+    first = train_run(config.with_values(**OPEN | {"micro_batch_size": 6} | given))
+    again = train_run(first.config())
+    assert again.config() == first.config()
+
+    def history(run):
+        clocks = ("seconds", "tokens_per_second")
+        return [{k: v for k, v in line.items() if k not in clocks} for line in read_metrics(run.metrics_file)]
+
+    assert history(first) == history(again)
+    assert sum("val_loss" in line for line in history(first)) > 1
