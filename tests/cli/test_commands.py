@@ -68,6 +68,10 @@ def test_train_sample_and_the_files_between(folder):
     assert greedy[0] == greedy[1]
     code, many, _ = glassgpt(folder, "sample", "--num-samples", 3, "--max-new-tokens", 5)
     assert re.findall(r"^--- (\d) of 3 ---$", many, re.M) == ["1", "2", "3"]
+    process = start(folder, "sample", "--num-samples", 2, "--max-new-tokens", 4000, "--temperature", 1.5)
+    assert process.stdout.read(30).startswith("--- 1 of 2 ---\n") and process.poll() is None  # as it is written
+    process.kill()
+    process.communicate()
     code, dashed, err = glassgpt(folder, "sample", "--prompt", "-", "--max-new-tokens", 5, stdin="boat")
     assert code == 0 and dashed.startswith("boat"), err
 

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import threading
+from http.client import IncompleteRead
 from types import SimpleNamespace
 
 import pytest
@@ -163,15 +164,22 @@ def test_the_python_corpus_is_source_without_tests_and_tables():
     assert "pydoc_data/topics.py" in found
 
 
-def test_a_path_wins_over_a_builtin_name(write, tmp_path, monkeypatch):
-    write("python", "mine")
-    monkeypatch.chdir(tmp_path)
-    assert names("python") == ["python"]
-
-
 def test_shakespeare_without_a_network_says_how_to_pass_a_copy():
     with pytest.raises(DataError, match=r"cannot be downloaded \(no network in tests\); .*train PATH/TO/input\.txt"):
         names("shakespeare")
+
+
+@pytest.mark.parametrize("problem", [IncompleteRead(b"half"), TimeoutError("timed out")])
+def test_a_download_that_breaks_off_is_one_line(own_cache, monkeypatch, problem):
+    def read(size):
+        raise problem
+
+    answer = io.BytesIO()
+    answer.read = read
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: answer)
+    with pytest.raises(DataError, match=r"cannot be downloaded \(.*\); download it by other means"):
+        names("shakespeare")
+    assert not own_cache.exists()
 
 
 def test_shakespeare_is_downloaded_once_and_checked(own_cache, monkeypatch):

@@ -1,8 +1,11 @@
 """Sources -> a prepared folder: what is in it, that it is whole or absent, and that it is the same every time."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +148,46 @@ def test_nothing_is_left_where_the_work_stopped(poem, tmp_path, monkeypatch, pro
     assert list((tmp_path / "deep").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "No space left on device; make room there"),
+        (errno.EDQUOT, "; make room there"),
+        (errno.EACCES, "Permission denied; name "),
+        (errno.EROFS, "Read-only file system; name "),
+    ],
+)
+def test_what_hinders_writing_is_told_with_what_helps(poem, tmp_path, own_cache, monkeypatch, number, advice):
+    def stop(*_):
+        raise OSError(number, os.strerror(number), os.fspath(tmp_path / ".out.partial" / "train.bin"))
+
+    monkeypatch.setattr(prepare_module, "counting_baseline", stop)
+    with pytest.raises(MachineError) as in_folder:
+        prepare([poem], tmp_path / "out", "char")
+    with pytest.raises(MachineError) as in_cache:
+        prepare_cached([poem], "char")
+    for caught, elsewhere in ((in_folder, "a folder elsewhere"), (in_cache, "GLASSGPT_CACHE")):
+        assert advice in str(caught.value)
+        assert ("make room" in str(caught.value)) == (number in (errno.ENOSPC, errno.EDQUOT))
+        assert elsewhere in str(caught.value)
+        assert ".partial" not in str(caught.value)  # a name that the user never gave, gone by now
+
+
+def test_a_file_in_the_way_of_the_folder_is_told(poem):
+    with pytest.raises(MachineError, match=r"poem\.txt.out cannot be prepared: [^;]+; name a folder elsewhere"):
+        prepare([poem], Path(poem) / "out", "char")
+
+
+def test_a_reader_of_the_progress_that_leaves_is_no_matter_of_disks(poem, tmp_path):
+    def gone(stage, share):
+        if stage != "reading the text":
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        prepare([poem], tmp_path / "out", "char", progress=gone)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["poem.txt"]
+
+
 def test_an_unknown_kind_is_the_tokenizers_error_and_leaves_nothing(poem, tmp_path):
     with pytest.raises(TokenizerError, match="bep"):
         prepare([poem], tmp_path / "deep" / "out", "bep")
@@ -182,6 +225,54 @@ def test_the_cache_is_used_again_and_mended(notes, own_cache, write):
     assert not [p for p in (own_cache / "data").iterdir() if p.name.endswith(".partial")]
 
 
+def test_what_a_killed_preparation_left_is_removed_after_a_day(notes, own_cache):
+    def leave(name, folder_age, file_age):
+        folder = own_cache / "data" / name
+        folder.mkdir(parents=True)
+        (folder / "train.bin").write_bytes(b"half")
+        for path, age in ((folder / "train.bin", file_age), (folder, folder_age)):
+            then = time.time() - age * 3600
+            os.utime(path, (then, then))
+
+    leave(".dead.0123abcd.partial", 25, 30)
+    leave(".alive.0123abcd.partial", 30, 1)  # began long ago, still writes
+    leave(".began.0123abcd.partial", 1, 30)
+    leave("finished", 50, 50)
+    leave(".somebody.elses", 50, 50)
+    kept = {".alive.0123abcd.partial", ".began.0123abcd.partial", "finished", ".somebody.elses"}
+    data = prepare_cached([notes], "byte")
+    assert {p.name for p in (own_cache / "data").iterdir()} == kept | {data.path.name}
+
+
+def test_a_left_folder_that_vanishes_meanwhile_or_cannot_be_removed_hinders_nobody(notes, own_cache, monkeypatch):
+    """Another process removes it at the same time; or it is another user's."""
+    for name in (".gone.0123abcd.partial", ".held.0123abcd.partial"):
+        folder = own_cache / "data" / name
+        folder.mkdir(parents=True)
+        (folder / "train.bin").write_bytes(b"half")
+        for path in (folder / "train.bin", folder):
+            os.utime(path, (1e9, 1e9))
+    real_stat, real_rmtree, asked = Path.stat, shutil.rmtree, []
+
+    def vanishing(path, **more):
+        if "gone" in os.fspath(path):
+            raise FileNotFoundError(errno.ENOENT, "gone", os.fspath(path))
+        return real_stat(path, **more)
+
+    def rmtree(folder, ignore_errors=False, **more):
+        if "held" in os.fspath(folder):
+            asked.append(Path(folder).name)
+            if not ignore_errors:
+                raise PermissionError(errno.EACCES, "held", os.fspath(folder))
+        else:
+            real_rmtree(folder, ignore_errors, **more)
+
+    monkeypatch.setattr(Path, "stat", vanishing)
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert prepare_cached([notes], "byte").path.is_dir()
+    assert asked == [".held.0123abcd.partial"]
+
+
 def test_a_tokenizer_of_ones_own_is_part_of_the_cache_key(poem):
     one, two = (build_tokenizer("bpe", lambda: iter([POEM]), size) for size in (300, 310))
     assert prepare_cached([poem], one).path != prepare_cached([poem], two).path
@@ -207,6 +298,31 @@ def test_a_folder_that_appears_meanwhile_is_used(notes, own_cache, monkeypatch):
     assert [p.name for p in (own_cache / "data").iterdir()] == [winner.path.name]
 
 
+def test_a_damaged_folder_that_another_process_takes_away_first_is_replaced(notes, own_cache, monkeypatch):
+    first = prepare_cached([notes], "byte")
+    before = folder_bytes(first.path)
+    (first.path / "meta.json").write_text("damaged")
+    looks, whole = [], prepare_module.load_if_whole
+
+    def look(folder):
+        looks.append(whole(folder))
+        if len(looks) == 2:  # the look after the renaming that failed
+            shutil.rmtree(folder)
+        return looks[-1]
+
+    monkeypatch.setattr(prepare_module, "load_if_whole", look)
+    assert folder_bytes(prepare_cached([notes], "byte").path) == before
+    assert [p.name for p in (own_cache / "data").iterdir()] == [first.path.name]
+
+
+def test_out_may_begin_with_the_home(poem, tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, os.fspath(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert prepare([poem], "~/out", "char").path == tmp_path / "out"
+    assert not (tmp_path / "~").exists()
+
+
 def test_the_summary_counts_and_shows(notes, tmp_path):
     data = prepare([notes], tmp_path / "out", "byte")
     summary = summarize(data)
@@ -218,6 +334,21 @@ def test_the_summary_counts_and_shows(notes, tmp_path):
     text = "\n".join(summary.lines())
     for fact in ("23 documents", "vocabulary 257", "photo.jpg", f"{summary.baseline_bits_per_byte:.3f}", "Note"):
         assert fact in text
+
+
+def test_documents_that_nothing_separates_are_told(notes, poem, write, tmp_path):
+    """A char vocabulary of a single text has no token for it, nor has many a tokenizer from elsewhere."""
+    alphabet = write(
+        "alphabet.txt", "".join(sorted({c for p in Path(notes).glob("*/*.txt") for c in p.read_text()})) * 9
+    )
+    unmarking = prepare([os.fspath(alphabet)], tmp_path / "alphabet", "char").tokenizer()
+    assert unmarking.end_of_text is None
+    line = "this tokenizer has no <|endoftext|>: documents follow each other unmarked"
+    data = prepare([notes], tmp_path / "notes-char", unmarking)
+    assert summarize(data).facts().count(line) == 1
+    assert data.meta.train.source_bytes == data.meta.train.tokens  # nothing stands between them
+    assert line not in summarize(load_data(tmp_path / "alphabet")).facts()  # nothing to separate
+    assert line not in summarize(prepare([notes], tmp_path / "marked", "char")).facts()
 
 
 def test_progress_names_each_stage_and_ends(poem, tmp_path):

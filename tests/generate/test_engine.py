@@ -3,8 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassgpt.errors import ConfigError, TokenizerError
+from glassgpt.errors import ConfigError, MachineError, TokenizerError
 from glassgpt.generate import Engine
+from glassgpt.model.size import generation_bytes
 from glassgpt.tokenizer import build_tokenizer
 
 from .conftest import TEXT, Script, small
@@ -172,7 +173,7 @@ def test_a_character_outside_the_vocabulary_is_named(char):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"temperature": -1}, "^temperature is -1; it has to be at least 0"),
+        ({"temperature": -1}, "^temperature is -1; it has to be a number of at least 0"),
         ({"top_k": -3}, "^top_k is -3"),
         ({"top_p": 2}, "^top_p is 2; it has to be above 0 and at most 1"),
         ({"max_new_tokens": -1}, "^max_new_tokens is -1"),
@@ -212,3 +213,19 @@ def test_a_model_fresh_from_training_writes_without_dropout(architecture, byte):
     texts = [Engine(model, byte).generate("the", max_new_tokens=20, top_k=0) for model in (trained, evaluated)]
     assert texts[0] == texts[1]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_more_samples_than_memory_holds_are_refused_before_any_is_begun(byte):
+    engine = Engine(small(vocab_size=257), byte)
+    for number in (10**9, 10**15):
+        with pytest.raises(
+            MachineError, match=rf"{number} samples side by side need about .* GB are free; lower num_samples"
+        ):
+            engine.generate_many("x", number, max_new_tokens=1)
+
+
+def test_what_generation_keeps_is_no_more_than_was_estimated(byte):
+    model = small(vocab_size=257)
+    cache = model.new_cache(6)
+    assert cache.keys.nbytes + cache.values.nbytes < generation_bytes(model.config, 6)
+    assert generation_bytes(model.config, 6) == 6 * generation_bytes(model.config, 1)

@@ -124,14 +124,21 @@ def test_bfloat16_logits_are_drawn_from_as_they_are():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"temperature": -0.1}, "temperature is -0.1; it has to be at least 0 (0: always the likeliest token)"),
-        ({"temperature": math.nan}, "temperature is nan; it has to be at least 0 (0: always the likeliest token)"),
-        ({"temperature": math.inf}, "temperature is inf; it has to be"),
+        (
+            {"temperature": -0.1},
+            "temperature is -0.1; it has to be a number of at least 0 (0: always the likeliest token)",
+        ),
+        (
+            {"temperature": math.nan},
+            "temperature is nan; it has to be a number of at least 0 (0: always the likeliest token)",
+        ),
+        ({"temperature": math.inf}, "temperature is inf; it has to be a number of at least 0"),
         ({"top_k": -1}, "top_k is -1; it has to be at least 0 (0: all tokens)"),
         ({"top_p": 0.0}, "top_p is 0.0; it has to be above 0 and at most 1 (1: all tokens)"),
         ({"top_p": 1.1}, "top_p is 1.1; it has to be above 0 and at most 1 (1: all tokens)"),
         ({"top_p": math.nan}, "top_p is nan; it has to be above 0 and at most 1 (1: all tokens)"),
         ({"max_new_tokens": -1}, "max_new_tokens is -1; it has to be at least 0"),
+        ({"max_new_tokens": 10**20}, f"max_new_tokens is {10**20}; it has to be at least 0 and at most 2147483647"),
         ({"seed": -1}, "seed is -1; it has to be at least 0 and below 2**63"),
         ({"seed": 2**63}, f"seed is {2**63}; it has to be at least 0 and below 2**63"),
     ],

@@ -1,10 +1,14 @@
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glassgpt.config import PRESETS, GPTConfig, build_config
-from glassgpt.model import ARCHITECTURES, build_model
+from glassgpt.data import Batch
+from glassgpt.model import ARCHITECTURES, build_model, size
 from glassgpt.model.size import bytes_of, count_parameters, training_bytes
+from glassgpt.train import loss as losses
+from glassgpt.train.loss import chunked_loss, plain_loss
 
 # The published figures; gpt3-175b by formula only: 650 GB are not allocated to count them.
 PUBLISHED = {
@@ -61,10 +65,49 @@ def test_the_formula_counts_the_small_presets(preset):
     assert count_parameters(config).total == sum(p.numel() for p in build_model(config).parameters())
 
 
-def test_training_needs_four_times_the_weights_and_more_for_more_rows():
-    config = GPTConfig(vocab_size=301, context_length=64, n_layer=3, n_head=4, n_embd=32)
-    weights = bytes_of(count_parameters(config).total)
-    one, two, three = (training_bytes(config, micro_batch_size=n) for n in (1, 2, 3))
-    a_row = two - one
-    assert three - two == a_row > bytes_of(64 * 301)
-    assert one - a_row == 4 * weights  # themselves, their gradients and AdamW's two moments
+SMALL = {"vocab_size": 301, "context_length": 64, "n_layer": 3, "n_head": 4, "n_embd": 32}
+
+
+def test_training_needs_more_for_more_rows_and_for_what_keeps_more():
+    config = GPTConfig(**SMALL)
+    one, two, seven = (training_bytes(config, micro_batch_size=n) for n in (1, 2, 7))
+    assert seven - one == pytest.approx(6 * (two - one), rel=1e-5) and two - one > bytes_of(64 * 301)
+    assert one > 4 * bytes_of(count_parameters(config).total)  # weights, their gradients and AdamW's two moments
+    for more in ({"architecture": "textbook"}, {"dropout": 0.1}, {"n_inner": 200}):
+        assert training_bytes(GPTConfig(**SMALL | more), micro_batch_size=1) > one
+    assert training_bytes(config, micro_batch_size=100, whole_logits=False) < training_bytes(
+        config, micro_batch_size=100
+    )
+
+
+def kept_for_backward(config, loss, rows):
+    """Bytes that autograd holds between one forward and its backward, weights left out."""
+    model, kept = build_model(config, seed=1), {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = tensor, storage.nbytes()  # the tensor too, so that its place is not used again
+        return tensor
+
+    draw = torch.Generator().manual_seed(2)
+    tokens = torch.randint(config.vocab_size, (rows, config.context_length), generator=draw)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss(model, Batch(tokens, tokens.roll(-1, 1)))
+    return sum(size for _, size in kept.values())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("architecture", ["gpt2", "modern", "textbook"])
+def test_training_needs_at_least_what_is_kept_for_the_backward_and_not_many_times_as_much(architecture, dropout):
+    config = GPTConfig(**SMALL | {"architecture": architecture, "dropout": dropout, "n_layer": 6})
+    for loss, whole_logits in ((plain_loss, True), (chunked_loss, False)):
+        for rows in (1, 5):
+            estimate = training_bytes(config, micro_batch_size=rows, whole_logits=whole_logits)
+            real = 4 * bytes_of(count_parameters(config).total) + kept_for_backward(config, loss, rows)
+            assert real <= estimate <= 4 * real
+
+
+def test_the_chunks_of_the_estimate_are_those_of_the_loss():
+    assert (size.CHUNK_LOGITS, size.CHUNK_ROWS) == (losses.CHUNK_LOGITS, losses.CHUNK_ROWS)

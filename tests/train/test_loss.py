@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from glassgpt.config import GPTConfig
 from glassgpt.data import IGNORE_INDEX, Batch
@@ -75,3 +76,26 @@ def test_all_ignored_is_zero():
     batch.targets.fill_(IGNORE_INDEX)
     value, gradients = value_and_gradients(chunked_loss, model, batch)
     assert value == 0 and all(not gradient.any() for gradient in gradients.values())
+
+
+def operations(loss, model, batch):
+    """What the matrix products of one loss cost, its gradients included where they are wanted."""
+    with FlopCounterMode(display=False) as counter:
+        value = loss(model, batch)
+        if value.requires_grad:
+            value.backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("frozen", [[], ["lm_head"], ["wte", "wpe", "h", "ln_f"]])
+def test_only_gradients_that_are_wanted_are_computed(frozen):
+    shape = GPTConfig(vocab_size=61, context_length=9, n_layer=1, n_head=2, n_embd=16, tie_embeddings=False)
+    model = build_model(shape, seed=1)
+    for name in frozen:
+        model.get_submodule(name).requires_grad_(False)
+    assert operations(chunked_loss, model, batch_of()) == operations(plain_loss, model, batch_of())
+    for no_gradients in (torch.no_grad(), torch.inference_mode()):
+        with no_gradients:
+            assert operations(chunked_loss, model, batch_of()) == operations(plain_loss, model, batch_of())
+    wanted = {name for name, _ in model.named_parameters() if not name.startswith(tuple(frozen))}
+    assert {name for name, p in model.named_parameters() if p.grad is not None} == wanted

@@ -25,7 +25,7 @@ def test_warmup_does_not_depend_on_how_long_the_run_will_be():
 def test_the_fall_ends_at_its_share_on_the_last_step(name):
     rates = [learning_rate_at(step, config(schedule=name)) for step in range(47)]
     assert max(rates) == rates[6] == rates[7] == 0.3
-    assert rates[-1] == pytest.approx(0.06)
+    assert rates[-1] == 0.3 * 0.2  # exactly
     assert all(a > b for a, b in pairwise(rates[7:]))
 
 
@@ -39,6 +39,24 @@ def test_the_shapes():
 def test_no_warmup_begins_at_the_highest_rate_and_a_single_step_is_defined():
     assert learning_rate_at(0, config(warmup_steps=0)) == 0.3
     assert learning_rate_at(0, config(warmup_steps=0, max_steps=1)) == 0.3
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_two_steps_after_the_warmup_are_top_and_bottom_one_is_the_top_and_none_ends_on_the_way_up(name):
+    def last(max_steps, warmup_steps):
+        return learning_rate_at(
+            max_steps - 1, config(schedule=name, max_steps=max_steps, warmup_steps=warmup_steps)
+        )
+
+    for warmup_steps in (0, 1, 7):
+        assert last(warmup_steps + 2, warmup_steps) == 0.3 * 0.2
+        assert last(warmup_steps + 1, warmup_steps) == 0.3
+    assert last(7, 7) == 0.3
+    assert [last(n, 7) for n in (1, 4, 6)] == pytest.approx([0.3 / 7, 0.3 * 4 / 7, 0.3 * 6 / 7])
+
+
+def test_beyond_the_last_step_it_stays_at_the_bottom():
+    assert [learning_rate_at(step, config()) for step in (47, 99)] == [0.3 * 0.2] * 2
 
 
 def test_every_schedule_falls_from_one():

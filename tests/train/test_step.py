@@ -137,6 +137,9 @@ def test_optimizer_state_of_another_model_is_refused():
     _, optimizer = one_update(model, batch_of(), 6)
     tensors = optimizer_tensors(model, optimizer)
     with pytest.raises(GlassError, match="has an entry for 'h.9', which this model does not have"):
-        load_optimizer_tensors(model, optimizer, {"h.9/exp_avg": torch.zeros(2)}, "file")
+        load_optimizer_tensors(model, optimizer, tensors | {"h.9/exp_avg": torch.zeros(2)}, "file")
+    some = {key: value for key, value in tensors.items() if not key.startswith("h.1.ln_2.bias/")}
+    with pytest.raises(GlassError, match=r"file has no entry h\.1\.ln_2\.bias/exp_avg; the checkpoint is not whole"):
+        load_optimizer_tensors(model, optimizer, some, "file")
     with pytest.raises(GlassError, match=r"wte.weight/exp_avg has shape \(3, 5\), wte.weight has \(19, 12\)"):
         load_optimizer_tensors(model, optimizer, tensors | {"wte.weight/exp_avg": torch.zeros(3, 5)}, "file")

@@ -58,7 +58,7 @@ def doctor() -> None:
         precision = decide_precision("auto", device, work)
         # A function of two operations stands for all: whether there is a compiler, not what it gains.
         compilation = decide_compile(
-            "on", device, 0.0, lambda on: partial(torch.compile(torch.special.expit), torch.ones(64))
+            "on", device, 0.0, lambda on: partial(torch.compile(torch.special.expit), torch.ones(64, device=device))
         )
     table.add_row("device", f"{decision.choice}: {decision.reason}")
     table.add_row("threads", str(decide_threads()))

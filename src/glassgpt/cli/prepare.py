@@ -22,8 +22,8 @@ def prepare(
     if not text:
         raise ConfigError("prepare needs text: name files, folders or globs, or python for the built-in corpus")
     from glassgpt.cli.progress import PreparationDisplay
+    from glassgpt.data import path_as_source, summarize, text_name
     from glassgpt.data import prepare as prepare_folder
-    from glassgpt.data import summarize, text_name
     from glassgpt.tokenizer import named_tokenizer
 
     named = sources(text)
@@ -34,4 +34,4 @@ def prepare(
         )
     for line in summarize(data).lines():
         print(line)
-    print(f"train on it with: glassgpt train {target}")
+    print(f"train on it with: glassgpt train {path_as_source(target)}")

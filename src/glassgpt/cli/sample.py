@@ -22,7 +22,8 @@ def sample(
     num_samples: Annotated[int, Parameter(help="texts to write [1]")] = 1,
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")] = "auto",
 ) -> None:
-    """Let a trained model write. Takes the best checkpoint of the run.
+    """Let a trained model write. Takes the best checkpoint of the run. Several texts are written side by side: the first
+    appears as it is written, the others once all are done.
 
     The model sees its last context_length tokens: a longer prompt is cut at its beginning, a longer text goes on.
     """
@@ -34,14 +35,16 @@ def sample(
     }  # fmt: skip
     engine = load_run(run, device)
     prompt = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
-    if num_samples == 1:
-        pieces = engine.stream(prompt, **settings)
-        first = next(pieces, "")  # a prompt that cannot be read fails here, before anything is printed
-        print(prompt + first, end="", flush=True)
-        for piece in pieces:
-            print(piece, end="", flush=True)
-        print()
-        return
-    for number, completion in enumerate(engine.generate_many(prompt, num_samples, **settings), 1):
-        print(f"--- {number} of {num_samples} ---")
-        print(prompt + completion)
+    pieces = engine.stream_many(prompt, num_samples, **settings)
+    steps = [next(pieces)]  # a prompt that cannot be read fails here, before anything is printed
+    print(heading(1, num_samples) + prompt + steps[0][0], end="", flush=True)
+    for step in pieces:
+        print(step[0], end="", flush=True)
+        steps.append(step)
+    print()
+    for number, completion in enumerate([*zip(*steps, strict=True)][1:], 2):
+        print(heading(number, num_samples) + prompt + "".join(completion))
+
+
+def heading(number: int, of: int) -> str:
+    return f"--- {number} of {of} ---\n" if of > 1 else ""

@@ -1,4 +1,4 @@
-"""Named starting points, one line of difference each. A preset sets; whatever it leaves out has its default."""
+"""Named starting points. A preset sets; whatever it leaves out has its default."""
 
 from typing import Any
 
@@ -19,6 +19,7 @@ _SMALL = {
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
+    # Learning rates of the models of nearest size in Brown et al. 2020, table 2.1.
     "gpt2": _GPT2 | {"n_layer": 12, "n_head": 12, "n_embd": 768},
     "gpt2-medium": _GPT2 | {"n_layer": 24, "n_head": 16, "n_embd": 1024, "learning_rate": 3e-4},
     "gpt2-large": _GPT2 | {"n_layer": 36, "n_head": 20, "n_embd": 1280, "learning_rate": 2.5e-4},
@@ -29,7 +30,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "baby": _SMALL | {"n_layer": 6, "n_head": 6, "n_embd": 384, "dropout": 0.2},
     "gpt-384": _SMALL | {"n_layer": 12, "n_head": 12, "n_embd": 384, "dropout": 0.1},
-    # The classic tutorial: AdamW as torch ships it, one learning rate throughout.
+    # The size and the learning rate of the classic tutorial (karpathy/ng-video-lecture, gpt.py), in GPT-2's blocks. AdamW's
+    # betas and weight decay are torch's own, but only matrices decay, as in every preset; constant rate, nothing clipped.
     "tutorial": _SMALL | {
         "n_layer": 6, "n_head": 6, "n_embd": 384, "dropout": 0.2, "learning_rate": 3e-4, "batch_size": 32,
         "schedule": "constant", "warmup_steps": 0, "beta2": 0.999, "weight_decay": 0.01, "grad_clip": 0.0,

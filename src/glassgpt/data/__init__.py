@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.data.corpus import Corpus, Skipped, open_corpus, text_name
+from glassgpt.data.corpus import Corpus, open_corpus
 from glassgpt.data.counting import CountingBaseline, counting_baseline, counting_bits_per_byte
 from glassgpt.data.documents import Document
 from glassgpt.data.prepare import Progress, prepare, prepare_cached
+from glassgpt.data.sources import Skipped, is_prepared, path_as_source, text_name
 from glassgpt.data.summary import Summary, summarize
-from glassgpt.data.token_file import DataFolder, DataMeta, is_prepared, load_data
+from glassgpt.data.token_file import DataFolder, DataMeta, load_data
 
 if TYPE_CHECKING:
     from glassgpt.data.batches import IGNORE_INDEX, Batch, Batches, validation_windows
@@ -29,6 +30,7 @@ __all__ = [
     "is_prepared",
     "load_data",
     "open_corpus",
+    "path_as_source",
     "prepare",
     "prepare_cached",
     "summarize",

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sysconfig
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 from glassgpt.config.cache_folder import cache_folder
@@ -45,7 +46,7 @@ def shakespeare_path() -> Path:
     try:
         with urllib.request.urlopen(SHAKESPEARE_URL, timeout=30) as answer:
             text: bytes = answer.read(4 << 20)
-    except OSError as problem:
+    except (OSError, HTTPException) as problem:  # a connection that breaks off is one or the other
         raise DataError(f"{SHAKESPEARE_URL} cannot be downloaded ({problem}); {local}") from None
     if hashlib.sha256(text).hexdigest() != SHAKESPEARE_SHA256:
         raise DataError(f"{SHAKESPEARE_URL} sent something else than tinyshakespeare (its sha256 differs); {local}")

@@ -1,5 +1,6 @@
-"""What it takes to be sure of a file: that it is on the disk, and that it is what was written."""
+"""What it takes to be sure of a file: that there was room for it, that it is on the disk, and what was written."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -12,6 +13,9 @@ def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
+    except OSError as problem:
+        if not (path.is_dir() and problem.errno == errno.EINVAL):  # some network file systems sync no folders
+            raise
     finally:
         os.close(handle)
 
@@ -20,3 +24,8 @@ def sha256_of(path: Path) -> str:
     """In hex, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_full(problem: OSError) -> bool:
+    """Whether there is no room left, on the disk or in what this user may fill of it."""
+    return problem.errno in (errno.ENOSPC, errno.EDQUOT)

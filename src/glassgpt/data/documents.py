@@ -57,7 +57,12 @@ def read_documents(path: Path, name: str, text_field: str) -> Iterator[Document]
         else:
             yield Document(name, partial(read_pieces, path, name))
     except OSError as problem:
-        raise Unreadable("cannot be read", f"{name} cannot be read: {problem.strerror or problem}") from problem
+        raise cannot_be_read(name, problem) from problem
+
+
+def cannot_be_read(name: str, problem: OSError) -> Unreadable:
+    why = problem.strerror or problem
+    return Unreadable("cannot be read", f"{name} cannot be read: {why}; check the file, or leave it out")
 
 
 def refuse_binary(path: Path, name: str) -> None:
@@ -74,19 +79,23 @@ def read_pieces(path: Path, name: str) -> Iterator[str]:
     """The text of a file in pieces of about PIECE_BYTES that tokenize as the whole does.
 
     A stretch of LONGEST_PIECE characters without a safe place is cut all the same: bounded memory comes first.
+    Raises Unreadable where the file is not UTF-8 or breaks.
     """
     decoder = _Utf8(name)
     waiting: list[str] = []
-    with path.open("rb") as file:
-        while block := file.read(PIECE_BYTES):
-            text = decoder.decode(block)
-            cut = last_safe_cut(text)
-            if not cut and sum(map(len, waiting)) < LONGEST_PIECE:
-                waiting.append(text)
-                continue
-            cut = cut or len(text)
-            yield "".join([*waiting, text[:cut]])
-            waiting = [text[cut:]]
+    try:
+        with path.open("rb") as file:
+            while block := file.read(PIECE_BYTES):
+                text = decoder.decode(block)
+                cut = last_safe_cut(text)
+                if not cut and sum(map(len, waiting)) < LONGEST_PIECE:
+                    waiting.append(text)
+                    continue
+                cut = cut or len(text)
+                yield "".join([*waiting, text[:cut]])
+                waiting = [text[cut:]]
+    except OSError as problem:
+        raise cannot_be_read(name, problem) from problem
     waiting.append(decoder.decode(b"", final=True))
     if rest := "".join(waiting):
         yield rest

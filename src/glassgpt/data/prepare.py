@@ -2,17 +2,19 @@
 
 import hashlib
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.data.corpus import Corpus, open_corpus
 from glassgpt.data.counting import SEPARATOR, TRAIN_LIMIT, VAL_LIMIT, counting_baseline
-from glassgpt.data.disk import sync
+from glassgpt.data.disk import is_full, sync
 from glassgpt.data.documents import PIECE_BYTES
+from glassgpt.data.sources import expanded
 from glassgpt.data.split import from_on, split_character, split_documents, up_to
 from glassgpt.data.token_file import (
     FORMAT_VERSION,
@@ -26,6 +28,10 @@ from glassgpt.data.token_file import (
 from glassgpt.errors import DataError, MachineError
 from glassgpt.tokenizer import Tokenizer, build_tokenizer, save_tokenizer, tokenizer_hash
 
+UNFINISHED = ".partial"
+ABANDONED = 24 * 3600  # seconds without a change after which whoever worked in an unfinished folder is dead
+IN_CACHE = "name a folder elsewhere in GLASSGPT_CACHE"
+
 Progress = Callable[[str, float], None]
 """Called with what is being done now, in words for the terminal, and the share of it that is done, 0 to 1."""
 
@@ -38,14 +44,14 @@ def prepare(
     text_field: str = "text",
     progress: Progress | None = None,
 ) -> DataFolder:
-    """Prepare `sources` (see corpus.py) in the new folder `out`, with a tokenizer of this kind or this very one.
+    """Prepare `sources` (see sources.py) in the new folder `out`, with a tokenizer of this kind or this very one.
 
     The folder appears under its name when it is whole, and not at all if anything stops the work before. Raises
     DataError where `out` exists or the sources give no text, TokenizerError where the tokenizer cannot be built.
     """
-    out = Path(out)
+    out = expanded(out)
     if out.exists():
-        raise DataError(f"{out} exists already; name another folder, or delete it first")
+        raise DataError(f"{out} exists already; name another folder, for nothing is written over")
     with open_corpus(sources, text_field, part_of(progress, "reading the text")) as corpus, unfinished(out) as folder:
         write_folder(folder, corpus, sources, tokenizer, vocab_size, progress)
         folder.rename(out)
@@ -65,7 +71,8 @@ def prepare_cached(
         out = cache_folder() / "data" / fingerprint(corpus, tokenizer, vocab_size)
         data = load_if_whole(out)
         if data is None:
-            with unfinished(out) as folder:
+            remove_abandoned(out.parent)
+            with unfinished(out, IN_CACHE) as folder:
                 write_folder(folder, corpus, sources, tokenizer, vocab_size, progress)
                 data = put_in_place(folder, out)
         # The same text may have been reached by another way before.
@@ -86,16 +93,33 @@ def part_of(progress: Progress | None, stage: str) -> Callable[[float], None]:
 
 
 @contextmanager
-def unfinished(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` to work in; removed at the end unless it was renamed into place."""
-    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+def unfinished(out: Path, elsewhere: str = "name a folder elsewhere") -> Iterator[Path]:
+    """A hidden folder beside `out` to work in; removed at the end unless it was renamed into place.
+
+    Raises MachineError where it cannot be written; that a text cannot be read is a DataError from where it is read.
+    """
+    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
         folder.mkdir(parents=True)
         yield folder
+    except BrokenPipeError:  # the reader of our progress has gone; no disk gives this
+        raise
     except OSError as problem:
-        raise MachineError(f"{out} cannot be prepared: {problem}; make room, or name a folder elsewhere") from problem
+        advice = f"make room there, or {elsewhere}" if is_full(problem) else elsewhere
+        raise MachineError(f"{out} cannot be prepared: {problem.strerror or problem}; {advice}") from problem
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned(cache: Path) -> None:
+    """Remove what killed preparations left in the cache; one that lives has changed something within the last day."""
+    for folder in cache.glob(f".*{UNFINISHED}"):
+        try:
+            last_change = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+        except OSError:  # finished, or removed by another process, this very moment
+            continue
+        if time.time() - last_change > ABANDONED:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_if_whole(folder: Path) -> DataFolder | None:
@@ -115,7 +139,8 @@ def put_in_place(folder: Path, out: Path) -> DataFolder:
             if data is not None:
                 return data
             # Damaged. Moved away first: the name is free in one step, and nobody reads a folder that is half deleted.
-            with unfinished(out) as rubbish:
+            # Gone already where another process does the same.
+            with unfinished(out, IN_CACHE) as rubbish, suppress(FileNotFoundError):
                 out.rename(rubbish / "damaged")
         else:
             sync(out.parent)

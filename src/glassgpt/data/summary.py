@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from glassgpt.data.token_file import DataFolder
+from glassgpt.tokenizer import END_OF_TEXT
 
 SAMPLE_TOKENS = 60
 EXAMPLES = 3
@@ -18,6 +19,7 @@ class Summary:
     vocab_size: int
     tokenizer_kind: str
     baseline_bits_per_byte: float
+    unmarked: bool  # several documents, and nothing between them
     skipped: dict[str, tuple[int, tuple[str, ...]]]  # reason -> how many, and the names of the first few
     sample: str  # the first tokens of training, decoded
 
@@ -35,12 +37,16 @@ class Summary:
             f"skipped: {count} {reason} ({', '.join(names)}{', ...' if count > len(names) else ''})"
             for reason, (count, names) in self.skipped.items()
         ]
+        unmarked = (
+            [f"this tokenizer has no {END_OF_TEXT}: documents follow each other unmarked"] if self.unmarked else []
+        )
         return [
             f"{self.documents:,} document{'s' * (self.documents > 1)}, {self.source_bytes:,} bytes, "
             f"{self.tokens:,} tokens ({self.tokenizer_kind}, vocabulary {self.vocab_size:,}, "
             f"{self.bytes_per_token:.2f} bytes a token)",
             f"{self.train_tokens:,} tokens for training, {self.val_tokens:,} for validation, where counting byte n-grams "
             f"reaches {self.baseline_bits_per_byte:.3f} bits a byte",
+            *unmarked,
             *skipped,
         ]
 
@@ -50,7 +56,7 @@ class Summary:
 
 
 def summarize(data: DataFolder) -> Summary:
-    meta = data.meta
+    meta, tokenizer = data.meta, data.tokenizer()
     by_reason: dict[str, list[str]] = defaultdict(list)
     for skipped in meta.skipped:
         by_reason[skipped.reason].append(skipped.name)
@@ -62,6 +68,7 @@ def summarize(data: DataFolder) -> Summary:
         vocab_size=meta.vocab_size,
         tokenizer_kind=meta.tokenizer_kind,
         baseline_bits_per_byte=meta.baseline_bits_per_byte,
+        unmarked=meta.documents > 1 and tokenizer.end_of_text is None,
         skipped={reason: (len(names), tuple(names[:EXAMPLES])) for reason, names in by_reason.items()},
-        sample=data.tokenizer().decode([int(i) for i in data.train[:SAMPLE_TOKENS]]),
+        sample=tokenizer.decode([int(i) for i in data.train[:SAMPLE_TOKENS]]),
     )

@@ -19,8 +19,8 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from glassgpt.data.corpus import Skipped
 from glassgpt.data.disk import sha256_of, sync
+from glassgpt.data.sources import Skipped, expanded
 from glassgpt.errors import DataError
 from glassgpt.tokenizer import Tokenizer, load_tokenizer
 
@@ -191,17 +191,12 @@ class DataFolder:
             raise DataError(f"the validation text has {len(self.val)} tokens, it needs 2; give more text")
 
 
-def is_prepared(source: str | Path) -> bool:
-    """Whether a source is a prepared folder rather than text."""
-    return (Path(source) / "meta.json").is_file() and (Path(source) / "train.bin").is_file()
-
-
 def load_data(folder: str | Path, verify: bool = False) -> DataFolder:
     """Open a prepared folder. Sizes are always checked, sha256 for files up to 256 MB, or for all with `verify`.
 
     Raises DataError naming the file that is missing, damaged or of another version.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     meta = _load_meta(folder)
     for name, expected in meta.files.items():
         path = folder / name

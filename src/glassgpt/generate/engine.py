@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from glassgpt.checkpoint import find_checkpoint, load_checkpoint, load_model
-from glassgpt.errors import ConfigError, TokenizerError
+from glassgpt.config.schema import LARGEST
+from glassgpt.errors import ConfigError, MachineError, TokenizerError
 from glassgpt.generate.decoder import decode
 from glassgpt.generate.sampling import check_sampling, sample
-from glassgpt.machine import decide_device
+from glassgpt.machine import decide_device, free_memory
 from glassgpt.model import LanguageModel
+from glassgpt.model.size import generation_bytes
 from glassgpt.tokenizer import Tokenizer
 
 
@@ -27,8 +29,8 @@ class SamplingSettings:
     seed: int = 1337
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 0:
-            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it has to be at least 0")
+        if not 0 <= self.max_new_tokens <= LARGEST:
+            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it has to be at least 0 and at most {LARGEST}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}; it has to be at least 0 and below 2**63")
         check_sampling(self.temperature, self.top_k, self.top_p)
@@ -52,16 +54,20 @@ class Engine:
 
     def generate_many(self, prompt: str = "", num_samples: int = 1, **settings: float) -> list[str]:
         """Several completions of one prompt, written side by side."""
-        texts = [""] * num_samples
-        for pieces in self.stream_many(prompt, num_samples, **settings):
-            texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
-        return texts
+        steps = [*self.stream_many(prompt, num_samples, **settings)]
+        return ["".join(pieces) for pieces in zip(*steps, strict=True)]
 
     def stream_many(self, prompt: str = "", num_samples: int = 1, **settings: float) -> Iterator[list[str]]:
         """After each token the new piece of every sample. A sample ends with its end-of-text token, which is not shown."""
         if num_samples < 1:
             raise ConfigError(f"num_samples is {num_samples}; it has to be at least 1")
         chosen = SamplingSettings(**settings)  # type: ignore[arg-type]
+        needed, free = generation_bytes(self.model.config, num_samples), free_memory(self.device)
+        if needed > free:
+            raise MachineError(
+                f"{num_samples} samples side by side need about {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; "
+                "lower num_samples"
+            )
         generator = torch.Generator().manual_seed(chosen.seed)
         tokens = self.encode_prompt(prompt).expand(num_samples, -1)
         steps = decode(

@@ -38,9 +38,10 @@ def total_memory() -> int:
 
 
 def free_memory(device: torch.device | None = None) -> int:
-    """Bytes that a process could still get, on the device if it has memory of its own."""
+    """Bytes that this process could still get, on the device if it has memory of its own."""
     if device is not None and device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept_for_later = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept_for_later
     return int(psutil.virtual_memory().available)
 
 

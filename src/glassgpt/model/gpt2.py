@@ -1,7 +1,9 @@
-"""GPT-2, the whole of it: tokens in, logits out (Radford et al. 2019; the parameter names are its published ones).
+"""GPT-2 on one page: tokens in, logits out (Radford et al. 2019; the parameter names are its published ones).
 
     tokens ─ wte + wpe ─┬─ ln_1 ─ attention ─ + ─┬─ ln_2 ─ MLP ─ + ─ ... n_layer times ... ─ ln_f ─ lm_head ─ logits
                         └────────────────────┘   └───────────┘
+
+GPT-2's lm_head is wte once more ("tied"): a token is recognised by the same vector that it is read as.
 
 Shapes: B batch, T positions in this call, C n_embd, H n_head, D head_dim = C / H, F mlp width, V vocab_size.
 """
@@ -36,13 +38,14 @@ class Attention(nn.Module):
         v = v.view(B, T, self.n_head, -1).transpose(1, 2)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # (B, H, S, D)
+        # softmax(q kᵀ / sqrt(D)) v, where a position sees itself and what came before; attention.py spells it out.
         y = fused_attention(q, k, v, dropout=self.dropout if self.training else 0.0)  # (B, H, T, D)
         y = y.transpose(1, 2).reshape(B, T, C)
         return self.resid_dropout(self.c_proj(y))
 
 
 class MLP(nn.Module):
-    """Every position on its own: widen four times, bend, narrow again."""
+    """Every position on its own: widen (GPT-2: four times), bend, narrow again."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -73,6 +76,9 @@ class Block(nn.Module):
 
 
 class GPT2(LanguageModel):
+    """`model(tokens)` is `unembed(hidden(tokens))`, logits (B, T, V); the base class joins the two, and counts `positions`:
+    0, 1, ... T - 1, or on from where the cache ends."""
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__(config)
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)

@@ -1,8 +1,14 @@
-"""Parameters of a model by formula: nothing is allocated, so GPT-3 costs as little as a toy."""
+"""Parameters and memory of a model by formula: nothing is allocated, so GPT-3 costs as little as a toy."""
 
 from dataclasses import dataclass, fields
 
 from glassgpt.config import GPTConfig
+
+# Of the chunked loss (train/loss.py, which this floor may not look up to; a test holds them equal).
+CHUNK_LOGITS, CHUNK_ROWS = 1 << 20, 256
+# A process grows by more than its tensors, since freed pieces of the wrong size wait for another use: up to 2.1 times as
+# much with glibc, measured over all architectures; the estimate then came to 1.03 to 2.7 times the growth of the process.
+ALLOCATOR = 2.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +60,43 @@ def bytes_of(parameters: int, bytes_each: int = 4) -> int:
     return parameters * bytes_each
 
 
-def training_bytes(config: GPTConfig, *, micro_batch_size: int) -> int:
-    """Estimated memory of training in float32 with AdamW: weights, gradients and two moments, and what one forward keeps
-    for its backward. A coarse upper estimate, good for deciding what fits."""
-    parameters = count_parameters(config).total
-    kept_per_layer = 12 * config.n_embd + 3 * config.mlp_width
-    kept_per_position = config.n_layer * kept_per_layer + 4 * config.vocab_size  # logits, their softmax and gradients
-    activations = micro_batch_size * config.context_length * kept_per_position
-    return bytes_of(4 * parameters + activations)
+def training_bytes(config: GPTConfig, *, micro_batch_size: int, whole_logits: bool = True) -> int:
+    """Bytes that training in float32 with AdamW takes at most: weights, gradients, two moments, and what a forward keeps
+    for its backward. On a CPU no more than three times too high; higher on a GPU with dropout, whose kernel keeps less.
+
+    `whole_logits`: the loss holds the logits of all positions, as the plain loss does (the one that is compiled); the
+    chunked one holds those of a few hundred. True is the safe side while it is open which of the two will run.
+    """
+    C, F, H, L, V = config.n_embd, config.mlp_width, config.n_head, config.n_layer, config.vocab_size
+    T, positions = config.context_length, micro_batch_size * config.context_length
+    q_width, kv_width = H * config.head_width, config.kv_heads * config.head_width
+    kept = {  # by a block at each position, for its backward: counted with torch's saved_tensors_hooks
+        "gpt2": 8 * C + 2 * F,
+        "modern": 6 * C + 4 * q_width + 4 * kv_width + 4 * F,
+        "textbook": 12 * C + 5 * F,
+    }[config.architecture]
+    weights = 0  # attention weights, (T, T) a head: the fused kernel writes none
+    if config.architecture == "textbook":
+        weights = 1
+    if config.dropout:  # the fused kernel of a CPU has none, so that weights, mask and masked weights are kept
+        kept, weights = kept + 2 * C, 3
+    kept += weights * H * T
+    working = (
+        kept + (3 - weights) * H * T if weights else kept
+    )  # scores, masked scores and weights of the block at work
+    activations = positions * (L * kept + working + 4 * C)  # 4 C: embeddings, last norm, gradient of what it gives
+    chunk = min(positions, max(CHUNK_ROWS, CHUNK_LOGITS // V))
+    logits = 3 * positions * V if whole_logits else 2 * chunk * V  # whole: log-softmax, its gradient and theirs
+    output_gradients = 3 * V * C  # the output matrix has one from the loss and, if tied, one from the embedding
+    return bytes_of(4 * count_parameters(config).total + int(ALLOCATOR * activations) + logits + output_gradients)
+
+
+def generation_bytes(config: GPTConfig, batch_size: int) -> int:
+    """Bytes that writing `batch_size` texts side by side takes, the weights themselves left out: the cache, a block at work
+    on a whole context, and the logits with what sampling makes of them in float64."""
+    T, q_width = config.context_length, config.n_head * config.head_width
+    cache = 2 * config.n_layer * config.kv_heads * config.head_width * T
+    working = T * (4 * q_width + 2 * config.n_embd + 2 * config.mlp_width)
+    if config.architecture == "textbook":
+        working += 3 * config.n_head * T * T  # scores, masked scores and weights
+    return batch_size * (bytes_of(cache + working) + bytes_of(6 * config.vocab_size, 8))

@@ -2,7 +2,9 @@
 
 Slower than gpt2.py and, in its GPT-2 setting (norm_position pre, residual on, a GELU), proven equal to it; the parameter
 names are the same, so weights move between the two. `norm_position = "post"`, `residual = false` and `activation = "relu"`
-show what each choice is good for: "post" with "relu" is the decoder of 2017 (Vaswani et al.).
+show what each choice is good for. "post" with "relu" has the decoder blocks of 2017 (Vaswani et al.), less their look at an
+encoder; still GPT-2's are the learned positions (2017: sines), the unscaled embeddings (2017: times sqrt(C)), the last norm
+`ln_f` (2017: none) and the start of the weights.
 
 Shapes: B batch, T positions in this call, S positions attended to, C n_embd, H n_head, D head_dim, F mlp width, V vocab_size.
 """

@@ -11,10 +11,7 @@ from glassgpt.model import LanguageModel
 from glassgpt.train.loss import chunked_loss, count_targets
 from glassgpt.train.step import autocast
 
-# So many tokens go through the model at once, or as many as give this many logits: enough to keep it busy, and no more
-# than a quarter of a gigabyte of logits on a laptop.
-TOKENS_AT_ONCE = 8192
-LOGITS_AT_ONCE = 1 << 26
+TOKENS_AT_ONCE = 8192  # enough to keep any machine busy; one window where a window is longer
 
 
 class Evaluation(NamedTuple):
@@ -31,7 +28,7 @@ def evaluate(model: LanguageModel, data: DataFolder, device: torch.device, preci
 def score(model: LanguageModel, tokens: np.ndarray, device: torch.device, precision: str) -> tuple[float, int]:
     """Nats over every token but the first, and how many those are."""
     context_length = model.config.context_length
-    rows = max(1, min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // model.config.vocab_size) // context_length)
+    rows = max(1, TOKENS_AT_ONCE // context_length)
     was_training = model.training
     model.eval()
     nats, targets = 0.0, 0

@@ -20,8 +20,12 @@ def plain_loss(model: nn.Module, batch: Batch) -> Tensor:
 def chunked_loss(model: nn.Module, batch: Batch) -> Tensor:
     """The same without ever holding (B, T, V): logits come and go a few hundred positions at a time, and their gradient
     with them (as in Liger Kernel's fused linear cross-entropy, 2410.10989)."""
-    hidden = model.hidden(batch.tokens)  # type: ignore[operator] # (B, T, C)
-    loss: Tensor = _ChunkedCrossEntropy.apply(hidden.flatten(0, 1), model.unembedding, batch.targets.flatten())  # type: ignore[no-untyped-call]
+    hidden: Tensor = model.hidden(batch.tokens).flatten(0, 1)  # type: ignore[operator] # (B T, C)
+    weight: Tensor = model.unembedding  # type: ignore[assignment]
+    if not torch.is_grad_enabled():
+        # A Function learns which of its inputs could have a gradient, not that nobody asks for one, as in validation.
+        weight = weight.detach()
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, batch.targets.flatten())  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -42,8 +46,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         w = weight.to(dtype)
-        wanted = any(ctx.needs_input_grad)  # type: ignore[attr-defined]
-        grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        hidden_wanted, weight_wanted, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        grad_hidden = torch.empty_like(hidden) if hidden_wanted else None
+        grad_weight = torch.zeros_like(weight) if weight_wanted else None
         precise = torch.promote_types(hidden.dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=hidden.device)
         rows = max(CHUNK_ROWS, CHUNK_LOGITS // len(weight))
@@ -53,22 +58,32 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             t = targets[start : start + rows]
             scored = t != IGNORE_INDEX
             at_target = t.clamp(min=0)[:, None]
-            logits = buffer[: len(h)].copy_(h @ w.T)  # (rows, V)
+            logits = buffer[: len(h)]  # (rows, V)
+            if dtype == precise:
+                torch.mm(h, w.T, out=logits)
+            else:
+                logits.copy_(h @ w.T)
             logits -= logits.amax(dim=-1, keepdim=True)  # so that exp cannot overflow
             target_logits = logits.gather(1, at_target)
             probabilities = logits.exp_()  # from here on in the logits' own memory
             sums = probabilities.sum(dim=-1, keepdim=True)
             total += ((sums.log() - target_logits) * scored[:, None]).sum()
-            if wanted:
+            if hidden_wanted or weight_wanted:
                 probabilities *= scored[:, None] / sums
                 probabilities.scatter_add_(1, at_target, -scored[:, None].to(precise))
                 grad = probabilities.to(dtype)
-                grad_hidden[start : start + rows] = grad @ w
-                grad_weight += grad.T @ h
-        ctx.save_for_backward(grad_hidden, grad_weight)
+                if grad_hidden is not None:
+                    grad_hidden[start : start + rows] = grad @ w
+                if grad_weight is not None:
+                    grad_weight += grad.T @ h
+        ctx.save_for_backward(grad_hidden, grad_weight)  # type: ignore[arg-type] # None is allowed
         return total
 
     @staticmethod
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad_hidden * upstream, grad_weight * upstream, None
+        return (
+            None if grad_hidden is None else grad_hidden * upstream,
+            None if grad_weight is None else grad_weight * upstream,
+            None,
+        )

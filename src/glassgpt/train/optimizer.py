@@ -45,8 +45,13 @@ def optimizer_tensors(model: LanguageModel, optimizer: torch.optim.Optimizer) ->
 def load_optimizer_tensors(
     model: LanguageModel, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], source: str
 ) -> None:
-    """Put back what `optimizer_tensors` gave. Raises CheckpointError where it does not fit the model."""
+    """Put back what `optimizer_tensors` gave; nothing, if that was before the first step. Raises CheckpointError where it
+    does not fit the model, or is not all of it: a parameter whose moments are missing would start anew in silence."""
     parameters = dict(model.named_parameters())
+    kinds = {key.rpartition("/")[2] for key in tensors}
+    missing = {f"{name}/{kind}" for name, p in parameters.items() if p.requires_grad for kind in kinds} - tensors.keys()
+    if missing:
+        raise CheckpointError(f"{source} has no entry {min(missing)}; the checkpoint is not whole, use another one")
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
         if name not in parameters:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from glassgpt.config import TrainConfig
 
-# Each maps progress from 0 (warmup is over) to 1 (the last step) to a share that falls from 1 to 0.
+# Each maps progress, from 0 (warmup is over) to 1 (the last step), to a height: 1 is the highest rate, 0 is decay_to of it.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
     "linear": lambda progress: 1 - progress,
@@ -16,8 +16,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 def learning_rate_at(step: int, config: TrainConfig) -> float:
     """Learning rate of update `step`, counted from 0.
 
-    Warmup never depends on max_steps, so that the first steps of a run are the same however long it will be. The last
-    step, max_steps - 1, has exactly decay_to times the highest rate.
+    Warmup never depends on max_steps, so that the first steps of a run are the same however long it will be. Where the
+    schedule falls, the last step, max_steps - 1, has exactly decay_to times the highest rate if two steps or more follow the
+    warmup; a single one has the highest, and a run that ends within its warmup ends on the way up.
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps

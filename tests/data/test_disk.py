@@ -1,0 +1,33 @@
+import errno
+import os
+
+import pytest
+
+from glassgpt.data.disk import is_full, sync
+
+
+def failing(number):
+    def fsync(handle):
+        raise OSError(number, os.strerror(number))
+
+    return fsync
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are not synced there")
+def test_a_file_system_that_cannot_sync_folders_is_no_failure_and_a_broken_one_is(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(os, "fsync", failing(errno.EINVAL))
+    sync(tmp_path)
+    with pytest.raises(OSError, match="Invalid argument"):
+        sync(tmp_path / "file")
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        sync(tmp_path)
+
+
+def test_a_quota_is_a_full_disk_and_a_locked_door_is_not():
+    assert [is_full(OSError(number, "")) for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES)] == [
+        True,
+        True,
+        False,
+    ]

@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from glassgpt.config import GPTConfig, TrainConfig
+from glassgpt.errors import CheckpointError
+from glassgpt.model import ARCHITECTURES, build_model
+from glassgpt.train.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
+
+SHAPE = {"vocab_size": 19, "context_length": 7, "n_layer": 2, "n_head": 2, "n_embd": 12}
+TOKENS = torch.arange(10).view(2, 5)
+
+
+def after_two_steps(architecture="gpt2", frozen=()):
+    """A model, its optimizer, and what a checkpoint would hold of it."""
+    model = build_model(GPTConfig(architecture=architecture, **SHAPE), seed=1)
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    optimizer = build_optimizer(model, TrainConfig(max_steps=9))
+    for _ in range(2):
+        step(model, optimizer)
+    return model, optimizer, {name: value.clone() for name, value in optimizer_tensors(model, optimizer).items()}
+
+
+def step(model, optimizer):
+    model(TOKENS).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_matrices_decay_and_norms_and_biases_do_not(architecture):
+    model = build_model(GPTConfig(architecture=architecture, **SHAPE), seed=1)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = build_optimizer(model, TrainConfig(max_steps=9, learning_rate=0.5, weight_decay=0.1))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        expected = before[name] * (1 - 0.5 * 0.1 if parameter.ndim == 2 else 1)
+        torch.testing.assert_close(parameter.detach(), expected, msg=name)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_checkpoint_that_lacks_any_entry_is_refused_and_one_that_lacks_none_is_not(architecture):
+    model, _, tensors = after_two_steps(architecture)
+    assert len(tensors) == 3 * len([*model.parameters()])
+    for lost in tensors:
+        fresh = build_optimizer(model, TrainConfig(max_steps=9))
+        rest = {key: value for key, value in tensors.items() if key != lost}
+        with pytest.raises(CheckpointError) as caught:
+            load_optimizer_tensors(model, fresh, rest, "step-2")
+        assert str(caught.value) == f"step-2 has no entry {lost}; the checkpoint is not whole, use another one"
+        assert not fresh.state  # and nothing was put back
+    load_optimizer_tensors(model, fresh, tensors, "step-2")
+    step(model, fresh)
+
+
+def test_before_the_first_step_there_is_nothing_to_put_back():
+    model, optimizer, _ = after_two_steps()
+    fresh = build_optimizer(model, TrainConfig(max_steps=9))
+    assert optimizer_tensors(model, fresh) == {}
+    load_optimizer_tensors(model, fresh, {}, "step-0")
+    assert not fresh.state
+    step(model, fresh)
+    assert optimizer_tensors(model, fresh).keys() == optimizer_tensors(model, optimizer).keys()
+
+
+def test_frozen_weights_have_no_entries_and_need_none():
+    model, _, tensors = after_two_steps(frozen=["wte.weight", "h.1.ln_1.bias"])
+    assert not any(key.startswith(("wte.weight/", "h.1.ln_1.bias/")) for key in tensors)
+    fresh = build_optimizer(model, TrainConfig(max_steps=9))
+    load_optimizer_tensors(model, fresh, tensors, "step-2")
+    assert optimizer_tensors(model, fresh).keys() == tensors.keys()
