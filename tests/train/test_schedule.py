@@ -44,9 +44,7 @@ def test_no_warmup_begins_at_the_highest_rate_and_a_single_step_is_defined():
 @pytest.mark.parametrize("name", ["cosine", "linear"])
 def test_two_steps_after_the_warmup_are_top_and_bottom_one_is_the_top_and_none_ends_on_the_way_up(name):
     def last(max_steps, warmup_steps):
-        return learning_rate_at(
-            max_steps - 1, config(schedule=name, max_steps=max_steps, warmup_steps=warmup_steps)
-        )
+        return learning_rate_at(max_steps - 1, config(schedule=name, max_steps=max_steps, warmup_steps=warmup_steps))
 
     for warmup_steps in (0, 1, 7):
         assert last(warmup_steps + 2, warmup_steps) == 0.3 * 0.2
