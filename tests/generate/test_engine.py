@@ -173,7 +173,7 @@ def test_a_character_outside_the_vocabulary_is_named(char):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"temperature": -1}, "^temperature is -1; it has to be a number of at least 0"),
+        ({"temperature": -1}, "^temperature is -1; it has to be finite and at least 0"),
         ({"top_k": -3}, "^top_k is -3"),
         ({"top_p": 2}, "^top_p is 2; it has to be above 0 and at most 1"),
         ({"max_new_tokens": -1}, "^max_new_tokens is -1"),
@@ -187,9 +187,9 @@ def test_wrong_settings_are_refused_before_anything_is_written(byte, wrong, mess
             use(**wrong)
 
 
-@pytest.mark.parametrize("number", [0, -2])
-def test_at_least_one_sample(byte, number):
-    with pytest.raises(ConfigError, match=f"^num_samples is {number}; it has to be at least 1$"):
+@pytest.mark.parametrize("number", [0, -2, 2**31, 10**400])
+def test_at_least_one_sample_and_no_impossible_number(byte, number):
+    with pytest.raises(ConfigError, match=f"^num_samples is {number}; it has to be at least 1 and at most 2147483647$"):
         Engine(small(vocab_size=257), byte).generate_many("x", number)
 
 
@@ -217,11 +217,34 @@ def test_a_model_fresh_from_training_writes_without_dropout(architecture, byte):
 
 def test_more_samples_than_memory_holds_are_refused_before_any_is_begun(byte):
     engine = Engine(small(vocab_size=257), byte)
-    for number in (10**9, 10**15):
+    for number in (10**9, 2**31 - 1):
         with pytest.raises(
             MachineError, match=rf"{number} samples side by side need about .* GB are free; lower num_samples"
         ):
             engine.generate_many("x", number, max_new_tokens=1)
+
+
+def test_a_single_text_is_always_tried(byte, monkeypatch):
+    monkeypatch.setattr("glassgpt.generate.engine.free_memory", lambda device: 0)
+    engine = Engine(small(vocab_size=257), byte)
+    assert engine.generate_many("x", 1, max_new_tokens=1)
+    with pytest.raises(MachineError, match="^2 samples side by side"):
+        engine.generate_many("x", 2, max_new_tokens=1)
+
+
+def test_no_more_memory_is_not_swallowed(byte, monkeypatch):
+    """It becomes one line in cli/main.py."""
+    engine = Engine(small(vocab_size=257), byte)
+    for problem in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")):
+
+        def fail(*arguments, problem=problem):
+            raise problem
+
+        monkeypatch.setattr(engine.model, "unembed", fail)
+        for use in (engine.generate, engine.generate_many, engine.logits):
+            with pytest.raises(type(problem)) as caught:
+                use("the")
+            assert caught.value is problem
 
 
 def test_what_generation_keeps_is_no_more_than_was_estimated(byte):

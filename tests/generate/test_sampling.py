@@ -126,13 +126,13 @@ def test_bfloat16_logits_are_drawn_from_as_they_are():
     [
         (
             {"temperature": -0.1},
-            "temperature is -0.1; it has to be a number of at least 0 (0: always the likeliest token)",
+            "temperature is -0.1; it has to be finite and at least 0 (0: always the likeliest token)",
         ),
         (
             {"temperature": math.nan},
-            "temperature is nan; it has to be a number of at least 0 (0: always the likeliest token)",
+            "temperature is nan; it has to be finite and at least 0 (0: always the likeliest token)",
         ),
-        ({"temperature": math.inf}, "temperature is inf; it has to be a number of at least 0"),
+        ({"temperature": math.inf}, "temperature is inf; it has to be finite and at least 0"),
         ({"top_k": -1}, "top_k is -1; it has to be at least 0 (0: all tokens)"),
         ({"top_p": 0.0}, "top_p is 0.0; it has to be above 0 and at most 1 (1: all tokens)"),
         ({"top_p": 1.1}, "top_p is 1.1; it has to be above 0 and at most 1 (1: all tokens)"),

@@ -53,6 +53,11 @@ def test_a_gpu_is_described(monkeypatch):
     environment = describe_environment()
     assert (environment["gpu"], environment["gpu_memory_gb"]) == ("Fast 9000", 141.2)
     assert free_memory(torch.device("cuda")) == 77
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device=None: 31)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device=None: 11)
+    assert (
+        free_memory(torch.device("cuda")) == 77 + 31 - 11
+    )  # what torch took from the GPU and holds for later is ours too
     assert free_memory(torch.device("cpu")) != 77
 
 

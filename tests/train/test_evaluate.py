@@ -29,6 +29,17 @@ def test_every_token_but_the_first_is_scored_once_in_its_own_window(model):
     assert nats == pytest.approx(expected, rel=1e-5)
 
 
+def test_how_many_tokens_go_through_at_once_changes_nothing(model, monkeypatch):
+    tokens = np.random.default_rng(1).integers(257, size=9 * 7 + 5).astype(np.uint16)
+    results = []
+    for at_once in (1, 9, 20, 8192):  # less than one window, one, some that do not divide, all
+        monkeypatch.setattr("glassgpt.train.evaluate.TOKENS_AT_ONCE", at_once)
+        results.append(score(model, tokens, torch.device("cpu"), "float32"))
+    nats, targets = zip(*results, strict=True)
+    assert set(targets) == {len(tokens) - 1}
+    assert nats == pytest.approx([nats[0]] * 4, rel=1e-5)
+
+
 def test_dropout_is_off_and_comes_back(model):
     tokens = np.arange(40, dtype=np.uint16)
     model.train()

@@ -111,7 +111,8 @@ def matching(pattern: Path) -> list[Path]:
     """What a glob finds; nothing where it is none."""
     if not glob.has_magic(str(pattern)):  # glob would find a link that leads nowhere under its plain name
         return []
-    return [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207 - Path.glob refuses absolute patterns
+    found = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
+    return [Path(name) for name in sorted(found)]
 
 
 def files_among(matches: Sequence[Path], root: Path, skipped: list[Skipped]) -> Iterator[TextFile]:

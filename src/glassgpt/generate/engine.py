@@ -59,11 +59,11 @@ class Engine:
 
     def stream_many(self, prompt: str = "", num_samples: int = 1, **settings: float) -> Iterator[list[str]]:
         """After each token the new piece of every sample. A sample ends with its end-of-text token, which is not shown."""
-        if num_samples < 1:
-            raise ConfigError(f"num_samples is {num_samples}; it has to be at least 1")
+        if not 1 <= num_samples <= LARGEST:
+            raise ConfigError(f"num_samples is {num_samples}; it has to be at least 1 and at most {LARGEST}")
         chosen = SamplingSettings(**settings)  # type: ignore[arg-type]
         needed, free = generation_bytes(self.model.config, num_samples), free_memory(self.device)
-        if needed > free:
+        if needed > free and num_samples > 1:  # a single text is always tried: there is nothing to lower
             raise MachineError(
                 f"{num_samples} samples side by side need about {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; "
                 "lower num_samples"

@@ -48,7 +48,7 @@ def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
     """Raises ConfigError for a value outside its range."""
     if not 0 <= temperature < float("inf"):
         raise ConfigError(
-            f"temperature is {temperature}; it has to be a number of at least 0 (0: always the likeliest token)"
+            f"temperature is {temperature}; it has to be finite and at least 0 (0: always the likeliest token)"
         )
     if top_k < 0:
         raise ConfigError(f"top_k is {top_k}; it has to be at least 0 (0: all tokens)")

@@ -77,7 +77,7 @@ class Block(nn.Module):
 
 class GPT2(LanguageModel):
     """`model(tokens)` is `unembed(hidden(tokens))`, logits (B, T, V); the base class joins the two, and counts `positions`:
-    0, 1, ... T - 1, or on from where the cache ends."""
+    0, 1, ... T - 1, or on from where the cache ends, and never beyond context_length."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__(config)

@@ -75,15 +75,12 @@ def training_bytes(config: GPTConfig, *, micro_batch_size: int, whole_logits: bo
         "modern": 6 * C + 4 * q_width + 4 * kv_width + 4 * F,
         "textbook": 12 * C + 5 * F,
     }[config.architecture]
-    weights = 0  # attention weights, (T, T) a head: the fused kernel writes none
-    if config.architecture == "textbook":
-        weights = 1
-    if config.dropout:  # the fused kernel of a CPU has none, so that weights, mask and masked weights are kept
+    weights = 1 if config.architecture == "textbook" else 0  # of attention, (T, T) a head; the fused kernel writes none
+    if config.dropout:  # which the fused kernel of a CPU does not know: then weights, mask and masked weights are kept
         kept, weights = kept + 2 * C, 3
     kept += weights * H * T
-    working = (
-        kept + (3 - weights) * H * T if weights else kept
-    )  # scores, masked scores and weights of the block at work
+    # The block at work holds scores, masked scores and weights, however many of them are kept.
+    working = kept + (3 - weights) * H * T if weights else kept
     activations = positions * (L * kept + working + 4 * C)  # 4 C: embeddings, last norm, gradient of what it gives
     chunk = min(positions, max(CHUNK_ROWS, CHUNK_LOGITS // V))
     logits = 3 * positions * V if whole_logits else 2 * chunk * V  # whole: log-softmax, its gradient and theirs
@@ -96,7 +93,7 @@ def generation_bytes(config: GPTConfig, batch_size: int) -> int:
     on a whole context, and the logits with what sampling makes of them in float64."""
     T, q_width = config.context_length, config.n_head * config.head_width
     cache = 2 * config.n_layer * config.kv_heads * config.head_width * T
-    working = T * (4 * q_width + 2 * config.n_embd + 2 * config.mlp_width)
+    working = T * (4 * q_width + 4 * config.n_embd + 3 * config.mlp_width)
     if config.architecture == "textbook":
         working += 3 * config.n_head * T * T  # scores, masked scores and weights
     return batch_size * (bytes_of(cache + working) + bytes_of(6 * config.vocab_size, 8))
