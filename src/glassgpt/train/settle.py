@@ -110,7 +110,7 @@ def timed_warmup(train: TrainConfig, step_seconds: float) -> int:
 def require_memory(config: RunConfig, device: torch.device) -> None:
     """Refuse what cannot be trained here before it takes the machine down."""
     micro_batch_size = config.train.micro_batch_size or 1
-    needed = training_bytes(config.model, micro_batch_size=micro_batch_size)
+    needed = training_bytes(config.model, micro_batch_size=micro_batch_size, whole_logits=False)
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else total_memory()
     if needed > there:
         raise MachineError(
@@ -123,6 +123,7 @@ def require_memory(config: RunConfig, device: torch.device) -> None:
 def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
     """The largest divisor of batch_size that leaves half of the free memory free."""
     room = free_memory(device) / 2
+    whole_logits = config.machine.compile != "off"  # a compiled loss holds them all
     most = config.train.batch_size
     if device.type != "cuda":
         most = min(most, max(1, MICRO_BATCH_TOKENS_ON_CPU // config.model.context_length))
@@ -130,7 +131,8 @@ def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
         (
             size
             for size in range(most, 1, -1)
-            if config.train.batch_size % size == 0 and training_bytes(config.model, micro_batch_size=size) <= room
+            if config.train.batch_size % size == 0
+            and training_bytes(config.model, micro_batch_size=size, whole_logits=whole_logits) <= room
         ),
         1,
     )
