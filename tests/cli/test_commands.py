@@ -64,8 +64,6 @@ def test_train_sample_and_the_files_between(folder):
     again = glassgpt(folder, "sample", "--prompt", "row", "--max-new-tokens", 40)[1]
     other = glassgpt(folder, "sample", "--prompt", "row", "--max-new-tokens", 40, "--seed", 2)[1]
     assert again == first != other
-    greedy = [glassgpt(folder, "sample", "--temperature", 0, "--seed", seed)[1] for seed in (1, 2)]
-    assert greedy[0] == greedy[1]
     code, many, _ = glassgpt(folder, "sample", "--num-samples", 3, "--max-new-tokens", 5)
     assert re.findall(r"^--- (\d) of 3 ---$", many, re.M) == ["1", "2", "3"]
     process = start(folder, "sample", "--num-samples", 2, "--max-new-tokens", 4000, "--temperature", 1.5)

@@ -102,13 +102,15 @@ def test_a_validation_that_outlasts_the_time_is_said_so(config, recorder, monkey
     assert run.result_file.exists()
 
 
-def test_a_machine_that_slows_down_is_named_when_the_run_ends_late(config, recorder, slow_steps):
+def test_a_machine_that_slows_down_is_named_when_the_run_ends_late(config, recorder, slow_steps, monkeypatch):
+    monkeypatch.setattr("glassgpt.train.plan.SECONDS_TO_FINISH", 0.2)
+
     class SlowDown(Observer):
         def on_plan(self, config):
-            slow_steps(0.1)
+            slow_steps(0.04)
 
     slow_steps(0.01)
-    train_run(timed(config, 0.12, warmup_steps=90), observers=[recorder, SlowDown()])
+    train_run(timed(config, 0.06, warmup_steps=90), observers=[recorder, SlowDown()])
     print(*recorder.of("message"), recorder.of("step")[-1], recorder.of("plan")[0][1].train, sep="\n")
     assert any("s late: this machine became slower" in message for message in messages(recorder))
 
