@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -177,3 +179,15 @@ def test_tied_the_output_layer_is_the_embedding(architecture):
 def test_a_model_needs_a_vocabulary(architecture):
     with pytest.raises(ConfigError, match="^vocab_size is 0; a model needs the size of its tokenizer's vocabulary$"):
         build_model(GPTConfig(architecture=architecture, **(SHAPES[architecture] | {"vocab_size": 0})))
+
+
+def test_building_draws_nothing_and_loads_no_compiler(architecture):
+    """torch's own initialisation costs time and random numbers, and on the meta device a second for its compiler."""
+    build = (
+        "import sys, torch; from glassgpt.config import GPTConfig; from glassgpt.model import build_model\n"
+        f"config = GPTConfig(architecture={architecture!r}, vocab_size=19, context_length=7, n_layer=2, n_head=2, n_embd=12)\n"
+        "before = torch.get_rng_state(); build_model(config, seed=1)\n"
+        "print(torch.equal(before, torch.get_rng_state()), 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", build], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
