@@ -1,6 +1,7 @@
 """What a terminal shows: the live picture, drawn into a recording console."""
 
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def watch(display, config):
     with display:
         display.on_prepare("reading the text", 0.5)
         display.on_message("2,611,000 parameters")
-        display.on_start(Run(Path("runs/x-1")), config, 0)
+        display.on_start(Run(Path("runs/x-1")), config, 0, math.inf)
         display.on_sample(0, "babble")
         for step in range(1, 6):
             display.on_step(step, METRICS)
@@ -67,7 +68,7 @@ def test_lines_are_plain_where_there_is_no_terminal(capsys):
 def test_the_last_sample_is_shown_whole(capsys):
     display = TrainingDisplay()
     with display:
-        display.on_start(Run(Path("r")), build_config(flags={"max_steps": 9, "eval_every": 9}), 0)
+        display.on_start(Run(Path("r")), build_config(flags={"max_steps": 9, "eval_every": 9}), 0, math.inf)
         display.on_sample(9, "line\n" * 30)
     _, _, whole = capsys.readouterr().err.partition("--- what it writes after 9 steps ---\n")
     assert whole.count("line\n") == 30
@@ -76,7 +77,7 @@ def test_the_last_sample_is_shown_whole(capsys):
 def test_the_terminal_is_whole_again_after_an_error(terminal):
     def interrupted():
         with terminal:
-            terminal.on_start(Run(Path("r")), build_config(flags={"max_steps": 9}), 0)
+            terminal.on_start(Run(Path("r")), build_config(flags={"max_steps": 9}), 0, math.inf)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -109,9 +109,12 @@ def test_a_warmup_that_was_asked_for_is_left_alone_or_refused(write):
     file = write("[train]\nwarmup_steps = 25\n")
     assert build_config(preset="baby", file=file, flags={"max_steps": 30}).train.warmup_steps == 25
     message = (
-        "warmup_steps is 9; under minutes at least 10, since the speed is measured meanwhile; or 0: chosen by the time"
+        "warmup_steps is 9; under minutes with schedule linear at least 10, since the speed is measured meanwhile; "
+        "or 0: chosen by the time"
     )
-    assert refused(flags={"minutes": 5, "warmup_steps": 9}) == message
+    assert refused(flags={"minutes": 5, "warmup_steps": 9, "schedule": "linear"}) == message
+    level_at_first = build_config(flags={"minutes": 5, "warmup_steps": 9, "schedule": "wsd"})
+    assert level_at_first.train.warmup_steps == 9
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -376,7 +379,7 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
         ("data", 3, "data is 3; it has to be a list of texts"),
         ("data", ["a", 3], "data is ['a', 3]; it has to be a list of texts"),
         ("architecture", "gpt3", "architecture 'gpt3' is not one of gpt2, modern, textbook; did you mean gpt2?"),
-        ("schedule", 1, "schedule 1 is not one of cosine, linear, constant"),
+        ("schedule", 1, "schedule 1 is not one of cosine, wsd, linear, constant"),
         ("compile", True, "compile True is not one of auto, on, off"),
         ("precision", "float16", "precision 'float16' is not one of auto, float32, bfloat16; did you mean bfloat16?"),
     ],

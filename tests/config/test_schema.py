@@ -158,7 +158,8 @@ def test_shapes_that_fit():
         ),
         (
             {"minutes": 1.0, "warmup_steps": 9},
-            "warmup_steps is 9; under minutes at least 10, since the speed is measured meanwhile; or 0: chosen by the time",
+            "warmup_steps is 9; under minutes with schedule cosine at least 10, "
+            "since the speed is measured meanwhile; or 0: chosen by the time",
         ),
         ({"max_steps": 5, "optimizer": "sgd"}, "optimizer 'sgd' is not one of adamw"),
     ],

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,11 @@ def timed(config, minutes, **more):
 
 def messages(recorder):
     return [event[1] for event in recorder.of("message")]
+
+
+def history(run):
+    clocks = ("seconds", "tokens_per_second")
+    return [{k: v for k, v in line.items() if k not in clocks} for line in read_metrics(run.metrics_file)]
 
 
 def test_minutes_are_kept_and_turned_into_steps(config, recorder):
@@ -129,17 +135,59 @@ def test_no_warmup_said_is_a_share_of_the_time(config, slow_steps):
     assert warmups[2] == pytest.approx(12, abs=1)
 
 
-@pytest.mark.parametrize("given", [{"max_steps": 40}, {"max_steps": 0, "minutes": 0.1, "warmup_steps": 25}])
+def test_a_level_rate_leaves_the_length_open_for_half_the_time(config, recorder, slow_steps):
+    """So that the burst of load at the beginning, from which a falling rate has to be planned, is soon forgotten."""
+
+    class BurstIsOver(Observer):
+        def on_plan(self, config):
+            slow_steps(0.01)
+
+    def steps(schedule):
+        slow_steps(0.05)
+        asked = timed(config, 0.2, warmup_steps=10, schedule=schedule)
+        return train_run(asked, observers=[recorder, BurstIsOver()]).config().train.max_steps
+
+    falling, level = steps("linear"), steps("wsd")
+    assert level > 1.7 * falling
+    _, at_first, later = (event[1].train for event in recorder.of("plan"))
+    assert at_first.minutes == 0.2 and not at_first.max_steps and at_first.eval_every
+    assert later == replace(at_first, minutes=0.0, max_steps=level)
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "constant"])
+def test_a_run_that_goes_on_before_its_length_is_fixed_has_what_is_left_of_the_time(
+    config, recorder, slow_steps, schedule
+):
+    class StopAfter(Observer):
+        def on_step(self, step, metrics):
+            if metrics["seconds"] > 3.0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    slow_steps(0.02)
+    asked = timed(config, 0.15, warmup_steps=4, schedule=schedule)
+    with pytest.raises(Stopped):
+        train_run(asked, out=Path("r"), observers=[StopAfter()])
+    run = open_run(Path("r"))
+    assert run.config().train.minutes == 0.15 and run.config().train.eval_every
+    began = time.monotonic()
+    resume_run(run, observers=[recorder])
+    assert 3.0 < time.monotonic() - began < 7.0  # of 9 s, at least three are gone
+    assert history(run) == history(train_run(run.config()))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_steps": 40},
+        {"max_steps": 0, "minutes": 0.1, "warmup_steps": 25},
+        {"max_steps": 0, "minutes": 0.1, "warmup_steps": 25, "schedule": "wsd"},
+    ],
+)
 def test_a_rerun_looks_up_where_the_first_run_did(config, slow_steps, given):
     """Intervals that are settled on the way begin after the place where they were."""
     slow_steps(0.06)
     first = train_run(config.with_values(**OPEN | {"micro_batch_size": 6} | given))
     again = train_run(first.config())
     assert again.config() == first.config()
-
-    def history(run):
-        clocks = ("seconds", "tokens_per_second")
-        return [{k: v for k, v in line.items() if k not in clocks} for line in read_metrics(run.metrics_file)]
-
     assert history(first) == history(again)
     assert sum("val_loss" in line for line in history(first)) > 1

@@ -1,10 +1,21 @@
 import math
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glassgpt.config import TrainConfig
-from glassgpt.train.plan import EVALUATION_SHARE, SAMPLE_SHARE, SECONDS_TO_FINISH, SLOWDOWN, Measured, plan
+from glassgpt.train.plan import (
+    EVALUATION_SHARE,
+    SAMPLE_SHARE,
+    SECONDS_TO_FINISH,
+    SLOWDOWN,
+    Measured,
+    length_share,
+    plan,
+)
+from glassgpt.train.schedule import fewest_steps
 
 MEASURED = Measured(step=0.05, evaluation=4.0, sample=1.0, save=0.3)
 
@@ -49,13 +60,37 @@ def test_what_was_asked_for_is_left_alone():
 def test_given_steps_only_the_intervals_are_settled():
     settled = plan(TrainConfig(max_steps=1000), step=10, seconds_left=None, measured=MEASURED)
     assert settled.max_steps == 1000
-    time = 990 * MEASURED.step * SLOWDOWN
+    time = 990 * MEASURED.step * (1 + SLOWDOWN)
     assert settled.eval_every == math.ceil(1000 / max(1, int(EVALUATION_SHARE * time / MEASURED.evaluation)))
     assert settled.sample_every == math.ceil(1000 / max(1, int(SAMPLE_SHARE * time / MEASURED.sample)))
 
 
 def test_no_time_left_ends_the_run_where_it_is():
     assert plan(TrainConfig(minutes=0.1), step=12, seconds_left=-5.0, measured=MEASURED).max_steps == 12
+
+
+def test_the_length_of_a_schedule_that_stays_level_is_left_open_until_it_matters():
+    level = TrainConfig(minutes=4.0, schedule="wsd")
+    assert length_share("cosine") == length_share("linear") == 0
+    assert 0.4 < length_share("wsd") < 0.6 < length_share("constant") < 1
+    settled = plan(level, step=10, seconds_left=220.0, measured=MEASURED, fix_length=False)
+    assert (settled.max_steps, settled.minutes) == (0, 4.0)
+    whole = plan(level, step=10, seconds_left=220.0, measured=MEASURED)
+    assert settled == replace(whole, max_steps=0, minutes=4.0)
+
+
+def test_a_run_is_not_planned_so_short_that_its_rate_should_have_fallen_before():
+    level = TrainConfig(minutes=4.0, schedule="wsd", warmup_steps=0)
+    assert plan(level, step=600, seconds_left=20.0, measured=MEASURED).max_steps == fewest_steps(600, level) > 900
+
+
+def test_the_less_is_to_come_the_less_is_set_aside():
+    def steps(seconds_left):
+        asked = TrainConfig(minutes=10.0, eval_every=10**6, sample_every=10**6)
+        return plan(asked, step=0, seconds_left=seconds_left + 3, measured=Measured(0.01, 0, 0, 0)).max_steps
+
+    assert steps(60) * 0.01 == pytest.approx(60 / (1 + SLOWDOWN * 63 / 600), rel=1e-3)
+    assert steps(597) * 0.01 == pytest.approx(597 / (1 + SLOWDOWN), rel=1e-3)
 
 
 def test_a_long_run_is_saved_every_few_minutes():

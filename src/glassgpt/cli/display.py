@@ -1,6 +1,7 @@
 """What a person sees of a run: a live picture in a terminal, plain lines elsewhere, and a summary at the end."""
 
 import json
+import math
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -8,7 +9,7 @@ from typing import Any, Self
 from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -38,12 +39,13 @@ class TrainingDisplay(Observer):
         self.console = self.preparation.console
         self.live: Live | None = None
         self.bar = Progress(
-            TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.fields[news]}"),
+            TextColumn("step {task.fields[step]}"), BarColumn(bar_width=None), TextColumn("{task.fields[news]}"),
             console=self.console, expand=True,
         )  # fmt: skip
-        self.task = self.bar.add_task("", total=None, news="")
+        self.task = self.bar.add_task("", total=1.0, step="", news="")
         self.max_steps = 0
-        self.plan_shown = False
+        self.deadline = math.inf
+        self.intervals_shown = False
         self.first_step = 0
         self.sample, self.sample_step = "", 0
         self.best = float("nan")
@@ -65,9 +67,9 @@ class TrainingDisplay(Observer):
         self.preparation.close_bar()
         self._print(text)
 
-    def on_start(self, run: Run, config: RunConfig, step: int) -> None:
+    def on_start(self, run: Run, config: RunConfig, step: int, deadline: float) -> None:
         self._print(f"run: {run.folder}" + (f", going on after step {step}" if step else ""))
-        self.first_step, self.loop_began = step, time.monotonic()
+        self.first_step, self.loop_began, self.deadline = step, time.monotonic(), deadline
         self.on_plan(config)
         if self.console.is_terminal:
             self.live = Live(self.bar, console=self.console, transient=True, refresh_per_second=4)
@@ -75,22 +77,25 @@ class TrainingDisplay(Observer):
 
     def on_plan(self, config: RunConfig) -> None:
         train = config.train
+        steps = f"steps of {train.batch_size} x {config.model.context_length} tokens"
+        if train.eval_every and not self.intervals_shown:
+            length = f"{train.max_steps:,} {steps}" if train.max_steps else f"{steps}, as many as fit into the time"
+            self._print(f"{length}, validation every {train.eval_every:,}")
+            self.intervals_shown = True
+        elif train.max_steps and not self.max_steps:
+            self._print(f"{train.max_steps:,} steps fit into the time")
         self.max_steps = train.max_steps
-        self.bar.update(self.task, total=self.max_steps or None)
-        if train.max_steps and train.eval_every and not self.plan_shown:
-            tokens = f"{train.batch_size} x {config.model.context_length} tokens"
-            self._print(f"{train.max_steps:,} steps of {tokens}, validation every {train.eval_every:,}")
-            self.plan_shown = True
 
     def on_step(self, step: int, metrics: dict[str, Any]) -> None:
         news = (
             f"loss {metrics['train_loss']:.3f}  best {self.best:.3f}  {metrics['tokens_per_second']:,.0f} tokens/s  "
             f"{self._time_left(step)}"
         ).replace("best nan  ", "")
+        of_all = f"{step}/{self.max_steps}" if self.max_steps else f"{step}"
         if self.live:
-            self.bar.update(self.task, completed=step, news=news)
+            self.bar.update(self.task, completed=self._share_done(step), step=of_all, news=news)
         elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
-            self._print(f"step {step}{f'/{self.max_steps}' if self.max_steps else ''}  {news}")
+            self._print(f"step {of_all}  {news}")
             self.last_line = time.monotonic()
 
     def on_evaluation(self, step: int, metrics: dict[str, Any]) -> None:
@@ -119,11 +124,17 @@ class TrainingDisplay(Observer):
             self._print(f"--- what it writes after {self.sample_step:,} steps ---\n{self.sample}\n---")
             self.sample_step = 0
 
+    def _share_done(self, step: int) -> float:
+        if self.max_steps:
+            return step / self.max_steps
+        return (time.monotonic() - self.loop_began) / (self.deadline - self.loop_began)
+
     def _time_left(self, step: int) -> str:
         done = step - self.first_step
-        if not self.max_steps or done < 3:
+        if done < 3:
             return ""
-        seconds = (time.monotonic() - self.loop_began) / done * (self.max_steps - step)
+        pace = (time.monotonic() - self.loop_began) / done
+        seconds = pace * (self.max_steps - step) if self.max_steps else max(0.0, self.deadline - time.monotonic())
         return (
             f"{int(seconds // 60)}:{int(seconds % 60):02d} left" if seconds < 3600 else f"{seconds / 3600:.1f} h left"
         )

@@ -40,12 +40,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mini": {
         "architecture": "modern", "tokenizer": "bpe", "vocab_size": 4096, "context_length": 256,
         "n_layer": 4, "n_head": 2, "n_embd": 128, "batch_size": 8, "learning_rate": 2.5e-3, "beta2": 0.98,
-        "warmup_steps": 60, "schedule": "linear", "decay_to": 0.05, "minutes": 3.1,
+        "warmup_steps": 60, "schedule": "wsd", "decay_to": 0.05, "minutes": 3.1,
     },
     # One text, two cores, half a minute (docs/decisions.md).
     "char-cpu": {
         "architecture": "modern", "tokenizer": "char", "context_length": 64,
-        "n_layer": 2, "n_head": 4, "n_embd": 128, "batch_size": 24, "learning_rate": 4e-3, "beta2": 0.98,
-        "warmup_steps": 30, "schedule": "linear", "decay_to": 0.05, "max_steps": 500,
+        "n_layer": 2, "n_head": 4, "n_embd": 128, "batch_size": 24, "learning_rate": 3e-3, "beta2": 0.98,
+        "warmup_steps": 30, "schedule": "wsd", "decay_to": 0.05, "max_steps": 500,
     },
 }  # fmt: skip

@@ -180,7 +180,10 @@ class TrainConfig:
         "updates over which the learning rate rises linearly; 0: none, or under minutes as many as take 4 % of the time",
         at_least=0,
     )
-    schedule: Literal["cosine", "linear", "constant"] = setting("cosine", "how the learning rate falls after warmup")
+    schedule: Literal["cosine", "wsd", "linear", "constant"] = setting(
+        "cosine",
+        "the learning rate after warmup; cosine, linear: falls; wsd: stays level, then falls over the last 40 %; constant",
+    )
     decay_to: float = setting(
         0.1, "where it falls to at the last step, as a share of the highest", at_least=0, at_most=1
     )
@@ -206,10 +209,10 @@ class TrainConfig:
             raise ConfigError("neither max_steps nor minutes says how long to train; set one")
         if self.max_steps and self.minutes:
             raise ConfigError("max_steps and minutes both say how long to train; set one")
-        if self.minutes and 0 < self.warmup_steps < SHORTEST_TIMED_WARMUP:
+        if self.minutes and 0 < self.warmup_steps < SHORTEST_TIMED_WARMUP and self.schedule in ("cosine", "linear"):
             raise ConfigError(
-                f"warmup_steps is {self.warmup_steps}; under minutes at least {SHORTEST_TIMED_WARMUP}, "
-                "since the speed is measured meanwhile; or 0: chosen by the time"
+                f"warmup_steps is {self.warmup_steps}; under minutes with schedule {self.schedule} at least "
+                f"{SHORTEST_TIMED_WARMUP}, since the speed is measured meanwhile; or 0: chosen by the time"
             )
 
 

@@ -20,11 +20,12 @@ class Observer:
     def on_prepare(self, stage: str, share: float) -> None:
         """Work before the first step: what, and how much of it is done (0 to 1)."""
 
-    def on_start(self, run: Run, config: RunConfig, step: int) -> None:
-        """The loop is about to begin, or to go on, after `step` updates."""
+    def on_start(self, run: Run, config: RunConfig, step: int, deadline: float) -> None:
+        """The loop is about to begin, or to go on, after `step` updates. `deadline` (time.monotonic) is when it has to be
+        over, infinite unless the config says minutes."""
 
     def on_plan(self, config: RunConfig) -> None:
-        """The number of steps is now known."""
+        """What was open of the intervals and the number of steps is now known, or some of it (train/plan.py)."""
 
     def on_step(self, step: int, metrics: dict[str, Any]) -> None:
         """Update number `step` (the first is 1) is done: train_loss, learning_rate, grad_norm, tokens, seconds,

@@ -1,9 +1,11 @@
 """What only a measurement can settle: how many steps fit into the time, and how often to look up from them."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 from glassgpt.config import TrainConfig
+from glassgpt.train.schedule import SCHEDULES, fewest_steps
 
 # Validation and samples may take these shares of the time; a run that mostly looks at itself learns little.
 EVALUATION_SHARE, SAMPLE_SHARE = 0.08, 0.04
@@ -11,9 +13,12 @@ EVALUATION_SHARE, SAMPLE_SHARE = 0.08, 0.04
 LONGEST_WITHOUT_EVALUATION = 900.0
 LONGEST_WITHOUT_CHECKPOINT = 300.0
 FEWEST_EVALUATIONS, SAMPLES = 5, 10
-# What the loop cannot see coming: the plot, the last files, and a machine that slows down a little.
+# What the loop cannot see coming: the plot, the last files, and a machine that slows down a little (less, the less of the
+# run is still to come).
 SECONDS_TO_FINISH = 3.0
-SLOWDOWN = 1.08
+SLOWDOWN = 0.08
+# Where the learning rate stays level, max_steps is fixed only this share of the time before the rate depends on it.
+AHEAD = 0.1
 
 
 class Measured(NamedTuple):
@@ -25,13 +30,22 @@ class Measured(NamedTuple):
     save: float
 
 
-def plan(config: TrainConfig, *, step: int, seconds_left: float | None, measured: Measured) -> TrainConfig:
-    """`config` with max_steps, eval_every, save_every and sample_every settled, `step` updates being done.
+def length_share(schedule: str) -> float:
+    """The share of the time after which max_steps is fixed; 0: as soon as the speed is known, since the rate falls at once."""
+    return max(0.0, SCHEDULES[schedule].level_until - AHEAD)
 
-    `seconds_left` is what is left of `minutes`, None where max_steps was given. An interval is never shorter than the
-    `step` at which it was settled: a rerun, which knows it from the start, looks up at the same steps.
+
+def plan(
+    config: TrainConfig, *, step: int, seconds_left: float | None, measured: Measured, fix_length: bool = True
+) -> TrainConfig:
+    """`config` with eval_every, save_every and sample_every settled, and max_steps if `fix_length`, `step` updates being done.
+
+    `seconds_left` is what is left of `minutes`, None where max_steps was given. A rerun, which knows from the start what is
+    settled here, takes the same way: an interval is never shorter than the `step` at which it was settled, and the run never
+    so short that the learning rate would have had to fall already.
     """
-    step_seconds = measured.step * SLOWDOWN
+    coming = 1.0 if seconds_left is None else min(1.0, max(0.0, seconds_left) / (60 * config.minutes))
+    step_seconds = measured.step * (1 + SLOWDOWN * coming)
     time = (
         (config.max_steps - step) * step_seconds if seconds_left is None else max(0.0, seconds_left - SECONDS_TO_FINISH)
     )
@@ -46,19 +60,13 @@ def plan(config: TrainConfig, *, step: int, seconds_left: float | None, measured
         )
         once = sum(seconds for seconds, _ in looking_up)
         each_step = step_seconds + sum(seconds for _, seconds in looking_up)
-        max_steps = step + max(0, int((time - once) / each_step))
+        max_steps = max(step + max(0, int((time - once) / each_step)), fewest_steps(step, config))
     first = max(1, step)
     eval_every = config.eval_every or max(first, math.ceil(max_steps / evaluations))
     save_every = config.save_every or min(eval_every, max(first, int(LONGEST_WITHOUT_CHECKPOINT / step_seconds)))
     sample_every = config.sample_every or max(first, math.ceil(max_steps / samples))
-    settled = {
-        "max_steps": max_steps,
-        "minutes": 0.0,
-        "eval_every": eval_every,
-        "save_every": save_every,
-        "sample_every": sample_every,
-    }
-    return TrainConfig(**{**vars(config), **settled})
+    settled = replace(config, eval_every=eval_every, save_every=save_every, sample_every=sample_every)
+    return replace(settled, max_steps=max_steps, minutes=0.0) if fix_length else settled
 
 
 def times_that_fit(seconds: float, seconds_each: float, most: int) -> int:

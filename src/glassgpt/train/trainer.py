@@ -21,7 +21,7 @@ from glassgpt.train.loss import chunked_loss
 from glassgpt.train.observers import MetricsFile, Observer, SampleFiles
 from glassgpt.train.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from glassgpt.train.parallel import Parallel, SingleDevice
-from glassgpt.train.plan import Measured, plan
+from glassgpt.train.plan import Measured, length_share, plan
 from glassgpt.train.schedule import learning_rate_at
 from glassgpt.train.step import Loss, update
 
@@ -79,6 +79,7 @@ class Trainer:
         load_weights(self.model, checkpoint.weights(), str(checkpoint.folder))
         load_optimizer_tensors(self.model, self.optimizer, checkpoint.optimizer_tensors(), str(checkpoint.folder))
         self.step, self.seconds = checkpoint.state["step"], checkpoint.state["seconds"]
+        self.deadline -= self.seconds
         self.metrics_file.cut(checkpoint.state["metrics_bytes"])
         self.resumed = True
 
@@ -88,14 +89,14 @@ class Trainer:
         self.model.train()
         with stop_on_signal(self._tell_stop) as stop:
             try:
-                self._tell("on_start", self.run, self.config, self.step)
+                self._tell("on_start", self.run, self.config, self.step, self.deadline)
                 if self.resumed:
                     self._look_up(save=False)  # what followed the checkpoint was cut off, so it is done again
                 else:
                     self._write_sample()
                 while self.config.train.minutes or self.step < self.config.train.max_steps:
                     self._one_step()
-                    if not self._is_planned() and self._has_measured():
+                    if self._plan_is_due():
                         self._plan()
                     if stop:
                         self._stop(stop)
@@ -150,7 +151,7 @@ class Trainer:
 
     def _look_up(self, save: bool) -> None:
         train = self.config.train
-        last = self._is_planned() and self.step == train.max_steps
+        last = not train.minutes and self.step == train.max_steps
         evaluation_due = last or self._is_due(train.eval_every)
         save_due = evaluation_due or self._is_due(train.save_every)
         if save and save_due:
@@ -222,38 +223,57 @@ class Trainer:
             stop.signal_number,
         )
 
-    # The plan: settled once, from the speed of the first steps, and written to the run's config.toml.
+    # The plan: the intervals are settled once the speed of the first steps is known, max_steps under `minutes` then or
+    # later (train/plan.py). Both are written to the run's config.toml.
 
-    def _is_planned(self) -> bool:
+    def _plan_is_due(self) -> bool:
+        if not self._has_intervals():
+            return self._has_measured()
+        return bool(self.config.train.minutes) and self._length_is_due()
+
+    def _has_intervals(self) -> bool:
         train = self.config.train
-        return not train.minutes and bool(train.eval_every and train.save_every and train.sample_every)
+        return bool(train.eval_every and train.save_every and train.sample_every)
 
     def _has_measured(self) -> bool:
         train, time_given = self.config.train, 60 * self.config.train.minutes
         enough = max(MEASURED_SECONDS, MEASURED_SHARE * time_given)
         longest = LONGEST_MEASURED_SHARE * time_given or LONGEST_MEASURED_SECONDS
-        # The rise of the learning rate does not depend on max_steps, its fall does: the plan has to stand by then.
-        latest = train.warmup_steps if train.minutes else train.max_steps
+        # The rise of the learning rate does not depend on max_steps, an early fall does: the plan has to stand by then.
+        latest = math.inf if self._waits_for_length() else train.warmup_steps if train.minutes else train.max_steps
         return (
             (self.measured_steps >= MEASURED_STEPS and self.measured_seconds >= enough)
             or self.measured_seconds >= longest
             or self.step >= latest
         )
 
+    def _waits_for_length(self) -> bool:
+        return bool(self.config.train.minutes and length_share(self.config.train.schedule))
+
+    def _length_is_due(self) -> bool:
+        train = self.config.train
+        due = self.deadline - (1 - length_share(train.schedule)) * 60 * train.minutes
+        return self._has_measured() and (not self._waits_for_length() or time.monotonic() >= due)
+
     def _plan(self) -> None:
+        train = self.config.train
+        fix_length = not train.minutes or self._length_is_due()
         times = list(self.step_times)
         steps = times[2:] or times  # the first ones also pay for memory and kernels
-        measured = Measured(statistics.median(steps), self._evaluation_seconds(), self.sample_seconds, save=0.3)
-        seconds_left = self.deadline - time.monotonic() if self.config.train.minutes else None
-        train = plan(self.config.train, step=self.step, seconds_left=seconds_left, measured=measured)
-        self.config = replace(self.config, train=train)
+        # A number of steps that is fixed late is fixed from all of them: a moment's load then counts as the moment it was.
+        late = fix_length and self._waits_for_length()
+        step_seconds = self.measured_seconds / self.measured_steps if late else statistics.median(steps)
+        measured = Measured(step_seconds, self._evaluation_seconds(), self.sample_seconds, save=0.3)
+        seconds_left = self.deadline - time.monotonic() if train.minutes else None
+        settled = plan(train, step=self.step, seconds_left=seconds_left, measured=measured, fix_length=fix_length)
+        self.config = replace(self.config, train=settled)
         self.run.write_config(self.config)
         self._tell("on_plan", self.config)
-        if seconds_left is not None and train.max_steps <= max(self.step, train.warmup_steps):
+        if train.minutes and fix_length and settled.max_steps <= max(self.step, train.warmup_steps):
             self._tell(
                 "on_message",
                 f"the time is short: a step takes {measured.step:.2g} s and a validation {measured.evaluation:.2g} s, so "
-                f"{train.max_steps} steps are all that fits; give more minutes, a smaller model or less text",
+                f"{settled.max_steps} steps are all that fits; give more minutes, a smaller model or less text",
             )
 
     def _evaluation_seconds(self) -> float:
