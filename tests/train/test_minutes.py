@@ -39,7 +39,8 @@ def slow_steps(monkeypatch):
 
 
 def timed(config, minutes, **more):
-    return config.with_values(**OPEN | {"max_steps": 0, "minutes": minutes, "micro_batch_size": 6} | more)
+    given = {"max_steps": 0, "minutes": minutes, "micro_batch_size": 6, "schedule": "linear"}
+    return config.with_values(**OPEN | given | more)
 
 
 def messages(recorder):
@@ -51,16 +52,17 @@ def history(run):
     return [{k: v for k, v in line.items() if k not in clocks} for line in read_metrics(run.metrics_file)]
 
 
-def test_minutes_are_kept_and_turned_into_steps(config, recorder):
+@pytest.mark.parametrize("schedule", ["linear", "wsd"])
+def test_minutes_are_kept_and_turned_into_steps(config, recorder, schedule):
     began = time.monotonic()
-    asked = timed(config, 0.15, warmup_steps=10)
+    asked = timed(config, 0.15, warmup_steps=10, schedule=schedule)
     run = train_run(asked, observers=[recorder])
     seconds = time.monotonic() - began
     settled = run.config()
     assert settled.train.minutes == 0 and settled.train.max_steps > 20
     assert 3.0 < seconds < 12.0
     assert run.steps()[-1] == settled.train.max_steps == json.loads(run.result_file.read_text())["steps"]
-    assert len(recorder.of("plan")) == 1
+    assert len(recorder.of("plan")) == (1 if schedule == "linear" else 2)
 
 
 def test_stopping_before_the_speed_is_known_settles_nothing(config, recorder):
@@ -91,7 +93,8 @@ def test_slow_steps_are_planned_after_a_tenth_of_the_time(config, recorder, slow
     assert any("the time is short: a step takes 0.3" in message for message in messages(recorder))
 
 
-def test_a_validation_that_outlasts_the_time_is_said_so(config, recorder, monkeypatch):
+@pytest.mark.parametrize("schedule", ["linear", "wsd"])
+def test_a_validation_that_outlasts_the_time_is_said_so(config, recorder, monkeypatch, schedule):
     from glassgpt.train import trainer
 
     def slow(*arguments):
@@ -100,7 +103,7 @@ def test_a_validation_that_outlasts_the_time_is_said_so(config, recorder, monkey
 
     real = trainer.score
     monkeypatch.setattr(trainer, "score", slow)
-    run = train_run(timed(config, 0.05, warmup_steps=10), observers=[recorder])
+    run = train_run(timed(config, 0.05, warmup_steps=10, schedule=schedule), observers=[recorder])
     assert any(
         "the time is short" in message and "a validation 0.7" in message and "give more minutes" in message
         for message in messages(recorder)

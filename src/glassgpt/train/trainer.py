@@ -22,7 +22,7 @@ from glassgpt.train.observers import MetricsFile, Observer, SampleFiles
 from glassgpt.train.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from glassgpt.train.parallel import Parallel, SingleDevice
 from glassgpt.train.plan import Measured, length_share, plan
-from glassgpt.train.schedule import learning_rate_at
+from glassgpt.train.schedule import fewest_steps, learning_rate_at
 from glassgpt.train.step import Loss, update
 
 # The speed is measured over at least so many steps and seconds, and over this share of the time that was given, so that
@@ -269,7 +269,8 @@ class Trainer:
         self.config = replace(self.config, train=settled)
         self.run.write_config(self.config)
         self._tell("on_plan", self.config)
-        if train.minutes and fix_length and settled.max_steps <= max(self.step, train.warmup_steps):
+        shortest = max(fewest_steps(self.step, train), train.warmup_steps)
+        if train.minutes and fix_length and settled.max_steps <= shortest:
             self._tell(
                 "on_message",
                 f"the time is short: a step takes {measured.step:.2g} s and a validation {measured.evaluation:.2g} s, so "
