@@ -188,7 +188,7 @@ def main() -> None:
             figures = against_yardstick(
                 folder, options.yardstick.resolve(), options.text.resolve(), [1337 + i for i in range(options.seeds)]
             )
-            command = "python bench/claims.py --yardstick ... --text ..."
+            command = "python bench/claims.py --yardstick PLAIN_GPT.py --text TEXT.txt"
         else:
             figures, command = default_run(folder) | start_up(folder), "python bench/claims.py"
     groups[command] = {

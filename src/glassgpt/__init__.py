@@ -18,6 +18,10 @@ __all__ = ["build_config", "load_run", "train_run"]
 _HOMES = {"build_config": "glassgpt.config", "load_run": "glassgpt.generate", "train_run": "glassgpt.train"}
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     # Found when asked for: `glassgpt --help` must not wait for torch.
     if name in _HOMES:

@@ -132,8 +132,9 @@ def test_what_is_put_aside_is_kept_and_out_of_the_way(run):
 def test_the_only_checkpoint_damaged_is_not_called_missing(run):
     put_checkpoint(run, 6)
     (run.checkpoint_folder(6) / "state.json").unlink()
-    message = r"step-00000006 is damaged: state.json is missing; name another checkpoint \(there is none\)"
-    for path in (run.folder, run.checkpoint_folder(6), None):
+    named = r"step-00000006 is damaged: state.json is missing; name another checkpoint \(none is whole\)"
+    of_run = "no checkpoint of runs/text-1 is whole; of step-00000006, state.json is missing"
+    for path, message in ((run.folder, of_run), (run.checkpoint_folder(6), named), (None, of_run)):
         with pytest.raises(CheckpointError, match=message):
             find_checkpoint(path)
 
@@ -208,12 +209,53 @@ def test_a_path_is_shown_as_a_shell_takes_it():
     assert as_argument(Path("my runs/it's")) == """'my runs/it'"'"'s'"""
 
 
-def test_a_damaged_best_checkpoint_is_named_before_it_writes(run):
-    put_checkpoint(run, 3)
+def test_a_damaged_best_checkpoint_is_passed_over_and_said_so(run):
+    for step in (3, 6, 9):
+        put_checkpoint(run, step)
     run.write_best(3, 1.0)
+    lines = []
+    assert find_checkpoint(run.folder, lines.append) == run.checkpoint_folder(3) and not lines
     (run.checkpoint_folder(3) / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"step-00000003 is damaged: model\.safetensors has 1 bytes instead of"):
+    (run.checkpoint_folder(9) / "config.json").unlink()
+    assert find_checkpoint(run.folder, lines.append) == run.checkpoint_folder(6)
+    (line,) = lines
+    assert line.startswith("runs/text-1/checkpoints/step-00000003 is damaged: model.safetensors has 1 bytes instead of")
+    assert line.endswith("; taking runs/text-1/checkpoints/step-00000006 instead")
+    with pytest.warns(UserWarning, match="taking runs/text-1/checkpoints/step-00000006 instead"):
         find_checkpoint(run.folder)
+    (run.checkpoint_folder(6) / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(
+        CheckpointError, match="no checkpoint of runs/text-1 is whole; of step-00000003, model.safetensors"
+    ):
+        find_checkpoint(run.folder)
+    with pytest.raises(
+        CheckpointError, match=r"step-00000006 is damaged: .*; name another checkpoint \(none is whole\)"
+    ):
+        find_checkpoint(run.checkpoint_folder(6))
+
+
+def test_sampling_does_not_need_the_optimizer(run):
+    put_checkpoint(run, 3)
+    (run.checkpoint_folder(3) / "optimizer.safetensors").write_bytes(b"x")
+    assert find_checkpoint(run.folder) == find_checkpoint(run.checkpoint_folder(3)) == run.checkpoint_folder(3)
+
+
+def test_checkpoints_without_their_config_file_are_pointed_at(run):
+    put_checkpoint(run, 3)
+    run.config_file.unlink()
+    for folder in (run.folder, run.checkpoints_folder):
+        with pytest.raises(
+            CheckpointError, match=r"no config.toml; it holds checkpoints: name one \(runs/text-1/.*step-00000003\)"
+        ):
+            find_checkpoint(folder)
+
+
+def test_an_empty_folder_may_become_a_run():
+    Path("empty").mkdir()
+    assert create_run(Path("empty"), "x").folder == Path("empty")
+    Path("empty/file").touch()
+    with pytest.raises(ConfigError, match="empty is already there"):
+        create_run(Path("empty"), "x")
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,9 @@ def wait_for(condition, process, seconds=60):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (getattr(signal, "SIGHUP", 1), 129)]
+)
 def test_a_signal_saves_and_resume_finishes(folder, number, code):
     process = start(folder, "train", "song.txt", *TINY, "--max-steps", 4000, "--log-every", 1, "--eval-every", 4000)
     metrics = folder / "runs/song-1/metrics.jsonl"
@@ -253,7 +255,10 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
         (["train", "binary.bin"], "binary.bin"),
         (["train", "latin.txt"], "latin.txt"),
         (["train", "short.txt", "--tokenizer", "char", "--max-steps", "1"], "lower context_length to at most"),
-        (["train", "song.txt", "-x"], "-x is not an option"),
+        (["train", "song.txt", "-x"], "-x is not an option; see glassgpt train --help"),
+        (["train", "song.txt", "--presset", "baby"], "--presset is not an option; did you mean --preset?"),
+        (["sample", "--promt", "x"], "--promt is not an option; did you mean --prompt?; see glassgpt sample --help"),
+        (["sample", "runs", "The"], "'The' is one argument too many; see glassgpt sample --help"),
         (["tran"], 'Did you mean "train"?'),
         (["sample"], "there is no run under runs/ yet; train one with: glassgpt train"),
         (["sample", "song.txt"], "song.txt is not a run"),
@@ -283,6 +288,13 @@ def test_a_device_that_is_not_there_is_a_failed_run(folder):
         pytest.skip("it is there")
     line = refused(folder, "train", "song.txt", "--max-steps", "1", "--tokenizer", "char", "--device", "cuda", code=1)
     assert "sees no CUDA device here; use cpu" in line
+
+
+def test_the_help_of_a_verb_is_its_own_text(folder):
+    _, root, _ = glassgpt(folder, "--help")
+    _, own, _ = glassgpt(folder, "train", "--help")
+    assert "Train a model on text; with no argument" in " ".join(root.split()) and "In brackets" not in root
+    assert "In brackets: what it is where nothing is said" in " ".join(own.split())
 
 
 def test_every_setting_is_a_flag_of_its_name(folder):

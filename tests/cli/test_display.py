@@ -1,14 +1,16 @@
 """What a terminal shows: the live picture, drawn into a recording console."""
 
 import io
+import json
 import math
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from glassgpt.checkpoint import Run
-from glassgpt.cli.display import TrainingDisplay
+from glassgpt.cli.display import TrainingDisplay, goodbye
 from glassgpt.config import build_config
 
 METRICS = {"train_loss": 2.5, "tokens_per_second": 12_345.6, "learning_rate": 1e-3, "grad_norm": 1.0}
@@ -83,3 +85,51 @@ def test_the_terminal_is_whole_again_after_an_error(terminal):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert terminal.live is None
+
+
+def test_a_run_whose_steps_were_given_does_not_speak_of_the_time(capsys):
+    display = TrainingDisplay()
+    with display:
+        display.on_start(Run(Path("r")), build_config(flags={"max_steps": 9}), 0, math.inf)
+        display.on_plan(build_config(flags={"max_steps": 9, "eval_every": 5}))
+    text = capsys.readouterr().err
+    assert "9 steps of 8 x 256 tokens, validation every 5" in text and "fit into the time" not in text
+
+
+def test_a_timed_run_shows_the_share_of_its_time_and_its_steps_once_they_are_fixed(terminal, capsys):
+    timed = build_config(flags={"minutes": 1.0, "eval_every": 7})
+    with terminal:
+        terminal.on_start(Run(Path("r")), timed, 0, time.monotonic() + 60)
+        terminal.loop_began -= 15  # a quarter of 75 seconds is gone
+        for step in range(1, 6):
+            terminal.on_step(step, METRICS)
+        assert terminal.bar.tasks[0].completed == pytest.approx(15 / 75, abs=0.02)
+        terminal.live.refresh()
+        terminal.on_plan(build_config(flags={"max_steps": 1234, "eval_every": 7}))
+    text = shown(terminal)
+    assert "steps of 8 x 256 tokens, as many as fit into the time, validation every 7" in text
+    assert "0:59 left" in text or "1:00 left" in text
+    assert text.count("1,234 steps fit into the time") == 1
+
+
+def test_the_last_sample_is_not_shown_twice(capsys):
+    display = TrainingDisplay()
+    with display:
+        display.on_start(Run(Path("r")), build_config(flags={"max_steps": 9, "eval_every": 9}), 0, math.inf)
+        display.on_sample(4, "early words")
+        display.on_sample(9, "last words")
+    text = capsys.readouterr().err
+    assert text.count("last words") == 1 and "it writes: early words" in text
+
+
+def test_the_end_says_which_checkpoint_sampling_takes(tmp_path, capsys):
+    result = {
+        "val_loss": 2.0, "bits_per_byte": 1.5, "best_val_loss": 1.75, "best_step": 12, "baseline_bits_per_byte": 2.0,
+        "steps": 60, "tokens": 600, "seconds": 3.0, "tokens_per_second": 200.0, "parameters": 7,
+    }  # fmt: skip
+    for best, said in ((12, True), (60, False)):
+        (tmp_path / "result.json").write_text(json.dumps(result | {"best_step": best}))
+        goodbye(Run(tmp_path))
+        shown_text = "".join(capsys.readouterr().err.split())  # a long path is folded
+        assert ("whichtakesthebestcheckpoint,afterstep12" in shown_text) == said
+        assert (f"{tmp_path}/checkpoints/step-00000060" in shown_text) == said

@@ -367,11 +367,11 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
         ("max_steps", "5", "max_steps is '5'; it has to be a whole number"),
         ("max_steps", 5.0, "max_steps is 5.0; it has to be a whole number"),
         ("max_steps", True, "max_steps is True; it has to be a whole number"),
-        ("learning_rate", "fast", "learning_rate is 'fast'; it has to be a number"),
-        ("learning_rate", False, "learning_rate is False; it has to be a number"),
-        ("learning_rate", float("nan"), "learning_rate is nan; it has to be a number"),
-        ("grad_clip", float("inf"), "grad_clip is inf; it has to be a number"),
-        ("weight_decay", 10**400, f"weight_decay is {10**400}; it has to be a number"),
+        ("learning_rate", "fast", "learning_rate is 'fast'; it has to be a finite number"),
+        ("learning_rate", False, "learning_rate is False; it has to be a finite number"),
+        ("learning_rate", float("nan"), "learning_rate is nan; it has to be a finite number"),
+        ("grad_clip", float("inf"), "grad_clip is inf; it has to be a finite number"),
+        ("weight_decay", 10**400, f"weight_decay is {10**400}; it has to be a finite number"),
         ("bias", 1, "bias is 1; it has to be true or false"),
         ("bias", "true", "bias is 'true'; it has to be true or false"),
         ("device", 0, "device is 0; it has to be text in quotes"),
@@ -390,5 +390,5 @@ def test_a_value_of_the_wrong_kind(name, value, message):
 
 def test_a_value_of_the_wrong_kind_in_a_file(write):
     assert refused(file=write("[train]\nmax_steps = true\n")) == "max_steps is True; it has to be a whole number"
-    assert refused(file=write("[train]\nlearning_rate = inf\n")) == "learning_rate is inf; it has to be a number"
+    assert refused(file=write("[train]\nlearning_rate = inf\n")) == "learning_rate is inf; it has to be a finite number"
     assert refused(file=write("[model.n_layer]\nx = 1\n")) == "n_layer is {'x': 1}; it has to be a whole number"

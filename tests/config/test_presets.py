@@ -1,6 +1,6 @@
 import pytest
 
-from glassgpt.config import PRESETS, build_config
+from glassgpt.config import DEFAULT_PRESET, PRESETS, build_config
 from glassgpt.config.schema import FIELDS
 
 # n_layer, n_head, n_embd, context_length, vocab_size (0: the tokenizer's), dropout
@@ -57,3 +57,14 @@ def test_the_default_run_ends_within_four_minutes_and_needs_no_network():
     config = build_config()
     assert 0 < config.train.minutes < 4
     assert config.data.data == ("python",) and config.data.tokenizer in ("char", "byte", "bpe")
+
+
+def test_the_help_describes_every_preset_and_shows_what_holds_without_one():
+    from glassgpt.cli.flags import _help
+    from glassgpt.config.presets import PURPOSES
+
+    named = [name.strip() for names in PURPOSES for name in names.split(",")]
+    assert sorted(named) == sorted(PRESETS) and named[0] == DEFAULT_PRESET
+    assert (
+        _help("n_embd").endswith("[128]") and _help("schedule").endswith("[wsd]") and _help("seed").endswith("[1337]")
+    )

@@ -96,7 +96,7 @@ def test_just_in_range(name, value):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.type is float])
 def test_a_number_is_a_number(name, value):
-    with pytest.raises(ConfigError, match=f"^{name} is {value}; it has to be a number$"):
+    with pytest.raises(ConfigError, match=f"^{name} is {value}; it has to be a finite number$"):
         build(name, value)
 
 

@@ -178,6 +178,12 @@ def test_a_character_outside_the_vocabulary_is_named(char):
         ({"top_p": 2}, "^top_p is 2; it has to be above 0 and at most 1"),
         ({"max_new_tokens": -1}, "^max_new_tokens is -1"),
         ({"seed": -1}, "^seed is -1"),
+        ({"max_new_tokens": "5"}, "^max_new_tokens is '5'; it has to be a whole number"),
+        ({"max_new_tokens": 5.5}, "^max_new_tokens is 5.5; it has to be a whole number"),
+        ({"temperature": None}, "^temperature is None; it has to be a number"),
+        ({"top_k": True}, "^top_k is True; it has to be a whole number"),
+        ({"prompt": 5}, "^the prompt is 5; it has to be text"),
+        ({"prompt": b"x"}, "^the prompt is b'x'; it has to be text"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_written(byte, wrong, message):

@@ -85,7 +85,7 @@ def test_a_small_corpus_gives_a_smaller_vocabulary_and_says_so() -> None:
     assert tokenizer.encode("abab") == [256, 256]
     assert lines == [
         "learning a vocabulary of 4,096 tokens from the corpus",
-        "the corpus is small: 258 tokens, after which no pair occurs twice",
+        "the corpus is small: 258 tokens, then no two neighbours in a word occur twice",
     ]
     assert build_bpe().vocab_size == 257
 

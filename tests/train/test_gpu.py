@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from glassgpt.train import train_run
-from glassgpt.train.observers import read_metrics
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def losses(run):
-    return [line["train_loss"] for line in read_metrics(run.metrics_file) if "train_loss" in line]
+    return [line["train_loss"] for line in run.metrics() if "train_loss" in line]
 
 
 def test_float32_on_the_gpu_is_the_run_on_the_cpu_to_rounding(config):

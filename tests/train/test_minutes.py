@@ -13,7 +13,6 @@ from glassgpt.checkpoint import open_run
 from glassgpt.errors import Stopped
 from glassgpt.train import Observer, resume_run, train_run
 from glassgpt.train.loss import chunked_loss
-from glassgpt.train.observers import read_metrics
 
 OPEN = {"eval_every": 0, "save_every": 0, "sample_every": 0}
 
@@ -49,7 +48,7 @@ def messages(recorder):
 
 def history(run):
     clocks = ("seconds", "tokens_per_second")
-    return [{k: v for k, v in line.items() if k not in clocks} for line in read_metrics(run.metrics_file)]
+    return [{k: v for k, v in line.items() if k not in clocks} for line in run.metrics()]
 
 
 @pytest.mark.parametrize("schedule", ["linear", "wsd"])

@@ -42,6 +42,12 @@ def test_the_planned_run_ends_in_time_and_uses_it(seconds, step, evaluation, eva
         assert spent <= seconds - SECONDS_TO_FINISH + 1e-6
         if not eval_every and not sample_every:
             assert spent >= 0.85 * (seconds - SECONDS_TO_FINISH) - 2 * step - (evaluation + 0.9)
+        if eval_every and sample_every:  # one step more would not have fitted
+            slow = step * (1 + SLOWDOWN * min(1, seconds / 60))
+            more = settled.max_steps + 1
+            looking = (math.ceil(more / eval_every) - done // eval_every) * (evaluation + 0.2)
+            looking += (math.ceil(more / sample_every) - done // sample_every) * 0.7
+            assert (more - done) * slow + looking > seconds - SECONDS_TO_FINISH - 1e-6
     assert settled.minutes == 0 and settled.eval_every >= 1 and settled.save_every >= 1 and settled.sample_every >= 1
 
 

@@ -15,7 +15,6 @@ from glassgpt.checkpoint import load_checkpoint, open_run, verify_folder
 from glassgpt.config import build_config
 from glassgpt.errors import CheckpointError, ConfigError, DataError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, train_run
-from glassgpt.train.observers import read_metrics
 
 
 class StopAt(Observer):
@@ -34,7 +33,7 @@ def final_state(run):
     folder = run.checkpoint_folder(run.steps()[-1])
     tensors = {**load_file(folder / "model.safetensors"), **load_file(folder / "optimizer.safetensors")}
     clocks = ("seconds", "tokens_per_second")
-    metrics = [{k: v for k, v in line.items() if k not in clocks} for line in read_metrics(run.metrics_file)]
+    metrics = [{k: v for k, v in line.items() if k not in clocks} for line in run.metrics()]
     return tensors, metrics, run.best()
 
 
@@ -51,7 +50,7 @@ def test_a_run_leaves_everything_behind(config, recorder):
     run = train_run(config, observers=[recorder], sample=lambda model, tokenizer: tokenizer.decode([1, 2]))
     assert run.folder == Path("runs/words-1")
     result = json.loads(run.result_file.read_text())
-    metrics = read_metrics(run.metrics_file)
+    metrics = run.metrics()
     assert [line["step"] for line in metrics if "val_loss" in line] == [5, 10, 14]
     assert [line["step"] for line in metrics if "train_loss" in line] == list(range(1, 15))
     assert result["steps"] == 14 and result["tokens"] == 14 * 6 * 11
@@ -74,7 +73,7 @@ def test_a_run_leaves_everything_behind(config, recorder):
 
 def test_the_loss_falls(config):
     run = train_run(config.with_values(max_steps=150, eval_every=150, save_every=150, sample_every=150))
-    losses = [line["train_loss"] for line in read_metrics(run.metrics_file) if "train_loss" in line]
+    losses = [line["train_loss"] for line in run.metrics() if "train_loss" in line]
     assert losses[0] > 2.7 and sum(losses[-10:]) / 10 < 2.2
 
 
@@ -279,9 +278,10 @@ def test_a_vocabulary_may_be_padded_but_not_cut(config):
 
 def test_an_existing_out_is_refused_before_any_work(config, recorder):
     Path("there").mkdir()
+    Path("there/file").touch()
     with pytest.raises(ConfigError, match="there is already there, and a run is never overwritten"):
         train_run(config, out=Path("there"), observers=[recorder])
-    assert recorder.events == [] and list(Path("there").iterdir()) == []
+    assert recorder.events == [] and list(Path("there").iterdir()) == [Path("there/file")]
 
 
 def test_a_context_longer_than_the_text_is_refused_without_leaving_a_run(config):
@@ -298,9 +298,9 @@ def test_gpt3_is_not_built_by_accident(text):
         MachineError, match=r"training 17\d,\d+,\d+,\d+ parameters needs about 2,\d+ GB at micro_batch_size 1, cpu has"
     ):
         train_run(config)
-    huge = build_config(preset="baby", flags={"data": (str(text),), "batch_size": 10**8, "micro_batch_size": 10**8})
+    huge = build_config(preset="baby", flags={"data": (str(text),), "batch_size": 10**6, "micro_batch_size": 10**6})
     with pytest.raises(
-        MachineError, match=r"needs about .* GB at micro_batch_size 100000000, .*; lower micro_batch_size"
+        MachineError, match=r"needs about .* GB at micro_batch_size 1000000, .*; lower micro_batch_size"
     ):
         train_run(huge)
     assert not Path("runs").exists()
@@ -339,8 +339,103 @@ def test_training_on_a_tokenizer_of_another_run(config):
     assert_same(first, second)
 
 
-def test_a_damaged_best_file_is_said_so(config):
-    run = train_run(config)
-    run.best_file.write_text("{}")
-    with pytest.raises(CheckpointError, match=r"best\.json cannot be read; it has to say"):
-        glassgpt.load_run(run.folder)
+@pytest.mark.parametrize("content", ["{}", "", "[", '{"step": "x", "val_loss": 1}', None])
+def test_what_best_json_says_is_known_without_it(config, content):
+    whole = train_run(config)
+    best = whole.best()
+    with pytest.raises(Stopped):
+        train_run(config, out=Path("r"), observers=[StopAt(9)])
+    run = open_run(Path("r"))
+    if content is None:
+        run.best_file.unlink()
+    else:
+        run.best_file.write_text(content)
+    validated = [line for line in run.metrics() if "val_loss" in line]
+    lowest = min(validated, key=lambda line: line["val_loss"])
+    assert run.best() == {"step": lowest["step"], "val_loss": lowest["val_loss"]}
+    glassgpt.load_run(run.folder)
+    assert_same(whole, resume_run(run))
+    assert json.loads(run.best_file.read_text())["step"] == best["step"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "was", "now"),
+    [
+        ("seed", "1337", "7"),
+        ("context_length", "11", "12"),
+        ("batch_size", "6", "4"),
+        ("tokenizer", '"char"', '"byte"'),
+        ("n_layer", "2", "3"),
+    ],
+)
+def test_what_a_run_was_begun_with_cannot_change_on_the_way(config, setting, was, now):
+    with pytest.raises(Stopped):
+        train_run(config, out=Path("r"), observers=[StopAt(9)])
+    file = Path("r/config.toml")
+    file.write_text(re.sub(f"^{setting} = {re.escape(was)}", f"{setting} = {now}", file.read_text(), flags=re.M))
+    shown_now, shown_was = now.replace('"', "'"), was.replace('"', "'")
+    message = (
+        f"says {setting} = {shown_now}, but the run was begun with {shown_was}; change it back, or start a new run"
+    )
+    with pytest.raises(ConfigError, match=message):
+        resume_run(open_run(Path("r")))
+
+
+def test_a_text_that_moved_is_read_anew_and_compared(config, text):
+    whole = train_run(config)
+    with pytest.raises(Stopped):
+        train_run(config, out=Path("r"), observers=[StopAt(9)])
+    file = Path("r/config.toml")
+    text.rename("moved.txt")
+    Path("other.txt").write_text("another text " * 300)
+    begun = file.read_text()
+    file.write_text(re.sub("^data = .*$", 'data = ["other.txt"]', begun, flags=re.M))
+    with pytest.raises(DataError, match=r"text or tokenizer of other.txt has changed since this run began"):
+        resume_run(open_run(Path("r")))
+    file.write_text(re.sub("^data = .*$", 'data = ["moved.txt"]', begun, flags=re.M))
+    assert_same(whole, resume_run(open_run(Path("r"))))
+
+
+def test_where_no_checkpoint_is_whole_it_says_that_it_begins_again(config, recorder):
+    whole = train_run(config)
+    with pytest.raises(Stopped):
+        train_run(config, out=Path("r"), observers=[StopAt(5)])
+    run = open_run(Path("r"))
+    for step in run.steps():
+        damage(run.checkpoint_folder(step) / "model.safetensors")
+    assert_same(whole, resume_run(run, observers=[recorder]))
+    assert (
+        "message",
+        "no whole checkpoint is there to go on from: the run begins again at its first step",
+    ) in recorder.events
+
+
+def test_a_run_that_goes_on_decides_nothing_and_does_not_speak_of_it(text, recorder):
+    flags = {"data": (str(text),), "tokenizer": "char", "context_length": 16, "n_layer": 1, "n_head": 1, "n_embd": 16}
+    config = glassgpt.build_config(flags=flags | {"batch_size": 4, "max_steps": 3, "warmup_steps": 1, "compile": "off"})
+    run = train_run(config, out="as-text", observers=[recorder])
+    assert any(
+        "of the speed of float32" in message or "x the speed" in message for _, message in recorder.of("message")
+    )
+    run.result_file.unlink()
+    recorder.events.clear()
+    resume_run(run, observers=[recorder])
+    assert not any("float32" in message for _, message in recorder.of("message"))
+
+
+def test_a_batch_beyond_all_memory_is_refused(config):
+    with pytest.raises(
+        MachineError, match=r"a batch of 1,000,000,000 sequences of 11 tokens takes 352 GB, .* lower batch_size"
+    ):
+        train_run(config.with_values(batch_size=10**9, micro_batch_size=1))
+
+
+def test_a_warmup_that_outlasts_the_run_is_said_so(config, recorder):
+    train_run(config.with_values(max_steps=3, warmup_steps=9), observers=[recorder])
+    message = "the warmup of 9 steps is longer than the run of 3: the learning rate never reaches its height"
+    assert ("message", message) in recorder.events
+
+
+def test_the_last_step_is_always_in_the_metrics(config):
+    run = train_run(config.with_values(log_every=10, max_steps=13))
+    assert [line["step"] for line in run.metrics() if "train_loss" in line] == [1, 10, 13]

@@ -7,7 +7,7 @@ it visible, and the parent is synced so that the rename itself survives a power 
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 from glassgpt.data.disk import sha256_of, sync
@@ -41,11 +41,14 @@ def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]])
         raise
 
 
-def verify_folder(folder: Path) -> str | None:
-    """Why `folder` is not whole, or None where every file has the size and hash of the manifest."""
+def verify_folder(folder: Path, without: Container[str] = ()) -> str | None:
+    """Why `folder` is not whole, or None where every file has the size and hash of the manifest. Files named in `without`
+    are not looked at."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, expected in manifest.items():
+            if name in without:
+                continue
             file = folder / name
             if not file.is_file():
                 return f"{name} is missing"

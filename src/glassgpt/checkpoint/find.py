@@ -3,11 +3,15 @@
 import os
 import shlex
 import subprocess
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from glassgpt.checkpoint.commit import MANIFEST, verify_folder
 from glassgpt.checkpoint.run import RUNS, Run
 from glassgpt.errors import CheckpointError
+
+NOT_FOR_SAMPLING = ("optimizer.safetensors",)  # twice as large as the weights, and read by a resume only
 
 
 def open_run(folder: Path | None) -> Run:
@@ -22,34 +26,48 @@ def open_run(folder: Path | None) -> Run:
     if is_checkpoint(folder) and (run := run_of(folder)) is not None:
         return run
     if not (folder / "config.toml").is_file():
-        raise CheckpointError(f"{folder} is not a run: it has no config.toml; {_existing_runs()}")
+        places = (folder, folder / "checkpoints")
+        inside = sorted(
+            str(entry) for place in places if place.is_dir() for entry in place.iterdir() if is_checkpoint(entry)
+        )
+        hint = f"it holds checkpoints: name one ({inside[-1]})" if inside else _existing_runs()
+        raise CheckpointError(f"{folder} is not a run: it has no config.toml; {hint}")
     return Run(folder)
 
 
-def find_checkpoint(path: Path | None) -> Path:
-    """The whole checkpoint that RUN means for sampling and inspection: itself, or the best one of the run, or its last.
+def find_checkpoint(path: Path | None, report: Callable[[str], object] = warnings.warn) -> Path:
+    """The whole checkpoint that RUN means for sampling and inspection: itself, or the best one of the run, or where that is
+    damaged the newest whole one, which is reported.
 
-    Raises CheckpointError where there is none, or where the one that is meant is damaged.
+    Raises CheckpointError where there is none, or where the one that is named is damaged.
     """
     if path is not None and is_checkpoint(path):
-        folder, run = path, run_of(path)
-    else:
-        run = open_run(path)
-        steps, best = run.steps(), run.best()
-        if not steps:
+        reason = verify_folder(path, without=NOT_FOR_SAMPLING)
+        if reason:
+            run = run_of(path)
+            siblings = [run.checkpoint_folder(step) for step in run.steps()] if run else []
+            whole = [str(other) for other in siblings if verify_folder(other, without=NOT_FOR_SAMPLING) is None]
             raise CheckpointError(
-                f"{run.folder} has no checkpoint yet; go on with: glassgpt resume {as_argument(run.folder)}"
+                f"{path} is damaged: {reason}; name another checkpoint ({', '.join(whole) or 'none is whole'})"
             )
-        if best and best["step"] in steps:
-            folder = run.checkpoint_folder(best["step"])
-        else:
-            folder = run.last_whole_checkpoint()[0] or run.checkpoint_folder(steps[-1])
-    reason = verify_folder(folder)
-    if reason:
-        siblings = [run.checkpoint_folder(step) for step in run.steps()] if run else []
-        others = ", ".join(str(other) for other in siblings if other.name != folder.name)
-        raise CheckpointError(f"{folder} is damaged: {reason}; name another checkpoint ({others or 'there is none'})")
-    return folder
+        return path
+    run = open_run(path)
+    steps, best = run.steps(), run.best()
+    if not steps:
+        raise CheckpointError(
+            f"{run.folder} has no checkpoint yet; go on with: glassgpt resume {as_argument(run.folder)}"
+        )
+    order = sorted(steps, key=lambda step: (best is not None and step == best["step"], step), reverse=True)
+    wanted = run.checkpoint_folder(order[0])
+    reason = None
+    for step in order:
+        problem = verify_folder(run.checkpoint_folder(step), without=NOT_FOR_SAMPLING)
+        if problem is None:
+            if reason:
+                report(f"{wanted} is damaged: {reason}; taking {run.checkpoint_folder(step)} instead")
+            return run.checkpoint_folder(step)
+        reason = reason or problem
+    raise CheckpointError(f"no checkpoint of {run.folder} is whole; of {wanted.name}, {reason}")
 
 
 def is_checkpoint(folder: Path) -> bool:

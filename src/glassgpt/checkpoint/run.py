@@ -67,16 +67,27 @@ class Run:
         return sorted(int(match[1]) for match in names if match)
 
     def best(self) -> dict[str, Any] | None:
-        """{"step": ..., "val_loss": ...} of the best checkpoint, or None before the first validation."""
+        """{"step": ..., "val_loss": ...} of the best checkpoint, or None before the first validation. Where best.json is
+        damaged or gone, it follows from metrics.jsonl."""
         try:
             best = json.loads(self.best_file.read_text(encoding="utf-8"))
             return {"step": int(best["step"]), "val_loss": float(best["val_loss"])}
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            raise CheckpointError(
-                f'{self.best_file} cannot be read; it has to say {{"step": ..., "val_loss": ...}}; name a checkpoint instead'
-            ) from None
+        except (OSError, ValueError, KeyError, TypeError):
+            steps = set(self.steps())
+            validated = [line for line in self.metrics() if "val_loss" in line and line["step"] in steps]
+            best = min(validated, key=lambda line: line["val_loss"], default=None)
+            return {"step": best["step"], "val_loss": best["val_loss"]} if best else None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All whole lines of metrics.jsonl; a last line that a kill cut short is left out."""
+        lines = self.metrics_file.read_text(encoding="utf-8").splitlines() if self.metrics_file.exists() else []
+        metrics = []
+        for line in lines:
+            try:
+                metrics.append(json.loads(line))
+            except ValueError:
+                continue
+        return metrics
 
     def write_best(self, step: int, val_loss: float) -> None:
         write_text(self.best_file, json.dumps({"step": step, "val_loss": val_loss}) + "\n")
@@ -134,7 +145,7 @@ class Run:
 
 def check_new_run(folder: Path | None) -> None:
     """Whether `create_run` will be able to make its folder, before any work is done. Raises as it does."""
-    if folder is not None and (folder.exists() or folder.is_symlink()):
+    if folder is not None and (folder.exists() or folder.is_symlink()) and not is_empty(folder):
         raise ConfigError(
             f"{folder} is already there, and a run is never overwritten; choose another --out, or resume it"
         )
@@ -146,12 +157,16 @@ def check_new_run(folder: Path | None) -> None:
         raise MachineError(f"{wanted} cannot be made: {nearest} cannot be written to; choose another place with --out")
 
 
+def is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+
+
 def create_run(folder: Path | None, name: str) -> Run:
     """A new run folder: the one that was asked for, or the next free `runs/NAME-N`. An existing one is refused."""
     check_new_run(folder)
     try:
         if folder is not None:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             return Run(folder)
         RUNS.mkdir(exist_ok=True)
         return _next_run(name)

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from glassgpt.checkpoint import Run, as_argument
@@ -82,7 +82,7 @@ class TrainingDisplay(Observer):
             length = f"{train.max_steps:,} {steps}" if train.max_steps else f"{steps}, as many as fit into the time"
             self._print(f"{length}, validation every {train.eval_every:,}")
             self.intervals_shown = True
-        elif train.max_steps and not self.max_steps:
+        elif train.max_steps and not self.max_steps and self.deadline < math.inf:
             self._print(f"{train.max_steps:,} steps fit into the time")
         self.max_steps = train.max_steps
 
@@ -112,7 +112,7 @@ class TrainingDisplay(Observer):
             lines = text.splitlines()[:LINES_OF_SAMPLE]
             title = f"what it writes after {step:,} steps" if step else "what it writes before training"
             self.live.update(Group(self.bar, Panel(Text("\n".join(lines)), title=title, height=LINES_OF_SAMPLE + 2)))
-        elif step:
+        elif 0 < step != self.max_steps:
             head = " ".join(text.split())[:160]
             self._print(f"step {step:>6}  it writes: {head}")
 
@@ -147,7 +147,7 @@ def goodbye(run: Run) -> None:
     """The figures of a finished run, and what to do with it."""
     result = json.loads(run.result_file.read_text(encoding="utf-8"))
     console = PreparationDisplay().console
-    table = Table(show_header=False, box=None, padding=(0, 2))
+    table = Table("", Column(overflow="fold"), show_header=False, box=None, padding=(0, 2))  # a long path stays whole
     gain = 1 - result["bits_per_byte"] / result["baseline_bits_per_byte"]
     against = (
         f"{abs(gain):.0%} {'below' if gain > 0 else 'above'} counting n-grams ({result['baseline_bits_per_byte']:.3f})"
@@ -158,4 +158,7 @@ def goodbye(run: Run) -> None:
     table.add_row("time", f"{result['seconds']:.0f} s in all, {result['tokens_per_second']:,.0f} tokens/s")
     table.add_row("model", f"{result['parameters']:,} parameters in {run.folder}")
     table.add_row("next", f"glassgpt sample {as_argument(run.folder)}")
+    if result["best_step"] != result["steps"]:
+        last = as_argument(run.checkpoint_folder(result["steps"]))
+        table.add_row("", f"which takes the best checkpoint, after step {result['best_step']:,}; the last is {last}")
     console.print(table)

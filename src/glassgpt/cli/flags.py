@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from glassgpt.cli.main import STANDARD_INPUT
+from glassgpt.config.presets import DEFAULT_PRESET, PRESETS
 from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS
 
 GROUPS = {
@@ -34,7 +35,7 @@ def with_setting_flags(verb: Callable[..., Any], *, without: Sequence[str] = ())
 
 
 def _help(name: str) -> str:
-    default = FIELDS[name].default
+    default = PRESETS[DEFAULT_PRESET].get(name, FIELDS[name].default)
     shown = {True: "on", False: "off"}.get(default, default) if isinstance(default, bool) else default
     return f"{FIELDS[name].metadata['doc']} [{shown}]"
 

@@ -1,5 +1,7 @@
 """The verbs, and how whatever goes wrong becomes one line and an exit code."""
 
+import importlib
+import inspect
 import io
 import os
 import re
@@ -12,7 +14,6 @@ from cyclopts import App, CycloptsError, Parameter
 
 import glassgpt
 from glassgpt.config.names import suggestion
-from glassgpt.config.schema import FIELDS
 from glassgpt.errors import GlassError, is_out_of_memory
 
 # A verb is one file and one line here: its function, and the sentence that `glassgpt --help` shows without loading it.
@@ -28,7 +29,8 @@ VERBS = {
 STANDARD_INPUT = "\N{SYMBOL FOR NULL}"
 
 
-def build_app() -> App:
+def build_app(verb: str | None = None) -> App:
+    """The command. `verb` is the one that will run: its own text is its help, of the others the sentences are."""
     app = App(
         name="glassgpt",
         help="The GPT you can see through: train it, let it write, look inside.",
@@ -37,7 +39,10 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
     )
     for name, (place, sentence) in VERBS.items():
-        app.command(place, name=name, help=sentence)
+        if name == verb:
+            app.command(place, name=name)
+        else:
+            app.command(place, name=name, help=sentence)
     return app
 
 
@@ -52,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a question mark for what this terminal cannot show, not a traceback
     try:
-        build_app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        build_app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        fail(explain(error), 2)
+        fail(explain(error, tokens), 2)
     except GlassError as error:
         fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -77,13 +82,26 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def explain(error: CycloptsError) -> str:
+def explain(error: CycloptsError, tokens: Sequence[str]) -> str:
     """cyclopts' own words, with a suggestion that knows the other schools' names."""
     message = str(error).rstrip(".")
+    verb = f"{tokens[0]} " if tokens and tokens[0] in VERBS else ""
     unknown = re.match(r'Unknown option: "?(--?[\w-]+)', message)
     if unknown:
-        return f"{unknown[1]} is not an option{as_flag(suggestion(unknown[1], FIELDS))}; see glassgpt --help"
+        return (
+            f"{unknown[1]} is not an option{as_flag(suggestion(unknown[1], options(verb)))}; see glassgpt {verb}--help"
+        )
+    surplus = re.match(r"Unused Tokens: \['?(.*?)'?[,\]]", message)
+    if surplus:
+        return f"{surplus[1]!r} is one argument too many; see glassgpt {verb}--help"
     return message
+
+
+def options(verb: str) -> list[str]:
+    """The names of a verb's options."""
+    place = VERBS[verb.strip()][0] if verb else "glassgpt.cli.train:train"
+    module, _, function = place.partition(":")
+    return list(inspect.signature(getattr(importlib.import_module(module), function)).parameters)
 
 
 def as_flag(hint: str) -> str:

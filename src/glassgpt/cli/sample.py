@@ -33,7 +33,7 @@ def sample(
     settings = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
     }  # fmt: skip
-    engine = load_run(run, device)
+    engine = load_run(run, device, report=lambda line: print(f"glassgpt: {line}", file=sys.stderr))
     prompt = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
     pieces = engine.stream_many(prompt, num_samples, **settings)
     steps = [next(pieces)]  # a prompt that cannot be read fails here, before anything is printed

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from glassgpt.cli.flags import sources, with_setting_flags
-from glassgpt.config import PRESETS, build_config
+from glassgpt.config import build_config, describe_presets
 
 
 def train(
     *text: Annotated[
         str, Parameter(help="files, folders, globs, - (standard input), a prepared folder, python, shakespeare")
     ],
-    preset: Annotated[str | None, Parameter(help=f"a named starting point: {', '.join(PRESETS)}")] = None,
+    preset: Annotated[str | None, Parameter(help=f"a named starting point: {describe_presets()}")] = None,
     config: Annotated[Path | None, Parameter(help="a TOML file of settings, for instance a run's config.toml")] = None,
     out: Annotated[
         Path | None, Parameter(help="folder of the run; a new one under runs/ where nothing is said")
@@ -25,7 +25,7 @@ def train(
     """Train a model on text; with no argument, on Python's standard library, in under four minutes.
 
     What a setting is: its default, or the preset's value, or the config file's, or the flag's; the later wins.
-    In brackets: the default.
+    In brackets: what it is where nothing is said, under preset mini.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if text:

@@ -1,7 +1,7 @@
 """What a run is: settings, presets, and how they are read and written. Never imports torch."""
 
 from glassgpt.config.load import build_config, config_text
-from glassgpt.config.presets import DEFAULT_PRESET, PRESETS
+from glassgpt.config.presets import DEFAULT_PRESET, PRESETS, describe_presets
 from glassgpt.config.schema import DataConfig, GPTConfig, MachineConfig, RunConfig, TrainConfig
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "TrainConfig",
     "build_config",
     "config_text",
+    "describe_presets",
 ]

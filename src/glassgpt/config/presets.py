@@ -18,6 +18,20 @@ _SMALL = {
     "learning_rate": 1e-3, "beta2": 0.99, "warmup_steps": 100, "max_steps": 5000, "eval_every": 250,
 }  # fmt: skip
 
+# For whom each is, in the words of `glassgpt train --help`.
+PURPOSES = {
+    "mini": "1.3 million parameters in three minutes on two cores, the default",
+    "char-cpu": "one text, character by character, in half a minute",
+    "baby, gpt-384, tutorial": "the best-known small recipes, for a GPU or for patience",
+    "gpt2, gpt2-medium, gpt2-large, gpt2-xl": "GPT-2 as published, 124 million to 1.6 billion",
+    "gpt3-175b": "to calculate with",
+}
+
+
+def describe_presets() -> str:
+    return "; ".join(f"{names} ({purpose})" for names, purpose in PURPOSES.items())
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Learning rates of the models of nearest size in Brown et al. 2020, table 2.1.
     "gpt2": _GPT2 | {"n_layer": 12, "n_head": 12, "n_embd": 768},

@@ -6,6 +6,7 @@ no section. `0` (for a number) and "auto" (for a word) mean: decide it for me; w
 """
 
 import math
+import os
 import sys
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin
@@ -43,7 +44,7 @@ def check_ranges(config: Any) -> None:
         if get_origin(f.type) is Literal and value not in get_args(f.type):
             raise ConfigError(f"{f.name} {value!r} is not one of {', '.join(map(str, get_args(f.type)))}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{f.name} is {value}; it has to be a number")
+            raise ConfigError(f"{f.name} is {value}; it has to be a finite number")
         for words, limit in f.metadata["limits"].items():
             fits = {
                 "at least": value >= limit,
@@ -280,14 +281,14 @@ def check_value(name: str, value: Any, where: str) -> Any:
             raise ConfigError(f"{name} {value!r} is not one of {', '.join(words)}{hint}")
         return value
     if get_origin(wanted) is tuple:
-        values = [value] if isinstance(value, str) else value
-        if isinstance(values, (list, tuple)) and all(isinstance(v, str) for v in values):
-            return tuple(values)
+        values = [value] if isinstance(value, (str, os.PathLike)) else value
+        if isinstance(values, (list, tuple)) and all(isinstance(v, (str, os.PathLike)) for v in values):
+            return tuple(map(os.fspath, values))
     elif wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         if abs(value) <= sys.float_info.max:  # neither nan nor infinite
             return float(value)
     elif isinstance(wanted, type) and isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
         return value
-    words_for = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
+    words_for = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text in quotes"}
     kind = words_for[wanted] if isinstance(wanted, type) and wanted in words_for else "a list of texts"
     raise ConfigError(f"{name} is {value!r}; it has to be {kind}")

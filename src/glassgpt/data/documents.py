@@ -189,7 +189,10 @@ def _text_of(record: Any, name: str, number: int, text_field: str) -> str:
 
 def missing_field(where: str, text_field: str, fields: list[str], first: bool) -> DataError:
     there = ", ".join(map(repr, fields[:12])) or "none"
-    message = f"{where}: no field {text_field!r}; the fields are {there}; name one of them as the text field"
+    advice = "name one of them as the text field"
+    if len(fields) == 1 and ";" in fields[0]:
+        advice = "its columns are not separated by commas; save it with commas"
+    message = f"{where}: no field {text_field!r}; the fields are {there}; {advice}"
     # From the first record on: a file of another kind. Later: a broken file, which must not be left out in silence.
     return Unreadable(f"no field {text_field!r}", message) if first else DataError(message)
 

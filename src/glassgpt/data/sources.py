@@ -271,7 +271,8 @@ def missing_source(source: str, path: Path) -> str:
     siblings |= {name: name for name in BUILTIN_NAMES}
     close = difflib.get_close_matches(path.name, siblings, n=1)
     advice = f"did you mean {siblings[close[0]]}?" if close else "name a file, a folder, a glob, - or a built-in corpus"
-    return f"{source} does not exist; {advice} (built in: {', '.join(BUILTIN_NAMES)})"
+    there = "" if path.is_absolute() else f" in {Path.cwd()}"
+    return f"{source} does not exist{there}; {advice} (built in: {', '.join(BUILTIN_NAMES)})"
 
 
 def text_name(sources: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Text in, text out: a model with its tokenizer."""
 
 import codecs
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,6 +30,13 @@ class SamplingSettings:
     seed: int = 1337
 
     def __post_init__(self) -> None:
+        for name, kind, words in (
+            ("max_new_tokens", int, "a whole number"), ("temperature", (int, float), "a number"),
+            ("top_k", int, "a whole number"), ("top_p", (int, float), "a number"), ("seed", int, "a whole number"),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ConfigError(f"{name} is {value!r}; it has to be {words}")
         if not 0 <= self.max_new_tokens <= LARGEST:
             raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it has to be at least 0 and at most {LARGEST}")
         if not 0 <= self.seed < 2**63:
@@ -99,6 +107,8 @@ class Engine:
     def encode_prompt(self, prompt: str) -> Tensor:
         """(1, T). Without a prompt the model begins where a text begins: after end-of-text, or after a line break where
         the vocabulary has no such token."""
+        if not isinstance(prompt, str):
+            raise ConfigError(f"the prompt is {prompt!r:.40}; it has to be text")
         ids = self.tokenizer.encode(prompt)
         if not ids:
             ids = [self.tokenizer.end_of_text] if self.tokenizer.end_of_text is not None else self._line_break()
@@ -111,7 +121,10 @@ class Engine:
             return [0]
 
 
-def load_run(path: str | Path | None = None, device: str = "auto") -> Engine:
-    """The best checkpoint of a run (or one checkpoint folder; None: the newest run), ready to write."""
-    checkpoint = load_checkpoint(find_checkpoint(Path(path) if path is not None else None))
+def load_run(
+    path: str | Path | None = None, device: str = "auto", report: Callable[[str], object] = warnings.warn
+) -> Engine:
+    """The best checkpoint of a run (or one checkpoint folder; None: the newest run), ready to write. `report` is handed a line
+    where the best one is damaged and another is taken."""
+    checkpoint = load_checkpoint(find_checkpoint(Path(path) if path is not None else None, report))
     return Engine(load_model(checkpoint, decide_device(device).choice), checkpoint.tokenizer())

@@ -118,7 +118,7 @@ def build_bpe(
     vocabulary = vocabulary_of(merges)
     tokenizer = BpeTokenizer(vocabulary, {END_OF_TEXT: vocabulary[END_OF_TEXT]}, merges)
     if tokenizer.vocab_size < vocab_size:
-        report(f"the corpus is small: {tokenizer.vocab_size:,} tokens, after which no pair occurs twice")
+        report(f"the corpus is small: {tokenizer.vocab_size:,} tokens, then no two neighbours in a word occur twice")
     return tokenizer
 
 

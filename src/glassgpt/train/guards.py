@@ -1,4 +1,4 @@
-"""Signals: Ctrl-C and a polite kill end the run after the step, saved."""
+"""Signals: Ctrl-C, a polite kill and a closed terminal end the run after the step, saved."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -17,7 +17,8 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
-    """While open, the first SIGINT or SIGTERM is only noted, and `tell` is called; the second acts at once.
+    """While open, the first SIGINT, SIGTERM or SIGHUP (a closed terminal) is only noted, and `tell` is called; the second
+    acts at once.
 
     Outside the main thread, where Python cannot take signals, nothing is caught.
     """
@@ -30,8 +31,11 @@ def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
         tell()
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, note)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            # A signal that is ignored stays so: nohup, and what a shell starts in the background.
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, note)
     except ValueError:
         pass
     try:

@@ -54,6 +54,7 @@ class MetricsFile(Observer):
 
     def __init__(self, run: Run, log_every: int) -> None:
         self.path, self.log_every = run.metrics_file, log_every
+        self.max_steps = 0
         self.path.touch()
 
     def size(self) -> int:
@@ -64,8 +65,14 @@ class MetricsFile(Observer):
         if self.size() > size:
             os.truncate(self.path, size)
 
+    def on_start(self, run: Run, config: RunConfig, step: int, deadline: float) -> None:
+        self.max_steps = config.train.max_steps
+
+    def on_plan(self, config: RunConfig) -> None:
+        self.max_steps = config.train.max_steps
+
     def on_step(self, step: int, metrics: dict[str, Any]) -> None:
-        if step % self.log_every == 0 or step == 1:
+        if step % self.log_every == 0 or step in (1, self.max_steps):
             self._append(step, metrics)
 
     def on_evaluation(self, step: int, metrics: dict[str, Any]) -> None:
@@ -86,18 +93,6 @@ class SampleFiles(Observer):
     def on_sample(self, step: int, text: str) -> None:
         self.folder.mkdir(exist_ok=True)
         (self.folder / f"step-{step:08d}.txt").write_text(text, encoding="utf-8", newline="\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a metrics file; a last line that a kill cut short is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    metrics = []
-    for line in lines:
-        try:
-            metrics.append(json.loads(line))
-        except ValueError:
-            continue
-    return metrics
 
 
 def _significant(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """What only a measurement can settle: how many steps fit into the time, and how often to look up from them."""
 
 import math
+from bisect import bisect_right
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -54,13 +55,15 @@ def plan(
     samples = times_that_fit(SAMPLE_SHARE * time, measured.sample, SAMPLES)
     max_steps = config.max_steps
     if seconds_left is not None:
-        looking_up = (
-            looks(evaluations, measured.evaluation + measured.save, config.eval_every),
-            looks(samples, measured.sample, config.sample_every),
-        )
-        once = sum(seconds for seconds, _ in looking_up)
-        each_step = step_seconds + sum(seconds for _, seconds in looking_up)
-        max_steps = max(step + max(0, int((time - once) / each_step)), fewest_steps(step, config))
+
+        def seconds_until(last: int) -> float:
+            evaluating = looks_until(last, step, config.eval_every, evaluations) * (measured.evaluation + measured.save)
+            sampling = looks_until(last, step, config.sample_every, samples) * measured.sample
+            return (last - step) * step_seconds + evaluating + sampling
+
+        possible = range(step, step + 1 + int(time / step_seconds))
+        fitting = bisect_right(possible, time, key=seconds_until)  # so many of them are over in time
+        max_steps = max(possible[max(0, fitting - 1)], fewest_steps(step, config))
     first = max(1, step)
     eval_every = config.eval_every or max(first, math.ceil(max_steps / evaluations))
     save_every = config.save_every or min(eval_every, max(first, int(LONGEST_WITHOUT_CHECKPOINT / step_seconds)))
@@ -73,7 +76,7 @@ def times_that_fit(seconds: float, seconds_each: float, most: int) -> int:
     return min(most, max(1, int(seconds / max(seconds_each, 1e-9))))
 
 
-def looks(planned: int, seconds_each: float, every: int) -> tuple[float, float]:
-    """(seconds in all, seconds a step) of something that is done `planned` times in a run, or every so many steps: then
-    once more at the end, and once more as the steps done so far may be nearly due."""
-    return (2 * seconds_each, seconds_each / every) if every else (planned * seconds_each, 0.0)
+def looks_until(last: int, step: int, every: int, planned: int) -> int:
+    """How often a run that has done `step` steps looks up until its `last`: `planned` times, or every so many steps and at
+    the end."""
+    return math.ceil(last / every) - step // every if every else planned

@@ -13,13 +13,14 @@ from glassgpt.checkpoint import Run, check_new_run, create_run, load_checkpoint
 from glassgpt.checkpoint.checkpoint import Checkpoint
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
+from glassgpt.config.schema import SECTION_OF
 from glassgpt.data import DataFolder, is_prepared, load_data, prepare_cached, summarize, text_name
 from glassgpt.errors import ConfigError, DataError
 from glassgpt.machine import decide_device, decide_threads, describe_environment
 from glassgpt.model import LanguageModel
 from glassgpt.model.size import count_parameters
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
-from glassgpt.train.observers import Observer, read_metrics, tell
+from glassgpt.train.observers import Observer, tell
 from glassgpt.train.plot import plot_losses
 from glassgpt.train.settle import fit_to_data, settle_machine
 from glassgpt.train.step import Loss
@@ -32,7 +33,7 @@ Sampler = Callable[[LanguageModel, Tokenizer], str]
 def train_run(
     config: RunConfig,
     *,
-    out: Path | None = None,
+    out: Path | str | None = None,
     observers: Sequence[Observer] = (),
     sample: Sampler | None = None,
     started: float | None = None,
@@ -40,6 +41,7 @@ def train_run(
     """Train from the first step to the last. `started` (time.monotonic) is when the clock of `minutes` began: now, if not
     said. Raises a GlassError where the configuration, the text or the machine does not allow it, Stopped after a signal."""
     started = time.monotonic() if started is None else started
+    out = Path(out) if out is not None else None
     check_new_run(out)  # what can be known to fail is said before the text is read
     decide_device(config.machine.device)
     decide_threads(config.machine.threads)
@@ -47,6 +49,12 @@ def train_run(
     for line in summarize(data).facts():
         tell(observers, line)
     config = fit_to_data(config, data)
+    if 0 < config.train.max_steps < config.train.warmup_steps:
+        tell(
+            observers,
+            f"the warmup of {config.train.warmup_steps} steps is longer than the run of {config.train.max_steps}: "
+            "the learning rate never reaches its height",
+        )
     config, model, loss = settle_machine(config, data, observers)
     run = create_run(out, text_name(config.data.data))
     with run.locked():
@@ -66,9 +74,13 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
             raise ConfigError(
                 f"{run.folder} is complete: all {config.train.max_steps} steps are done; sample from it instead"
             )
+        if checkpoint:
+            require_same_run(config, checkpoint, run)
         data = reopen_data(config, observers, checkpoint)
         for rejected, reason in damaged.items():
             tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
+        if checkpoint is None:
+            tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
         config, model, loss = settle_machine(fit_to_data(config, data), data, observers)
         trainer = build_trainer(run, config, model, loss, data, observers, sample, started)
         if checkpoint:
@@ -76,6 +88,20 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
         else:
             trainer.metrics_file.cut(0)
         return finish(trainer, started)
+
+
+def require_same_run(config: RunConfig, checkpoint: Checkpoint, run: Run) -> None:
+    """What makes the weights and the order of the text what they are cannot change on the way; the rest may, and the text
+    may have moved (`reopen_data`)."""
+    before, now = checkpoint.state["settings"], config.flat()
+    fixed = [name for name, section in SECTION_OF.items() if section == "model"]
+    for name in (*fixed, "tokenizer", "text_field", "seed", "batch_size"):
+        was = before.get(name, now[name])  # an older version may not have known the setting
+        if was != now[name]:
+            raise ConfigError(
+                f"{run.config_file} says {name} = {now[name]!r}, but the run was begun with {was!r}; change it back, or start "
+                "a new run"
+            )
 
 
 def build_trainer(
@@ -122,7 +148,7 @@ def reopen_data(config: RunConfig, observers: Sequence[Observer], checkpoint: Ch
     if checkpoint is None:
         return open_data(config, observers)
     cached = cache_folder() / "data" / checkpoint.state["data_fingerprint"]
-    if cached.is_dir():
+    if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"]["data"]:
         data = load_data(cached)
     elif "-" in config.data.data and sys.stdin.isatty():
         raise DataError("this run's text came from standard input and is no longer in the cache; pipe it in once more")
@@ -144,7 +170,7 @@ def finish(trainer: Trainer, started: float) -> Run:
     if late > 0.05 * (trainer.deadline - started):
         tell(trainer.observers, f"{late:.0f} s late: this machine became slower after its speed was measured")
     run, config = trainer.run, trainer.config
-    metrics = read_metrics(run.metrics_file)
+    metrics = run.metrics()
     last = [line for line in metrics if "val_loss" in line][-1]
     best = run.best()
     tokens = trainer.tokens_at(trainer.step)
@@ -164,5 +190,5 @@ def finish(trainer: Trainer, started: float) -> Run:
         "environment": describe_environment(),
     }
     run.write_result(result)
-    plot_losses(metrics, run.folder / "loss.png", trainer.data.meta.baseline_bits_per_byte)
+    plot_losses(metrics, run.folder / "loss.png", trainer.data.meta.baseline_bits_per_byte, run.folder.name)
     return run

@@ -21,6 +21,7 @@ from glassgpt.train.step import Loss, autocast
 # A larger piece does not run faster on a CPU, it only needs more memory.
 MICRO_BATCH_TOKENS_ON_CPU = 16_384
 TRIAL_TOKENS = 4096
+BATCH_BYTES = 32  # a token of a batch: read, as an index, and as token and target of 8 bytes
 # Under `minutes` the speed is measured while the learning rate rises (train/trainer.py): a little longer than that takes.
 WARMUP_SHARE, LONGEST_TIMED_WARMUP = 0.04, 2000
 
@@ -87,8 +88,10 @@ def settle_machine(
         lambda on: work(precision.choice, compiled() if on else chunked_loss),
     )
     parameters = count_parameters(config.model).total
-    tell(observers, f"{parameters:,} parameters on {device}, {threads} threads")
-    tell(observers, f"{precision.choice}: {precision.reason}; compile {compilation.choice}: {compilation.reason}")
+    shape = f"{config.model.architecture}, {config.model.n_layer} layers x {config.model.n_embd}"
+    tell(observers, f"preset {config.preset} ({shape}): {parameters:,} parameters on {device}, {threads} threads")
+    if "auto" in (config.machine.precision, config.machine.compile):  # a run that goes on decides nothing
+        tell(observers, f"{precision.choice}: {precision.reason}; compile {compilation.choice}: {compilation.reason}")
     loss = compiled() if compilation.choice == "on" else chunked_loss
     settled = config.resolved(
         device=str(device),
@@ -111,6 +114,12 @@ def require_memory(config: RunConfig, device: torch.device) -> None:
     """Refuse what cannot be trained here before it takes the machine down."""
     micro_batch_size = config.train.micro_batch_size or 1
     needed = training_bytes(config.model, micro_batch_size=micro_batch_size, whole_logits=False)
+    batch = BATCH_BYTES * config.train.batch_size * config.model.context_length
+    if batch > total_memory() / 2:
+        raise MachineError(
+            f"a batch of {config.train.batch_size:,} sequences of {config.model.context_length:,} tokens takes "
+            f"{batch / 1e9:,.0f} GB, this machine has {total_memory() / 1e9:,.0f} GB; lower batch_size"
+        )
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else total_memory()
     if needed > there:
         raise MachineError(
