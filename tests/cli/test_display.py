@@ -17,7 +17,8 @@ METRICS = {"train_loss": 2.5, "tokens_per_second": 12_345.6, "learning_rate": 1e
 
 
 @pytest.fixture
-def terminal():
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
     display = TrainingDisplay()
     console = Console(file=io.StringIO(), force_terminal=True, width=100, height=40, record=True)
     display.console = display.preparation.console = console
@@ -57,6 +58,13 @@ def test_a_terminal_sees_the_bar_the_figures_and_what_the_model_writes(terminal)
     assert "step      5  validation 2.2500 nats a token, 1.5000 bits a byte, the best so far" in text
     assert "step      6  validation 2.5000 nats a token, 1.7000 bits a byte\n" in text
     assert terminal.live is None  # the terminal is whole again
+
+
+def test_a_dumb_terminal_gets_plain_lines(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    watch(terminal, build_config(flags={"max_steps": 9, "eval_every": 5}))
+    text = shown(terminal)
+    assert "step 1/9  loss 2.500" in text and "it writes: def better(self):" in text
 
 
 def test_lines_are_plain_where_there_is_no_terminal(capsys):

@@ -71,7 +71,7 @@ class TrainingDisplay(Observer):
         self._print(f"run: {run.folder}" + (f", going on after step {step}" if step else ""))
         self.first_step, self.loop_began, self.deadline = step, time.monotonic(), deadline
         self.on_plan(config)
-        if self.console.is_terminal:
+        if self.preparation.is_live:
             self.live = Live(self.bar, console=self.console, transient=True, refresh_per_second=4)
             self.live.start()
 

@@ -17,6 +17,11 @@ class PreparationDisplay:
         self.bar: Progress | None = None
         self.task = TaskID(0)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether lines that were printed can be drawn over: a terminal, and none that calls itself dumb."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal
+
     def __enter__(self) -> Self:
         return self
 
@@ -26,7 +31,7 @@ class PreparationDisplay:
         self.close_bar()
 
     def on_prepare(self, stage: str, share: float) -> None:
-        if not self.console.is_terminal:
+        if not self.is_live:
             if stage != self.stage:
                 print(f"{stage} ...", file=sys.stderr, flush=True)
         else:
