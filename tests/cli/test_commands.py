@@ -25,13 +25,23 @@ def folder(tmp_path):
     return tmp_path
 
 
+def heed_signals():
+    """What a shell runs in the background ignores Ctrl-C, and under nohup a closed terminal; so would its children."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+if os.name == "nt":
+    heed_signals = None
+
+
 def start(folder, *arguments, environment=None, **more):
     environment = (
         os.environ | {"GLASSGPT_CACHE": str(folder / "cache"), "PYTHONUTF8": "1", "NO_COLOR": "1"} | (environment or {})
     )
     return subprocess.Popen(
         [sys.executable, "-m", "glassgpt", *map(str, arguments)],
-        cwd=folder, env=environment, text=True, encoding="utf-8",
+        cwd=folder, env=environment, text=True, encoding="utf-8", preexec_fn=more.pop("preexec_fn", heed_signals),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
     )  # fmt: skip
 
@@ -134,6 +144,21 @@ def test_a_signal_saves_and_resume_finishes(folder, number, code):
     process.communicate(timeout=60)
     continued = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert continued == list(range(1, len(continued) + 1))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+def test_a_signal_that_was_ignored_stays_so(folder):
+    """Under nohup, whose promise is that a closed terminal ends nothing."""
+    process = start(
+        folder, "train", "song.txt", *TINY, "--max-steps", 400, "--eval-every", 400,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )  # fmt: skip
+    metrics = folder / "runs/song-1/metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 1, process)
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads((folder / "runs/song-1/result.json").read_text())["steps"] == 400
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
