@@ -1,6 +1,7 @@
 """A run that takes a second: every size different from every other, so that no two can be confused."""
 
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     monkeypatch.setenv("GLASSGPT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+    # A shell's background job ignores Ctrl-C, and a run inside it rightly does too; these tests press it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    signal.signal(signal.SIGINT, before)
     torch.set_num_threads(threads)
 
 
