@@ -17,6 +17,12 @@ from glassgpt.train.loss import chunked_loss
 OPEN = {"eval_every": 0, "save_every": 0, "sample_every": 0}
 
 
+@pytest.fixture
+def soon_finished(monkeypatch):
+    """Nothing is set aside for the end, so that a run of few seconds has time to train."""
+    monkeypatch.setattr("glassgpt.train.plan.SECONDS_TO_FINISH", 0.3)
+
+
 class CtrlC(Observer):
     """Presses it whenever `moment` (an event's name) is told."""
 
@@ -52,14 +58,14 @@ def history(run):
 
 
 @pytest.mark.parametrize("schedule", ["linear", "wsd"])
-def test_minutes_are_kept_and_turned_into_steps(config, recorder, schedule):
+def test_minutes_are_kept_and_turned_into_steps(config, recorder, soon_finished, schedule):
     began = time.monotonic()
-    asked = timed(config, 0.15, warmup_steps=10, schedule=schedule)
+    asked = timed(config, 0.08, warmup_steps=10, schedule=schedule)
     run = train_run(asked, observers=[recorder])
     seconds = time.monotonic() - began
     settled = run.config()
     assert settled.train.minutes == 0 and settled.train.max_steps > 20
-    assert 3.0 < seconds < 12.0
+    assert 3.0 < seconds < 7.0
     assert run.steps()[-1] == settled.train.max_steps == json.loads(run.result_file.read_text())["steps"]
     assert len(recorder.of("plan")) == (1 if schedule == "linear" else 2)
 
@@ -137,7 +143,7 @@ def test_no_warmup_said_is_a_share_of_the_time(config, slow_steps):
     assert warmups[2] == pytest.approx(12, abs=1)
 
 
-def test_a_level_rate_leaves_the_length_open_for_half_the_time(config, recorder, slow_steps):
+def test_a_level_rate_leaves_the_length_open_for_half_the_time(config, recorder, slow_steps, soon_finished):
     """So that the burst of load at the beginning, from which a falling rate has to be planned, is soon forgotten."""
 
     class BurstIsOver(Observer):
@@ -146,34 +152,31 @@ def test_a_level_rate_leaves_the_length_open_for_half_the_time(config, recorder,
 
     def steps(schedule):
         slow_steps(0.05)
-        asked = timed(config, 0.2, warmup_steps=10, schedule=schedule)
+        asked = timed(config, 0.08, warmup_steps=10, schedule=schedule)
         return train_run(asked, observers=[recorder, BurstIsOver()]).config().train.max_steps
 
     falling, level = steps("linear"), steps("wsd")
     assert level > 1.7 * falling
     _, at_first, later = (event[1].train for event in recorder.of("plan"))
-    assert at_first.minutes == 0.2 and not at_first.max_steps and at_first.eval_every
+    assert at_first.minutes == 0.08 and not at_first.max_steps and at_first.eval_every
     assert later == replace(at_first, minutes=0.0, max_steps=level)
 
 
-@pytest.mark.parametrize("schedule", ["wsd", "constant"])
-def test_a_run_that_goes_on_before_its_length_is_fixed_has_what_is_left_of_the_time(
-    config, recorder, slow_steps, schedule
-):
+def test_a_run_that_goes_on_before_its_length_is_fixed_has_what_is_left_of_the_time(config, slow_steps, soon_finished):
     class StopAfter(Observer):
         def on_step(self, step, metrics):
-            if metrics["seconds"] > 3.0:
+            if metrics["seconds"] > 2.0:
                 os.kill(os.getpid(), signal.SIGINT)
 
     slow_steps(0.02)
-    asked = timed(config, 0.15, warmup_steps=4, schedule=schedule)
+    asked = timed(config, 0.1, warmup_steps=4, schedule="wsd")
     with pytest.raises(Stopped):
         train_run(asked, out=Path("r"), observers=[StopAfter()])
     run = open_run(Path("r"))
-    assert run.config().train.minutes == 0.15 and run.config().train.eval_every
+    assert run.config().train.minutes == 0.1 and run.config().train.eval_every
     began = time.monotonic()
-    resume_run(run, observers=[recorder])
-    assert 3.0 < time.monotonic() - began < 7.0  # of 9 s, at least three are gone
+    resume_run(run)
+    assert 2.0 < time.monotonic() - began < 5.0  # of 6 s, at least two are gone
     assert history(run) == history(train_run(run.config()))
 
 
@@ -181,11 +184,11 @@ def test_a_run_that_goes_on_before_its_length_is_fixed_has_what_is_left_of_the_t
     "given",
     [
         {"max_steps": 40},
-        {"max_steps": 0, "minutes": 0.1, "warmup_steps": 25},
-        {"max_steps": 0, "minutes": 0.1, "warmup_steps": 25, "schedule": "wsd"},
+        {"max_steps": 0, "minutes": 0.06, "warmup_steps": 15},
+        {"max_steps": 0, "minutes": 0.06, "warmup_steps": 15, "schedule": "wsd"},
     ],
 )
-def test_a_rerun_looks_up_where_the_first_run_did(config, slow_steps, given):
+def test_a_rerun_looks_up_where_the_first_run_did(config, slow_steps, soon_finished, given):
     """Intervals that are settled on the way begin after the place where they were."""
     slow_steps(0.06)
     first = train_run(config.with_values(**OPEN | {"micro_batch_size": 6} | given))
