@@ -24,10 +24,13 @@ def foreign_words():
 @pytest.mark.parametrize("word", foreign_words())
 def test_one_name_for_one_thing(word):
     known_as = HOME / "src/glassgpt/config/names.py"  # the table of what others call it
+    theirs = HOME / "src/glassgpt/formats"  # files in which others call it so
     used = [
         str(path.relative_to(HOME))
         for path in (HOME / "src").rglob("*.py")
-        if path != known_as and re.search(rf"\b{word}\b", path.read_text(encoding="utf-8"))
+        if path != known_as
+        and theirs not in path.parents
+        and re.search(rf"\b{word}\b", path.read_text(encoding="utf-8"))
     ]
     assert used == []
 
@@ -37,6 +40,7 @@ def test_a_plain_install_brings_these_packages_and_no_others():
     assert names == [
         "cyclopts",
         "filelock",
+        "huggingface-hub",
         "matplotlib",
         "numpy",
         "psutil",
@@ -69,14 +73,15 @@ def test_the_first_two_sh_blocks_are_one_line_each():
 def test_the_commands_of_the_readme_exist():
     from glassgpt.cli.main import VERBS
     from glassgpt.config import PRESETS
-    from glassgpt.config.schema import FIELDS
+    from glassgpt.config.schema import FIELDS, shown_name
 
+    known = {*map(shown_name, FIELDS), *["prompt", "help", "preset", "out", "config", "to"]}
     commands = re.findall(r"glassgpt (\w+)((?: [^#\n`|]*)?)", README)
     assert {verb for verb, _ in commands if verb in VERBS} == set(VERBS)
     for verb, rest in commands:
         assert verb in VERBS
         for flag in re.findall(r"--([a-z-]+)", rest):
-            assert flag.replace("-", "_") in {*FIELDS, "prompt", "help", "preset", "out", "config"}, flag
+            assert flag.replace("-", "_") in known, flag
         for preset in re.findall(r"--preset ([\w-]+)", rest):
             assert preset in PRESETS
 
@@ -105,3 +110,16 @@ def test_the_claims_table_is_what_was_measured():
         sys.path.pop(0)
     measured = json.loads(claims.CLAIMS.read_text(encoding="utf-8"))
     assert claims.MARK.search(README)[0] == "<!-- claims -->\n" + claims.table(measured) + "<!-- /claims -->"
+
+
+def test_the_fidelity_page_lists_every_comparison_within_its_limit():
+    from tests.formats.fidelity import comparisons
+
+    page = (HOME / "docs/fidelity.md").read_text(encoding="utf-8")
+    rows = {
+        name: float(measured) for name, measured in re.findall(r"^\| (.+?) \| ([\d.e-]+) \| [\d.e-]+ \|$", page, re.M)
+    }
+    expected = comparisons()
+    assert rows.keys() - expected.keys() == {name for name in rows if name.startswith("GPT-2's ids and decoded text")}
+    for name, comparison in expected.items():
+        assert rows[name] <= comparison.limit, name

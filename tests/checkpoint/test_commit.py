@@ -25,7 +25,7 @@ def test_a_committed_folder_is_whole_and_alone(folder):
 
 
 def test_a_committed_folder_is_never_overwritten(folder):
-    with pytest.raises(CheckpointError, match="is already there; a committed checkpoint is never overwritten"):
+    with pytest.raises(CheckpointError, match="is already there, and nothing is overwritten; choose another place"):
         commit_folder(folder, {"a.bin": lambda path: path.write_bytes(b"other")})
     assert (folder / "a.bin").read_bytes() == b"abcdef"
 

@@ -11,55 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from glassgpt.config.schema import FIELDS
+from glassgpt.config.schema import FIELDS, shown_name
 
-TINY = [
-    "--tokenizer", "char", "--context-length", "16", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",
-    "--batch-size", "4", "--warmup-steps", "2", "--precision", "float32", "--threads", "1",
-]  # fmt: skip
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "song.txt").write_text("row, row, row your boat,\ngently down the stream.\n" * 60, encoding="utf-8")
-    return tmp_path
-
-
-def heed_signals():
-    """What a shell runs in the background ignores Ctrl-C, and under nohup a closed terminal; so would its children."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
-if os.name == "nt":
-    heed_signals = None
-
-
-def start(folder, *arguments, environment=None, **more):
-    environment = (
-        os.environ | {"GLASSGPT_CACHE": str(folder / "cache"), "PYTHONUTF8": "1", "NO_COLOR": "1"} | (environment or {})
-    )
-    return subprocess.Popen(
-        [sys.executable, "-m", "glassgpt", *map(str, arguments)],
-        cwd=folder, env=environment, text=True, encoding="utf-8", preexec_fn=more.pop("preexec_fn", heed_signals),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
-    )  # fmt: skip
-
-
-def glassgpt(folder, *arguments, stdin="", environment=None):
-    process = start(folder, *arguments, environment=environment)
-    out, err = process.communicate(stdin, timeout=120)
-    return process.returncode, out, err
-
-
-def refused(folder, *arguments, code=2):
-    """The one line on standard error of a command that is refused."""
-    returned, out, err = glassgpt(folder, *arguments)
-    assert returned == code, err
-    assert out == ""
-    *progress, line = err.splitlines()
-    assert line.startswith("glassgpt: ") and not any(piece.startswith(("glassgpt", "Trace")) for piece in progress), err
-    return line.removeprefix("glassgpt: ")
+from .conftest import TINY, glassgpt, refused, start
 
 
 def test_train_sample_and_the_files_between(folder):
@@ -326,7 +280,7 @@ def test_every_setting_is_a_flag_of_its_name(folder):
     code, out, _ = glassgpt(folder, "train", "--help")
     assert code == 0
     flags = set(re.findall(r"--[a-z][a-z0-9-]*", out))
-    assert {"--" + name.replace("_", "-") for name in FIELDS if name != "data"} <= flags
+    assert {"--" + shown_name(name).replace("_", "-") for name in FIELDS if name != "data"} <= flags
 
 
 def test_help_and_version_are_quick_and_do_not_load_torch(folder):

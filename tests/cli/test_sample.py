@@ -30,7 +30,7 @@ def write(monkeypatch, capsys):
             return seen
 
         writer = Writer(texts, look)
-        monkeypatch.setattr(glassgpt.generate, "load_run", lambda run, device, report: writer)
+        monkeypatch.setattr(glassgpt.generate, "load_run", lambda run, device, report, tokenizer: writer)
         sample(prompt=prompt, num_samples=len(texts))
         return writer.screens, look()
 
@@ -62,7 +62,7 @@ def test_a_prompt_that_cannot_be_read_prints_nothing(monkeypatch, capsys):
             raise TokenizerError("no such character")
             yield
 
-    monkeypatch.setattr(glassgpt.generate, "load_run", lambda run, device, report: Refusing())
+    monkeypatch.setattr(glassgpt.generate, "load_run", lambda run, device, report, tokenizer: Refusing())
     for number in (1, 3):
         with pytest.raises(TokenizerError):
             sample(prompt="Z", num_samples=number)

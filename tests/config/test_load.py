@@ -309,7 +309,7 @@ def test_an_unknown_preset(write):
 def test_an_unknown_table(write):
     file = write("[trian]\nmax_steps = 3\n")
     assert refused(file=file) == (
-        f"{file}: 'trian' is not known; did you mean train?; the tables are model, data, train, machine"
+        f"{file}: 'trian' is not known; did you mean train?; the tables are model, data, train, finetune, machine"
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from glassgpt.config import PRESETS, RunConfig, build_config, config_text
 from glassgpt.config.load import read_file
-from glassgpt.config.schema import FIELDS, SECTION_OF
+from glassgpt.config.schema import FIELDS, SECTION_OF, field_name, shown_name
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 POSITIVE = st.floats(1e-300, 1e300)
@@ -39,10 +39,12 @@ def test_every_preset(preset, folder):
 def test_every_setting_stands_there_with_its_meaning(folder):
     text = config_text(build_config())
     for name, field in FIELDS.items():
-        (line,) = [line for line in text.splitlines() if line.startswith(f"{name} = ")]
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{shown_name(name)} = ")]
         assert line.endswith(f"# {field.metadata['doc']}")
     tables = tomllib.loads(text)
-    assert {name: table for table in tables.keys() - {"preset", "asked"} for name in tables[table]} == SECTION_OF
+    assert {
+        field_name(name): table for table in tables.keys() - {"preset", "asked"} for name in tables[table]
+    } == SECTION_OF
 
 
 @settings(deadline=None, max_examples=150)

@@ -16,7 +16,8 @@ ALL_FIELDS = {
     "tie_embeddings activation norm_eps rope_theta norm_position residual",
     "data": "data tokenizer text_field",
     "train": "seed max_steps minutes batch_size micro_batch_size optimizer learning_rate warmup_steps schedule decay_to "
-    "weight_decay beta1 beta2 grad_clip eval_every save_every log_every sample_every keep_checkpoints",
+    "weight_decay beta1 beta2 grad_clip eval_every save_every log_every sample_every keep_checkpoints gradient_checkpointing",
+    "finetune": "from_ lora lora_alpha lora_on",
     "machine": "device precision compile threads",
 }
 
@@ -50,9 +51,11 @@ RANGES = {
     "log_every": ([0], [1]),
     "sample_every": ([-1], [0]),
     "keep_checkpoints": ([0], [1]),
+    "lora": ([-1], [0, 4]),
+    "lora_alpha": ([0.0, -1.0], [0.5]),
     "threads": ([-1], [0]),
 }
-NEEDED = {"train": {"max_steps": 100}}
+NEEDED = {"train": {"max_steps": 100}, "finetune": {"from_": "gpt2"}}
 
 
 def build(name, value):

@@ -101,10 +101,14 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "its model is 'Unigram', which is not supported": ("bpe", lambda d: d["model"].update(type="Unigram")),
     "its model is None": ("char", lambda d: d["model"].pop("type")),
     "its model is ['BPE']": ("bpe", lambda d: d["model"].update(type=["BPE"])),
-    "its normalizer changes the text": ("bpe", lambda d: d.update(normalizer={"type": "NFC"})),
-    "its pre_tokenizer is not ByteLevel": ("bpe", lambda d: d.update(pre_tokenizer={"type": "Whitespace"})),
+    "does not spell text in bytes (ByteLevel)": ("bpe", lambda d: d.update(pre_tokenizer={"type": "Whitespace"})),
+    "its normalizer changes the text": ("char", lambda d: d.update(normalizer={"type": "NFC"})),
+    "its normalizer changes the text otherwise": ("bpe", lambda d: d.update(normalizer={"type": "Lowercase"})),
+    "the tokenizers library cannot read it": (
+        "bpe",
+        lambda d: d.update(normalizer={"type": "NFC"}) or d["model"].update(merges=[["q", "qq"]]),
+    ),
     "its decoder is not ByteLevel": ("bpe", lambda d: d.update(decoder=None)),
-    "add_prefix_space or use_regex": ("bpe", lambda d: d["pre_tokenizer"].update(use_regex=False)),
     "its pre_tokenizer sets add_prefix_space": ("bpe", lambda d: d["pre_tokenizer"].update(add_prefix_space=True)),
     "its model sets byte_fallback": ("bpe", lambda d: d["model"].update(byte_fallback=True)),
     "its model sets dropout": ("bpe", lambda d: d["model"].update(dropout=0.1)),
@@ -142,7 +146,7 @@ def test_a_file_that_is_damaged_or_of_another_sort_is_refused_in_one_line(messag
         load_changed(tokenizer, change, tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / 'tokenizer.json'}: ")
     assert message in str(caught.value)
-    assert str(caught.value).endswith("; pass a whole tokenizer.json of kind char, byte, gpt2, bpe")
+    assert str(caught.value).endswith("of kind char, byte, gpt2, bpe or another BPE over bytes")
     assert "\n" not in str(caught.value)
 
 

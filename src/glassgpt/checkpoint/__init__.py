@@ -1,6 +1,6 @@
 """A run on disk: complete, verifiable, never half-written."""
 
-from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, load_model, merge_checkpoint, save_checkpoint
 from glassgpt.checkpoint.commit import commit_folder, verify_folder, write_text
 from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run
 from glassgpt.checkpoint.run import Run, check_new_run, create_run
@@ -15,6 +15,7 @@ __all__ = [
     "find_checkpoint",
     "load_checkpoint",
     "load_model",
+    "merge_checkpoint",
     "open_run",
     "save_checkpoint",
     "verify_folder",

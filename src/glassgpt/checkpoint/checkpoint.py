@@ -1,6 +1,7 @@
 """One checkpoint: weights, optimizer, shape, tokenizer and training state in a folder that needs nothing else."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,13 +12,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glassgpt.checkpoint.commit import commit_folder
+from glassgpt.checkpoint.commit import commit_folder, verify_folder
 from glassgpt.config import GPTConfig
-from glassgpt.errors import CheckpointError, ConfigError, MachineError
+from glassgpt.errors import CheckpointError, ConfigError, MachineError, TokenizerError
 from glassgpt.model import LanguageModel, build_model
-from glassgpt.tokenizer import Tokenizer, load_tokenizer
+from glassgpt.model.lora import LoRA, attach_lora, merge_lora
+from glassgpt.tokenizer import Tokenizer, build_tokenizer, load_tokenizer, named_tokenizer
 
 FORMAT = 1
+PARENT = "parent"
 WEIGHTS, OPTIMIZER, CONFIG, TOKENIZER, STATE = (
     "model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json", "state.json",
 )  # fmt: skip
@@ -28,6 +31,11 @@ class Checkpoint:
     folder: Path
     config: GPTConfig
     state: dict[str, Any]
+    lora: LoRA | None = None  # then its weights are adapters only, for the model in the run's folder `parent`
+
+    @property
+    def parent(self) -> Path:
+        return Path(os.path.normpath(self.folder / ".." / ".." / PARENT))
 
     def weights(self) -> dict[str, Tensor]:
         return load_tensors(self.folder / WEIGHTS)
@@ -35,8 +43,28 @@ class Checkpoint:
     def optimizer_tensors(self) -> dict[str, Tensor]:
         return load_tensors(self.folder / OPTIMIZER)
 
-    def tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.folder / TOKENIZER)
+    @property
+    def has_tokenizer(self) -> bool:
+        return (self.folder / TOKENIZER).is_file()
+
+    def tokenizer(self, name: str | None = None) -> Tokenizer:
+        """Its own, or the one that a person names (a kind, or the path of a tokenizer.json) where it came without one."""
+        if self.has_tokenizer:
+            if name is not None:
+                raise TokenizerError(f"{self.folder} has its own tokenizer; leave --tokenizer out")
+            return load_tokenizer(self.folder / TOKENIZER)
+        if name is None:
+            raise CheckpointError(f"{self.folder} came without a tokenizer; say which one with --tokenizer")
+        named = named_tokenizer(name)
+        if isinstance(named, str) and named not in ("byte", "gpt2"):
+            raise TokenizerError(f"a {named} tokenizer is made from a text; pass the path of its tokenizer.json")
+        tokenizer = build_tokenizer(named, lambda: iter(())) if isinstance(named, str) else named
+        if tokenizer.vocab_size > self.config.vocab_size:
+            raise TokenizerError(
+                f"tokenizer {name} has {tokenizer.vocab_size} tokens, the model in {self.folder} only "
+                f"{self.config.vocab_size}; it belongs to another model"
+            )
+        return tokenizer
 
 
 def save_checkpoint(
@@ -44,21 +72,26 @@ def save_checkpoint(
     *,
     config: GPTConfig,
     weights: Mapping[str, Tensor],
-    optimizer_tensors: Mapping[str, Tensor],
-    tokenizer_json: str,
     state: Mapping[str, Any],
+    optimizer_tensors: Mapping[str, Tensor] | None = None,
+    tokenizer_json: str | None = None,
+    lora: LoRA | None = None,
 ) -> None:
-    """Commit a checkpoint at `folder`. `state` is JSON-ready and says at least `step`.
+    """Commit a checkpoint at `folder`. `state` is JSON-ready and says at least `step`. A model that was imported has no
+    optimizer's memory, and may have no tokenizer.
 
     Raises MachineError where it cannot be written; nothing of it is left then.
     """
+    described = {"format": FORMAT} | asdict(config) | ({"lora": lora._asdict()} if lora else {})
     writers: dict[str, Callable[[Path], object]] = {
         WEIGHTS: lambda path: save_tensors(weights, path),
-        OPTIMIZER: lambda path: save_tensors(optimizer_tensors, path),
-        CONFIG: lambda path: path.write_text(json.dumps({"format": FORMAT} | asdict(config), indent=1), "utf-8"),
-        TOKENIZER: lambda path: path.write_text(tokenizer_json, "utf-8"),
+        CONFIG: lambda path: path.write_text(json.dumps(described, indent=1), "utf-8"),
         STATE: lambda path: path.write_text(json.dumps(state, indent=1), "utf-8"),
     }
+    if optimizer_tensors is not None:
+        writers[OPTIMIZER] = lambda path: save_tensors(optimizer_tensors, path)
+    if tokenizer_json is not None:
+        writers[TOKENIZER] = lambda path: path.write_text(tokenizer_json, "utf-8")
     try:
         commit_folder(folder, writers)
     except OSError as error:
@@ -70,31 +103,73 @@ def save_checkpoint(
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Open a checkpoint; tensors are read when they are asked for."""
     config = read_json(folder / CONFIG)
+    if "model_type" in config:
+        raise CheckpointError(
+            f"{folder} is a Hugging Face folder; bring it in first: glassgpt import {folder} --out NAME"
+        )
     if config.pop("format", None) != FORMAT:
         raise CheckpointError(
             f"{folder / CONFIG} is not of format {FORMAT}; it was written by another version of glassgpt"
         )
+    lora = config.pop("lora", None)
     unknown = config.keys() - {f.name for f in fields(GPTConfig)}
     if unknown:
         raise CheckpointError(
             f"{folder / CONFIG} has an unknown entry {min(unknown)!r}; it was damaged or is from elsewhere"
         )
     try:
-        return Checkpoint(folder=folder, config=GPTConfig(**config), state=read_json(folder / STATE))
+        adapters = LoRA(**lora) if lora is not None else None
+        return Checkpoint(folder=folder, config=GPTConfig(**config), state=read_json(folder / STATE), lora=adapters)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG} describes no model: {error}") from None
 
 
 def load_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> LanguageModel:
-    """The model with its weights, in evaluation mode."""
+    """The model with its weights, in evaluation mode; adapters are attached to the model that they were trained for."""
     model = build_model(checkpoint.config)
+    if checkpoint.lora is not None:
+        if not checkpoint.parent.is_dir():
+            raise CheckpointError(
+                f"{checkpoint.folder} holds adapters only, and the model that they belong to is not in {checkpoint.parent}; "
+                "use it inside its run"
+            )
+        reason = verify_folder(checkpoint.parent)
+        if reason:
+            raise CheckpointError(f"{checkpoint.parent}, which the adapters belong to, is damaged: {reason}")
+        load_weights(model, load_checkpoint(checkpoint.parent).weights(), str(checkpoint.parent / WEIGHTS))
+        attach_lora(model, checkpoint.lora)
     load_weights(model, checkpoint.weights(), str(checkpoint.folder / WEIGHTS))
     return model.to(device).eval()
 
 
+def whole_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Every tensor of the model: a checkpoint's own, bit for bit, or with its adapters folded in."""
+    if checkpoint.lora is None:
+        return checkpoint.weights()
+    model = load_model(checkpoint)
+    merge_lora(model)
+    return dict(model.named_parameters())
+
+
+def merge_checkpoint(checkpoint: Checkpoint, out: Path) -> None:
+    """Write an ordinary checkpoint of a model with adapters, these folded in. Raises ConfigError where there are none."""
+    if checkpoint.lora is None:
+        raise ConfigError(f"{checkpoint.folder} has no adapters to fold in; it is whole as it is")
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out} is already there, and nothing is overwritten; choose another --out")
+    save_checkpoint(
+        out,
+        config=checkpoint.config,
+        weights=whole_weights(checkpoint),
+        tokenizer_json=checkpoint.tokenizer().to_json() if checkpoint.has_tokenizer else None,
+        state={"step": checkpoint.state["step"], "merged_from": str(checkpoint.folder)},
+    )
+
+
 def load_weights(model: LanguageModel, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copy `weights` into `model`; every tensor has to be there, with its shape, and no other."""
-    expected = dict(model.named_parameters())
+    """Copy `weights` into what learns of `model`, which is everything, or its adapters; every tensor has to be there, with
+    its shape, and no other."""
+    expected = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, parameter in expected.items():
         if name not in weights:
             raise CheckpointError(f"{source} lacks the tensor {name}, which its config asks for")
@@ -133,7 +208,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; {path.parent} is not a checkpoint, or not a whole one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} has to hold one JSON object")

@@ -17,22 +17,24 @@ MANIFEST = "manifest.json"
 TEMPORARY = ".writing-"
 
 
-def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
-    """Make the folder `target` out of files, each written by its function. A committed folder is never overwritten."""
-    if target.exists():
-        raise CheckpointError(f"{target} is already there; a committed checkpoint is never overwritten")
+def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]], *, manifest: bool = True) -> None:
+    """Make the folder `target` out of files, each written by its function. A committed folder is never overwritten. A
+    folder for other programs goes without the manifest."""
+    if target.exists() or target.is_symlink():
+        raise CheckpointError(f"{target} is already there, and nothing is overwritten; choose another place")
     target.parent.mkdir(parents=True, exist_ok=True)
     building = target.with_name(TEMPORARY + target.name)
     shutil.rmtree(building, ignore_errors=True)  # what a killed save left behind
     building.mkdir()
     try:
-        manifest = {}
+        written = {}
         for name, write in writers.items():
             write(building / name)
             sync(building / name)
-            manifest[name] = {"bytes": (building / name).stat().st_size, "sha256": sha256_of(building / name)}
-        (building / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        sync(building / MANIFEST)
+            written[name] = {"bytes": (building / name).stat().st_size, "sha256": sha256_of(building / name)}
+        if manifest:
+            (building / MANIFEST).write_text(json.dumps(written, indent=1), encoding="utf-8")
+            sync(building / MANIFEST)
         sync(building)
         building.rename(target)
         sync(target.parent)

@@ -11,6 +11,7 @@ from glassgpt.checkpoint.commit import MANIFEST, verify_folder
 from glassgpt.checkpoint.run import RUNS, Run
 from glassgpt.errors import CheckpointError
 
+OURS = (MANIFEST, "state.json")  # one of them is in every checkpoint, however damaged
 NOT_FOR_SAMPLING = ("optimizer.safetensors",)  # twice as large as the weights, and read by a resume only
 
 
@@ -41,6 +42,10 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
 
     Raises CheckpointError where there is none, or where the one that is named is damaged.
     """
+    if path is not None and (path / "config.json").is_file() and not any((path / n).is_file() for n in OURS):
+        raise CheckpointError(
+            f"{path} is a Hugging Face folder; bring it in first: glassgpt import {as_argument(path)} --out NAME"
+        )
     if path is not None and is_checkpoint(path):
         reason = verify_folder(path, without=NOT_FOR_SAMPLING)
         if reason:

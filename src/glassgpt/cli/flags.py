@@ -8,7 +8,7 @@ from cyclopts import Group, Parameter
 
 from glassgpt.cli.main import STANDARD_INPUT
 from glassgpt.config.presets import DEFAULT_PRESET, PRESETS
-from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS
+from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, shown_name
 
 GROUPS = {
     section: Group(f"{section.capitalize()} settings", sort_key=10 + order) for order, section in enumerate(SECTIONS)
@@ -24,7 +24,10 @@ def with_setting_flags(verb: Callable[..., Any], *, without: Sequence[str] = ())
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[field.type | None, Parameter(help=_help(name), group=GROUPS[SECTION_OF[name]])],  # type: ignore[operator]
+            annotation=Annotated[
+                field.type | None,  # type: ignore[operator]
+                Parameter(name=_flag(name), help=_help(name), group=GROUPS[SECTION_OF[name]]),
+            ],
         )
         for name, field in FIELDS.items()
         if name not in without
@@ -32,6 +35,10 @@ def with_setting_flags(verb: Callable[..., Any], *, without: Sequence[str] = ())
     verb.__signature__ = signature.replace(parameters=own + flags)  # type: ignore[attr-defined]
     verb.__annotations__ = {p.name: p.annotation for p in own + flags}
     return verb
+
+
+def _flag(name: str) -> str:
+    return "--" + shown_name(name).replace("_", "-")
 
 
 def _help(name: str) -> str:

@@ -21,6 +21,12 @@ VERBS = {
     "train": ("glassgpt.cli.train:train", "Train a model on text; with no argument, on Python's standard library."),
     "resume": ("glassgpt.cli.resume:resume", "Go on with a run that was stopped or killed."),
     "sample": ("glassgpt.cli.sample:sample", "Let a trained model write."),
+    "import": (
+        "glassgpt.cli.import_:import_",
+        "Bring in a model from elsewhere: Hugging Face, nanoGPT, minGPT, the book.",
+    ),
+    "merge": ("glassgpt.cli.merge:merge", "Fold the adapters of a --lora run into its weights."),
+    "export": ("glassgpt.cli.export:export", "Write a trained model in another program's format."),
     "prepare": ("glassgpt.cli.prepare:prepare", "Turn text into token files, and say what is in them."),
     "doctor": ("glassgpt.cli.doctor:doctor", "What a bug report needs, and one training step to see that all is well."),
 }
@@ -77,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     sys.exit(0)
+
+
+def say(line: str) -> None:
+    """A line that is no result, where results go on to standard output."""
+    print(f"glassgpt: {line}", file=sys.stderr)
 
 
 def fail(message: str, code: int) -> NoReturn:

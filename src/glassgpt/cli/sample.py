@@ -20,6 +20,9 @@ def sample(
     top_p: Annotated[float, Parameter(help="draw from the likeliest tokens that together reach p [1.0]")] = 1.0,
     seed: Annotated[int, Parameter(help="another seed, another text [1337]")] = 1337,
     num_samples: Annotated[int, Parameter(help="texts to write [1]")] = 1,
+    tokenizer: Annotated[
+        str | None, Parameter(help="a kind or the path of a tokenizer.json, for a model that came without one")
+    ] = None,
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")] = "auto",
 ) -> None:
     """Let a trained model write. Takes the best checkpoint of the run. Several texts are written side by side: the first
@@ -27,13 +30,13 @@ def sample(
 
     The model sees its last context_length tokens: a longer prompt is cut at its beginning, a longer text goes on.
     """
-    from glassgpt.cli.main import STANDARD_INPUT
+    from glassgpt.cli.main import STANDARD_INPUT, say
     from glassgpt.generate import load_run
 
     settings = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
     }  # fmt: skip
-    engine = load_run(run, device, report=lambda line: print(f"glassgpt: {line}", file=sys.stderr))
+    engine = load_run(run, device, say, tokenizer)
     prompt = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
     pieces = engine.stream_many(prompt, num_samples, **settings)
     steps = [next(pieces)]  # a prompt that cannot be read fails here, before anything is printed

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glassgpt.config.names import suggestion
-from glassgpt.config.presets import DEFAULT_PRESET, PRESETS
-from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, RunConfig, check_value
+from glassgpt.config.presets import DEFAULT_PRESET, PRESETS, RECIPES
+from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, RunConfig, check_value, field_name, shown_name
 from glassgpt.errors import ConfigError
 
 # In a run's config.toml stand values that followed from others. A flag beside the file frees those that followed from
@@ -21,6 +21,7 @@ FOLLOWS = {
     "data": ("vocab_size",),
     "tokenizer": ("vocab_size",),
     "device": ("precision", "compile", "threads", *_MEMORY),
+    **dict.fromkeys(("from_", "lora", "gradient_checkpointing"), _MEMORY),
     **dict.fromkeys(("batch_size", "context_length", "architecture", "n_layer", "n_embd", "n_inner"), _MEMORY),
 }
 # Settings that an architecture has no use for: asking for them is a mistake, and would otherwise pass in silence.
@@ -43,17 +44,20 @@ def build_config(
     """
     in_file = read_file(file) if file else FileContent({}, None, ())
     in_flags = {name: check_value(name, value, "flag") for name, value in (flags or {}).items()}
-    name = preset or in_file.preset or DEFAULT_PRESET
+    both = in_file.values | in_flags
+    recipe = "lora" if both.get("lora") else "finetune" if both.get("from_") else DEFAULT_PRESET
+    name = preset or in_file.preset or recipe
     whole = (
         preset is None and in_file.values.keys() >= FIELDS.keys()
     )  # a run's file needs no preset, not even a known one
-    if name not in PRESETS and not whole:
+    known = PRESETS | ({recipe: RECIPES[recipe]} if recipe in RECIPES else {})
+    if name not in known and not whole:
         raise ConfigError(f"preset {name!r} is not known{suggestion(name, PRESETS)}; there are: {', '.join(PRESETS)}")
     asked = {*in_file.asked, *in_flags}
     freed = {follower for flag in in_flags for follower in FOLLOWS.get(flag, ()) if follower not in asked}
     kept = {key: value for key, value in in_file.values.items() if key not in freed}
     given = kept | in_flags
-    merged = _fitting_preset(PRESETS.get(name, {}), given)
+    merged = _fitting_preset(known.get(name, {}), given)
     for level in (kept, in_flags):
         _make_room(merged, level)
         merged.update(level)
@@ -127,9 +131,10 @@ def read_file(path: Path) -> FileContent:
         if not isinstance(entries, dict):
             raise ConfigError(f"{path}: {section} has to be a table: write [{section}] above its settings")
         for name, value in entries.items():
-            if SECTION_OF.get(name, section) != section:
-                raise ConfigError(f"{path}: {name} stands under [{section}]; put it under [{SECTION_OF[name]}]")
-            values[name] = check_value(name, value, f"{path}:")
+            field = field_name(name)
+            if SECTION_OF.get(field, section) != section:
+                raise ConfigError(f"{path}: {name} stands under [{section}]; put it under [{SECTION_OF[field]}]")
+            values[field] = check_value(field, value, f"{path}:")
     return FileContent(values, preset, tuple(values if asked is None else asked))
 
 
@@ -145,5 +150,5 @@ def config_text(config: RunConfig) -> str:
             value = getattr(getattr(config, section), name)
             shown = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
             shown = shown.replace("\x7f", "\\u007f")  # JSON writes this one as it is, TOML does not take it
-            lines.append(f"{name + ' = ' + shown:<36} # {FIELDS[name].metadata['doc']}")
+            lines.append(f"{shown_name(name) + ' = ' + shown:<36} # {FIELDS[name].metadata['doc']}")
     return "\n".join(lines) + "\n"

@@ -63,3 +63,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup_steps": 30, "schedule": "wsd", "decay_to": 0.05, "max_steps": 500,
     },
 }  # fmt: skip
+
+# Going on from weights that are good already: what `from` and `lora` take where no preset is named. A lower rate, a short
+# warmup, as long as one waits for a coffee.
+_FINETUNE = {
+    "batch_size": 8, "beta2": 0.99, "warmup_steps": 20, "schedule": "wsd", "decay_to": 0.0, "minutes": 10.0, "dropout": 0.0,
+}  # fmt: skip
+RECIPES: dict[str, dict[str, Any]] = {
+    "finetune": _FINETUNE | {"learning_rate": 1e-4},
+    # Adapters begin at zero, and are few: ten times the rate of full fine-tuning (Biderman et al. 2024, 2405.09673).
+    "lora": _FINETUNE | {"learning_rate": 1e-3},
+}

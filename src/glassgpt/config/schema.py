@@ -138,6 +138,13 @@ class GPTConfig:
         return -(-8 * self.n_embd // 3 // 32) * 32 if self.architecture == "modern" else 4 * self.n_embd
 
 
+def require_unicode(*texts: str) -> None:
+    """A file name that is not UTF-8 reaches Python with lone surrogates in it."""
+    for text in texts:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ConfigError(f"{text!r} is not valid Unicode, and no config.toml could hold it; rename the file")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The text and how it is cut into tokens."""
@@ -153,10 +160,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.data:
             raise ConfigError("data is empty; name at least one file, folder or built-in corpus")
-        for text in (*self.data, self.tokenizer, self.text_field):
-            # A file name that is not UTF-8 reaches Python with lone surrogates in it.
-            if any("\ud800" <= character <= "\udfff" for character in text):
-                raise ConfigError(f"{text!r} is not valid Unicode, and no config.toml could hold it; rename the file")
+        require_unicode(*self.data, self.tokenizer, self.text_field)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +203,10 @@ class TrainConfig:
     log_every: int = setting(10, "steps between lines of metrics.jsonl", at_least=1)
     sample_every: int = setting(0, "steps between samples of the model's writing; 0: about ten in a run", at_least=0)
     keep_checkpoints: int = setting(2, "newest checkpoints that are kept beside the best one", at_least=1)
+    gradient_checkpointing: bool = setting(
+        False,
+        "keep only what goes into each block, and compute the rest again for its gradient: less memory, a third slower",
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -215,6 +223,27 @@ class TrainConfig:
                 f"warmup_steps is {self.warmup_steps}; under minutes with schedule {self.schedule} at least "
                 f"{SHORTEST_TIMED_WARMUP}, since the speed is measured meanwhile; or 0: chosen by the time"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Going on from a model that has learned something before."""
+
+    from_: str = setting(
+        "",
+        "go on from this model: a run, a checkpoint, a Hugging Face folder, a .pt file, or a published name such as gpt2",
+    )
+    lora: int = setting(
+        0, "rank of adapters (LoRA) that are trained while the weights stay as they are; 0: the weights are", at_least=0
+    )
+    lora_alpha: float = setting(16.0, "what an adapter adds is scaled by lora_alpha / lora", above=0)
+    lora_on: Literal["attention", "mlp", "all"] = setting("all", "the matrices in a block that get an adapter")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        require_unicode(self.from_)
+        if self.lora and not self.from_:
+            raise ConfigError("lora adapts a model that is there; say which one with from")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +272,7 @@ class RunConfig:
     model: GPTConfig
     data: DataConfig
     train: TrainConfig
+    finetune: FinetuneConfig
     machine: MachineConfig
 
     def with_values(self, **values: Any) -> "RunConfig":
@@ -264,9 +294,25 @@ class RunConfig:
         return {name: getattr(getattr(self, section), name) for name, section in SECTION_OF.items()}
 
 
-SECTIONS: dict[str, Any] = {"model": GPTConfig, "data": DataConfig, "train": TrainConfig, "machine": MachineConfig}
+SECTIONS: dict[str, Any] = {
+    "model": GPTConfig,
+    "data": DataConfig,
+    "train": TrainConfig,
+    "finetune": FinetuneConfig,
+    "machine": MachineConfig,
+}
 SECTION_OF = {f.name: section for section, kind in SECTIONS.items() for f in fields(kind)}
 FIELDS = {f.name: f for kind in SECTIONS.values() for f in fields(kind)}
+
+
+def shown_name(name: str) -> str:
+    """As it stands in files and flags: `from` is a word of Python's, so that the field is called from_."""
+    return name.rstrip("_")
+
+
+def field_name(name: str) -> str:
+    """The field that a name in a file or a flag means."""
+    return name + "_" if name + "_" in FIELDS else name
 
 
 def check_value(name: str, value: Any, where: str) -> Any:

@@ -122,9 +122,14 @@ class Engine:
 
 
 def load_run(
-    path: str | Path | None = None, device: str = "auto", report: Callable[[str], object] = warnings.warn
+    path: str | Path | None = None,
+    device: str = "auto",
+    report: Callable[[str], object] = warnings.warn,
+    tokenizer: str | None = None,
 ) -> Engine:
-    """The best checkpoint of a run (or one checkpoint folder; None: the newest run), ready to write. `report` is handed a line
-    where the best one is damaged and another is taken."""
+    """The best checkpoint of a run (or one checkpoint folder; None: the newest run), ready to write. `tokenizer` is a kind or
+    the path of a tokenizer.json, for a model that came without one; `report` is handed a line where the best checkpoint is
+    damaged and another is taken."""
     checkpoint = load_checkpoint(find_checkpoint(Path(path) if path is not None else None, report))
-    return Engine(load_model(checkpoint, decide_device(device).choice), checkpoint.tokenizer())
+    chosen = checkpoint.tokenizer(tokenizer)
+    return Engine(load_model(checkpoint, decide_device(device).choice), chosen)

@@ -112,6 +112,10 @@ class GPT2(LanguageModel):
         return self.ln_f(x)
 
     @property
+    def blocks(self) -> nn.ModuleList:
+        return self.h
+
+    @property
     def unembedding(self) -> Tensor:
         """The output matrix (V, C)."""
         return (self.wte if self.config.tie_embeddings else self.lm_head).weight

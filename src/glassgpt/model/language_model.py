@@ -24,6 +24,11 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, in order."""
+        raise NotImplementedError
+
+    @property
     def unembedding(self) -> Tensor:
         """The output matrix (V, C)."""
         raise NotImplementedError

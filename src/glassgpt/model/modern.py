@@ -135,6 +135,10 @@ class Modern(LanguageModel):
         return self.model(tokens, self.positions(tokens, cache), cache)
 
     @property
+    def blocks(self) -> nn.ModuleList:
+        return self.model.layers
+
+    @property
     def unembedding(self) -> Tensor:
         """The output matrix (V, C)."""
         return (self.model.embed_tokens if self.config.tie_embeddings else self.lm_head).weight

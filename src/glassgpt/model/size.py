@@ -60,12 +60,21 @@ def bytes_of(parameters: int, bytes_each: int = 4) -> int:
     return parameters * bytes_each
 
 
-def training_bytes(config: GPTConfig, *, micro_batch_size: int, whole_logits: bool = True) -> int:
+def training_bytes(
+    config: GPTConfig,
+    *,
+    micro_batch_size: int,
+    whole_logits: bool = True,
+    recompute: bool = False,
+    trained: bool = True,
+) -> int:
     """Bytes that training in float32 with AdamW takes at most: weights, gradients, two moments, and what a forward keeps
     for its backward. On a CPU no more than three times too high; higher on a GPU with dropout, whose kernel keeps less.
 
     `whole_logits`: the loss holds the logits of all positions, as the plain loss does (the one that is compiled); the
     chunked one holds those of a few hundred. True is the safe side while it is open which of the two will run.
+    `recompute`: with gradient checkpointing, which keeps what goes into a block only.
+    `trained`: False where the weights stay as they are, and adapters learn.
     """
     C, F, H, L, V = config.n_embd, config.mlp_width, config.n_head, config.n_layer, config.vocab_size
     T, positions = config.context_length, micro_batch_size * config.context_length
@@ -81,11 +90,16 @@ def training_bytes(config: GPTConfig, *, micro_batch_size: int, whole_logits: bo
     kept += weights * H * T
     # The block at work holds scores, masked scores and weights, however many of them are kept.
     working = kept + (3 - weights) * H * T if weights else kept
-    activations = positions * (L * kept + working + 4 * C)  # 4 C: embeddings, last norm, gradient of what it gives
+    activations = positions * (
+        L * (C if recompute else kept) + working + 4 * C
+    )  # 4 C: embeddings, last norm, gradient of what it gives
     chunk = min(positions, max(CHUNK_ROWS, CHUNK_LOGITS // V))
     logits = 3 * positions * V if whole_logits else 2 * chunk * V  # whole: log-softmax, its gradient and theirs
     output_gradients = 3 * V * C  # the output matrix has one from the loss and, if tied, one from the embedding
-    return bytes_of(4 * count_parameters(config).total + int(ALLOCATOR * activations) + logits + output_gradients)
+    learning = 4 if trained else 1  # weights alone where adapters learn beside them, few enough to be left out
+    return bytes_of(
+        learning * count_parameters(config).total + int(ALLOCATOR * activations) + logits + output_gradients
+    )
 
 
 def generation_bytes(config: GPTConfig, batch_size: int) -> int:

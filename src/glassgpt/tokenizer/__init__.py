@@ -6,6 +6,7 @@ from glassgpt.tokenizer.kinds import (
     build_tokenizer,
     load_tokenizer,
     named_tokenizer,
+    read_tokenizer,
     save_tokenizer,
     tokenizer_hash,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "id_dtype",
     "load_tokenizer",
     "named_tokenizer",
+    "read_tokenizer",
     "save_tokenizer",
     "tokenizer_hash",
 ]

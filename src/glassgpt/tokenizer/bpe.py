@@ -15,8 +15,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from glassgpt.errors import TokenizerError
 from glassgpt.tokenizer.base import END_OF_TEXT, IdArray, id_dtype, to_utf8
-from glassgpt.tokenizer.byte import BYTE_ALPHABET, ByteLevelTokenizer, Merge, read_byte_level
-from glassgpt.tokenizer.document import Document, model_type
+from glassgpt.tokenizer.byte import BYTE_ALPHABET, ByteLevelTokenizer, Merge, is_gpt2_style, read_byte_level
+from glassgpt.tokenizer.document import Document
 
 DEFAULT_VOCAB_SIZE = 4096
 MIN_VOCAB_SIZE = len(BYTE_ALPHABET) + 1
@@ -138,6 +138,6 @@ def vocabulary_of(merges: Iterable[Merge]) -> dict[str, int]:
 
 def read_bpe(document: Document) -> BpeTokenizer | None:
     """The byte-level BPE tokenizer in a tokenizer.json, or None where that holds another kind."""
-    if model_type(document) != "BPE":
+    if not is_gpt2_style(document):
         return None
     return BpeTokenizer(*read_byte_level(document))

@@ -28,7 +28,7 @@ def _byte_alphabet() -> list[str]:
 
 
 BYTE_ALPHABET = _byte_alphabet()
-_BYTE_OF = {character: byte for byte, character in enumerate(BYTE_ALPHABET)}
+BYTE_OF = {character: byte for byte, character in enumerate(BYTE_ALPHABET)}
 
 _MODEL = {
     "type": "BPE",
@@ -56,7 +56,7 @@ class ByteLevelTokenizer:
         self._specials = dict(specials)
         self._merges = list(merges)
         self._bytes = [
-            token.encode("utf-8") if token in self._specials else bytes([_BYTE_OF[character] for character in token])
+            token.encode("utf-8") if token in self._specials else bytes([BYTE_OF[character] for character in token])
             for token in self._vocabulary
         ]
         self.vocab_size = len(self._bytes)
@@ -105,31 +105,34 @@ def build_byte(
 
 def read_byte(document: Document) -> ByteTokenizer | None:
     """The byte tokenizer in a tokenizer.json, or None where that holds another kind."""
-    if model_type(document) != "BPE" or document["model"].get("merges"):
+    if not is_gpt2_style(document) or document["model"].get("merges"):
         return None
     vocabulary, specials, _ = read_byte_level(document)
     is_byte = vocabulary == _byte_vocabulary() and specials == {END_OF_TEXT: 256}
     return ByteTokenizer() if is_byte else None
 
 
+def is_gpt2_style(document: Document) -> bool:
+    """Whether a tokenizer.json splits text and spells bytes as GPT-2's does; published.py reads the others."""
+    splitter, decoder = document.get("pre_tokenizer"), document.get("decoder")
+    if model_type(document) != "BPE" or document.get("normalizer") is not None:
+        return False
+    if not isinstance(splitter, dict) or not isinstance(decoder, dict):
+        return False
+    plain = not splitter.get("add_prefix_space") and splitter.get("use_regex", True)
+    return bool(splitter.get("type") == decoder.get("type") == "ByteLevel" and plain)
+
+
 def read_byte_level(document: Document) -> tuple[dict[str, int], dict[str, int], list[Merge]]:
-    """Vocabulary, special tokens and merges of a BPE tokenizer.json that splits text and spells bytes as GPT-2 does."""
+    """Vocabulary, special tokens and merges of a tokenizer.json in GPT-2's style."""
     model = document["model"]
-    for name in ("pre_tokenizer", "decoder"):
-        part = document.get(name)
-        if not isinstance(part, dict) or part.get("type") != "ByteLevel":
-            raise TokenizerError(f"its {name} is not ByteLevel, as GPT-2's is; no other is supported for BPE")
-    if document["pre_tokenizer"].get("add_prefix_space") or not document["pre_tokenizer"].get("use_regex", True):
-        raise TokenizerError(
-            "its pre_tokenizer sets add_prefix_space or use_regex otherwise than GPT-2's, which is not supported"
-        )
     for option, plain in _MODEL.items():
         if option not in ("type", "unk_token", "fuse_unk") and (model.get(option) or plain) != plain:
             raise TokenizerError(f"its model sets {option}, which GPT-2's does not and which is not supported")
 
     vocabulary, specials = read_vocabulary(document), read_specials(document)
     for token in vocabulary:
-        spelled = token != "" and all(character in _BYTE_OF for character in token)
+        spelled = token != "" and all(character in BYTE_OF for character in token)
         require(spelled or token in specials, f"token {token!r} is not spelled in the alphabet of ByteLevel")
     absent = [byte for byte, character in enumerate(BYTE_ALPHABET) if character not in vocabulary]
     require(not absent, f"{len(absent)} of the 256 bytes have no token, so that some texts would have no ids")

@@ -92,6 +92,7 @@ def read_char(document: Document) -> CharTokenizer | None:
         return None
     if document.get("pre_tokenizer") != _PRE_TOKENIZER or document.get("decoder") != _DECODER:
         raise TokenizerError("its WordLevel vocabulary is not of single characters; no other is supported")
+    require(document.get("normalizer") is None, "its normalizer changes the text before it is encoded")
     vocabulary, specials = read_vocabulary(document), read_specials(document)
     for token in vocabulary:
         require(len(token) == 1 or token in specials, f"{token!r} in a vocabulary of characters is not one character")

@@ -53,8 +53,6 @@ def parse_document(text: str | bytes) -> Document:
         raise TokenizerError(f"not JSON ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
         raise TokenizerError('not a tokenizer.json: it has no "model"')
-    if document.get("normalizer") is not None:
-        raise TokenizerError("its normalizer changes the text before it is encoded, which is not supported")
     return document
 
 

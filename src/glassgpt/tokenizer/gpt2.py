@@ -16,8 +16,8 @@ from glassgpt.config.cache_folder import cache_folder
 from glassgpt.errors import TokenizerError
 from glassgpt.tokenizer.base import END_OF_TEXT
 from glassgpt.tokenizer.bpe import BpeTokenizer, vocabulary_of
-from glassgpt.tokenizer.byte import Merge, read_byte_level
-from glassgpt.tokenizer.document import Document, model_type, parse_document
+from glassgpt.tokenizer.byte import Merge, is_gpt2_style, read_byte_level
+from glassgpt.tokenizer.document import Document, parse_document
 
 # Address and hash as in tiktoken (tiktoken_ext/openai_public.py).
 VOCAB_BPE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe"
@@ -34,7 +34,7 @@ def build_gpt2(
 
 def read_gpt2(document: Document) -> BpeTokenizer | None:
     """GPT-2's tokenizer in a tokenizer.json, whoever wrote it, or None where that holds another one."""
-    if model_type(document) != "BPE":
+    if not is_gpt2_style(document):
         return None
     vocabulary, specials, merges = read_byte_level(document)
     if not _is_published(merges) or vocabulary != vocabulary_of(merges) or list(specials) != [END_OF_TEXT]:

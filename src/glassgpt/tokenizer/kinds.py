@@ -15,6 +15,7 @@ from glassgpt.tokenizer.byte import build_byte, read_byte
 from glassgpt.tokenizer.char import build_char, read_char
 from glassgpt.tokenizer.document import Document, model_type, parse_document
 from glassgpt.tokenizer.gpt2 import build_gpt2, read_gpt2
+from glassgpt.tokenizer.published import read_published
 
 
 class Kind(NamedTuple):
@@ -59,6 +60,10 @@ def build_tokenizer(
     return tokenizer
 
 
+# Those that are built, then other programs' that can only be read.
+READERS = [*(kind.read for kind in KINDS.values()), read_published]
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
     """Reads a tokenizer.json, ours or another program's; which kind it is follows from its structure.
 
@@ -70,14 +75,21 @@ def load_tokenizer(path: Path) -> Tokenizer:
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read ({error.strerror}); pass the path of a tokenizer.json") from None
     try:
-        document = parse_document(content)
-        for kind in KINDS.values():
-            tokenizer = kind.read(document)
-            if tokenizer is not None:
-                return tokenizer
-        raise TokenizerError(f"its model is {model_type(document)!r}, which is not supported")
+        return read_tokenizer(content)
     except TokenizerError as error:
-        raise TokenizerError(f"{path}: {error}; pass a whole tokenizer.json of kind {', '.join(KINDS)}") from None
+        raise TokenizerError(
+            f"{path}: {error}; pass a whole tokenizer.json of kind {', '.join(KINDS)} or another BPE over bytes"
+        ) from None
+
+
+def read_tokenizer(content: str | bytes) -> Tokenizer:
+    """As `load_tokenizer`, from the text of a tokenizer.json."""
+    document = parse_document(content)
+    for read in READERS:
+        tokenizer = read(document)
+        if tokenizer is not None:
+            return tokenizer
+    raise TokenizerError(f"its model is {model_type(document)!r}, which is not supported")
 
 
 def named_tokenizer(name: str) -> str | Tokenizer:

@@ -12,7 +12,7 @@ from glassgpt.model import LanguageModel
 
 def build_adamw(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019, 1711.05101) that decays matrices only: norms and biases are no weights to shrink."""
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

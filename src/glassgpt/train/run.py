@@ -9,18 +9,19 @@ from typing import Any
 
 import torch
 
-from glassgpt.checkpoint import Run, check_new_run, create_run, load_checkpoint
-from glassgpt.checkpoint.checkpoint import Checkpoint
+from glassgpt.checkpoint import Run, check_new_run, create_run, load_checkpoint, save_checkpoint
+from glassgpt.checkpoint.checkpoint import PARENT, Checkpoint
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.config.schema import SECTION_OF
 from glassgpt.data import DataFolder, is_prepared, load_data, prepare_cached, summarize, text_name
-from glassgpt.errors import ConfigError, DataError
+from glassgpt.errors import CheckpointError, ConfigError, DataError
 from glassgpt.machine import decide_device, decide_threads, describe_environment
 from glassgpt.model import LanguageModel
 from glassgpt.model.size import count_parameters
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
 from glassgpt.train.observers import Observer, tell
+from glassgpt.train.parent import Parent, fit_to_parent, open_parent, require_same_tokenizer, tokenizer_for
 from glassgpt.train.plot import plot_losses
 from glassgpt.train.settle import fit_to_data, settle_machine
 from glassgpt.train.step import Loss
@@ -45,7 +46,12 @@ def train_run(
     check_new_run(out)  # what can be known to fail is said before the text is read
     decide_device(config.machine.device)
     decide_threads(config.machine.threads)
-    data = open_data(config, observers)
+    parent = tokenizer = None
+    if config.finetune.from_:
+        parent = open_parent(config.finetune.from_, config)
+        config, parent = fit_to_parent(config, parent)
+        tokenizer = tokenizer_for(config, parent)
+    data = open_data(config, observers, tokenizer)
     for line in summarize(data).facts():
         tell(observers, line)
     config = fit_to_data(config, data)
@@ -55,10 +61,13 @@ def train_run(
             f"the warmup of {config.train.warmup_steps} steps is longer than the run of {config.train.max_steps}: "
             "the learning rate never reaches its height",
         )
-    config, model, loss = settle_machine(config, data, observers)
+    config, model, loss = settle_machine(config, data, observers, parent)
     run = create_run(out, text_name(config.data.data))
     with run.locked():
         run.write_config(config)
+        if parent is not None and config.finetune.lora:  # so that the run is complete in itself
+            save_parent(run, parent, data)
+        parent = None  # its weights are in the model now
         trainer = build_trainer(run, config, model, loss, data, observers, sample, started)
         return finish(trainer, started)
 
@@ -76,12 +85,14 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
             )
         if checkpoint:
             require_same_run(config, checkpoint, run)
-        data = reopen_data(config, observers, checkpoint)
+        parent, tokenizer = reopen_parent(config, run, checkpoint)
+        data = reopen_data(config, observers, checkpoint, tokenizer)
         for rejected, reason in damaged.items():
             tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
         if checkpoint is None:
             tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
-        config, model, loss = settle_machine(fit_to_data(config, data), data, observers)
+        config, model, loss = settle_machine(fit_to_data(config, data), data, observers, parent)
+        parent = None  # its weights are in the model now
         trainer = build_trainer(run, config, model, loss, data, observers, sample, started)
         if checkpoint:
             trainer.restore(checkpoint)
@@ -94,7 +105,7 @@ def require_same_run(config: RunConfig, checkpoint: Checkpoint, run: Run) -> Non
     """What makes the weights and the order of the text what they are cannot change on the way; the rest may, and the text
     may have moved (`reopen_data`)."""
     before, now = checkpoint.state["settings"], config.flat()
-    fixed = [name for name, section in SECTION_OF.items() if section == "model"]
+    fixed = [name for name, section in SECTION_OF.items() if section in ("model", "finetune")]
     for name in (*fixed, "tokenizer", "text_field", "seed", "batch_size"):
         was = before.get(name, now[name])  # an older version may not have known the setting
         if was != now[name]:
@@ -128,32 +139,63 @@ def build_trainer(
     )
 
 
-def open_data(config: RunConfig, observers: Sequence[Observer]) -> DataFolder:
-    """The prepared text: a prepared folder as it is, anything else through the cache."""
+def save_parent(run: Run, parent: Parent, data: DataFolder) -> None:
+    save_checkpoint(
+        run.folder / PARENT,
+        config=parent.config,
+        weights=parent.weights,
+        tokenizer_json=data.tokenizer().to_json(),
+        state={"step": 0, "imported_from": parent.source},
+    )
+
+
+def reopen_parent(config: RunConfig, run: Run, checkpoint: Checkpoint | None) -> tuple[Parent | None, Tokenizer | None]:
+    """What a run that goes on still needs of the model it began with: its weights beside adapters, or where nothing was saved
+    yet; its tokenizer in any case."""
+    if not config.finetune.from_:
+        return None, None
+    if checkpoint and not config.finetune.lora:
+        return None, checkpoint.tokenizer()
+    kept = run.folder / PARENT
+    if checkpoint and not kept.is_dir():
+        raise CheckpointError(f"{kept} is gone, the model that this run's adapters belong to; bring it back")
+    parent = open_parent(str(kept) if kept.is_dir() else config.finetune.from_, config)
+    config, parent = fit_to_parent(config, parent)
+    return parent, parent.tokenizer or tokenizer_for(config, parent)
+
+
+def open_data(config: RunConfig, observers: Sequence[Observer], tokenizer: Tokenizer | None = None) -> DataFolder:
+    """The prepared text: a prepared folder as it is, anything else through the cache. `tokenizer` is the one of the model
+    that the run goes on from."""
     sources = config.data.data
     if len(sources) == 1 and is_prepared(sources[0]):
-        return load_data(sources[0])
+        data = load_data(sources[0])
+        if tokenizer is not None:
+            require_same_tokenizer(data, tokenizer, config.finetune.from_)
+        return data
 
     def progress(stage: str, share: float) -> None:
         for observer in observers:
             observer.on_prepare(stage, share)
 
-    tokenizer = named_tokenizer(config.data.tokenizer)
-    vocab_size = (config.model.vocab_size or None) if tokenizer == "bpe" else None
-    return prepare_cached(sources, tokenizer, vocab_size, config.data.text_field, progress)
+    chosen = tokenizer or named_tokenizer(config.data.tokenizer)
+    vocab_size = (config.model.vocab_size or None) if chosen == "bpe" else None
+    return prepare_cached(sources, chosen, vocab_size, config.data.text_field, progress)
 
 
-def reopen_data(config: RunConfig, observers: Sequence[Observer], checkpoint: Checkpoint | None) -> DataFolder:
+def reopen_data(
+    config: RunConfig, observers: Sequence[Observer], checkpoint: Checkpoint | None, tokenizer: Tokenizer | None
+) -> DataFolder:
     """The text of a run that goes on: from the cache without reading it again, else prepared anew and compared."""
     if checkpoint is None:
-        return open_data(config, observers)
+        return open_data(config, observers, tokenizer)
     cached = cache_folder() / "data" / checkpoint.state["data_fingerprint"]
     if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"]["data"]:
         data = load_data(cached)
     elif "-" in config.data.data and sys.stdin.isatty():
         raise DataError("this run's text came from standard input and is no longer in the cache; pipe it in once more")
     else:
-        data = open_data(config, observers)
+        data = open_data(config, observers, tokenizer)
     if data.meta.content_hash != checkpoint.state["data_content"]:
         raise DataError(
             f"the text or tokenizer of {', '.join(config.data.data)} has changed since this run began; "

@@ -7,15 +7,19 @@ from functools import cache
 
 import torch
 
+from glassgpt.checkpoint.checkpoint import load_weights
 from glassgpt.config import RunConfig, TrainConfig
 from glassgpt.config.schema import SHORTEST_TIMED_WARMUP
 from glassgpt.data import Batch, Batches, DataFolder, is_prepared
 from glassgpt.errors import ConfigError, MachineError
 from glassgpt.machine import decide_compile, decide_device, decide_precision, decide_threads, free_memory, total_memory
 from glassgpt.model import LanguageModel, build_model
+from glassgpt.model.lora import LoRA, attach_lora
 from glassgpt.model.size import count_parameters, training_bytes
 from glassgpt.train.loss import chunked_loss, plain_loss
 from glassgpt.train.observers import Observer, tell
+from glassgpt.train.parent import Parent
+from glassgpt.train.recompute import recompute_blocks
 from glassgpt.train.step import Loss, autocast
 
 # A larger piece does not run faster on a CPU, it only needs more memory.
@@ -28,8 +32,11 @@ WARMUP_SHARE, LONGEST_TIMED_WARMUP = 0.04, 2000
 
 def fit_to_data(config: RunConfig, data: DataFolder) -> RunConfig:
     """Context checked against the text, and the vocabulary filled in: the tokenizer's, or a larger one that was asked for,
-    such as 50304 for gpt2's 50257. Where the tokenizer was made for this run, its size is what came of the request."""
+    such as 50304 for gpt2's 50257. Where the tokenizer was made for this run, its size is what came of the request; where
+    the run goes on from a model, tokenizer and vocabulary are that model's."""
     data.require_windows(config.model.context_length)
+    if config.finetune.from_:
+        return config if "tokenizer" in config.asked else config.resolved(tokenizer=data.meta.tokenizer_kind)
     kind, size = data.meta.tokenizer_kind, data.meta.vocab_size
     prepared = is_prepared(config.data.data[0])
     if prepared and "tokenizer" in config.asked and config.data.tokenizer != kind:
@@ -49,15 +56,22 @@ def fit_to_data(config: RunConfig, data: DataFolder) -> RunConfig:
 
 
 def settle_machine(
-    config: RunConfig, data: DataFolder, observers: Sequence[Observer]
+    config: RunConfig, data: DataFolder, observers: Sequence[Observer], parent: Parent | None = None
 ) -> tuple[RunConfig, LanguageModel, Loss]:
-    """Build the model and decide, once, where and how it is computed. What was decided before is taken as it is."""
+    """Build the model, with the weights of the one that it goes on from, and decide, once, where and how it is computed.
+    What was decided before is taken as it is."""
     device = torch.device(decide_device(config.machine.device).choice)
     threads = decide_threads(config.machine.threads)
     require_memory(config, device)
     train = config.train
     micro_batch_size = train.micro_batch_size or fitting_micro_batch(config, device)
-    model = build_model(config.model, seed=train.seed, device=device)
+    model = build_model(config.model, seed=train.seed if parent is None else None, device=device)
+    if parent is not None:
+        load_weights(model, parent.weights, parent.source)
+    if config.finetune.lora:
+        attach_lora(model, lora_of(config), train.seed)
+    if train.gradient_checkpointing:
+        recompute_blocks(model)
     rows = micro_batch_size
     if device.type == "cpu":  # where a smaller piece tells as much about speed, and costs less
         rows = max(1, min(rows, TRIAL_TOKENS // config.model.context_length))
@@ -88,8 +102,14 @@ def settle_machine(
         lambda on: work(precision.choice, compiled() if on else chunked_loss),
     )
     parameters = count_parameters(config.model).total
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    adapted = f", {learning:,} of them in adapters that learn" if config.finetune.lora else ""
+    parameters += learning if config.finetune.lora else 0
     shape = f"{config.model.architecture}, {config.model.n_layer} layers x {config.model.n_embd}"
-    tell(observers, f"preset {config.preset} ({shape}): {parameters:,} parameters on {device}, {threads} threads")
+    tell(
+        observers,
+        f"preset {config.preset} ({shape}): {parameters:,} parameters{adapted} on {device}, {threads} threads",
+    )
     if "auto" in (config.machine.precision, config.machine.compile):  # a run that goes on decides nothing
         tell(observers, f"{precision.choice}: {precision.reason}; compile {compilation.choice}: {compilation.reason}")
     loss = compiled() if compilation.choice == "on" else chunked_loss
@@ -104,6 +124,10 @@ def settle_machine(
     return settled, model, loss
 
 
+def lora_of(config: RunConfig) -> LoRA:
+    return LoRA(config.finetune.lora, config.finetune.lora_alpha, config.finetune.lora_on)
+
+
 def timed_warmup(train: TrainConfig, step_seconds: float) -> int:
     """The warmup of a run whose time is given: what was asked for, else a share of the steps that should fit."""
     share = int(WARMUP_SHARE * 60 * train.minutes / step_seconds)
@@ -113,7 +137,13 @@ def timed_warmup(train: TrainConfig, step_seconds: float) -> int:
 def require_memory(config: RunConfig, device: torch.device) -> None:
     """Refuse what cannot be trained here before it takes the machine down."""
     micro_batch_size = config.train.micro_batch_size or 1
-    needed = training_bytes(config.model, micro_batch_size=micro_batch_size, whole_logits=False)
+    needed = training_bytes(
+        config.model,
+        micro_batch_size=micro_batch_size,
+        whole_logits=False,
+        recompute=config.train.gradient_checkpointing,
+        trained=not config.finetune.lora,
+    )
     batch = BATCH_BYTES * config.train.batch_size * config.model.context_length
     if batch > total_memory() / 2:
         raise MachineError(
@@ -132,7 +162,8 @@ def require_memory(config: RunConfig, device: torch.device) -> None:
 def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
     """The largest divisor of batch_size that leaves half of the free memory free."""
     room = free_memory(device) / 2
-    whole_logits = config.machine.compile != "off"  # a compiled loss holds them all
+    how = {"whole_logits": config.machine.compile != "off", "recompute": config.train.gradient_checkpointing}
+    how["trained"] = not config.finetune.lora
     most = config.train.batch_size
     if device.type != "cuda":
         most = min(most, max(1, MICRO_BATCH_TOKENS_ON_CPU // config.model.context_length))
@@ -141,7 +172,7 @@ def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
             size
             for size in range(most, 1, -1)
             if config.train.batch_size % size == 0
-            and training_bytes(config.model, micro_batch_size=size, whole_logits=whole_logits) <= room
+            and training_bytes(config.model, micro_batch_size=size, **how) <= room
         ),
         1,
     )

@@ -54,14 +54,15 @@ def update(
     """
     device = batch.tokens.device
     targets = count_targets(batch)
-    total = torch.zeros((), device=device)
+    means = []
     for micro_step, start in enumerate(range(0, len(batch.tokens), config.micro_batch_size)):
         rows = slice(start, start + config.micro_batch_size)
         seed_micro_step(config.seed, step, micro_step, rank)
         with autocast(device, precision):
             mean = loss(model, Batch(batch.tokens[rows], batch.targets[rows])) / targets
         mean.backward()  # type: ignore[no-untyped-call]
-        total += mean.detach()
+        means.append(mean.detach())
+    total = torch.stack(means).sum()
     limit = config.grad_clip or float("inf")
     norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
     result = StepResult(total.item(), norm.item())

@@ -23,6 +23,7 @@ from glassgpt.train.optimizer import build_optimizer, load_optimizer_tensors, op
 from glassgpt.train.parallel import Parallel, SingleDevice
 from glassgpt.train.plan import Measured, length_share, plan
 from glassgpt.train.schedule import fewest_steps, learning_rate_at
+from glassgpt.train.settle import lora_of
 from glassgpt.train.step import Loss, update
 
 # The speed is measured over at least so many steps and seconds, and over this share of the time that was given, so that
@@ -173,7 +174,8 @@ class Trainer:
         save_checkpoint(
             folder,
             config=self.config.model,
-            weights=dict(self.model.named_parameters()),
+            weights={name: p for name, p in self.model.named_parameters() if p.requires_grad},
+            lora=lora_of(self.config) if self.config.finetune.lora else None,
             optimizer_tensors=optimizer_tensors(self.model, self.optimizer),
             tokenizer_json=self.tokenizer_json,
             state={

@@ -1,0 +1,40 @@
+"""`glassgpt import`: a model from elsewhere becomes a checkpoint here."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def import_(
+    source: Annotated[
+        str,
+        Parameter(
+            help="a Hugging Face folder, a .pt file of nanoGPT, minGPT or the book, or a published name such as gpt2"
+        ),
+    ],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="folder of the checkpoint that is made")],
+    n_head: Annotated[
+        int | None, Parameter(help="attention heads, where the file does not say (the book's, minGPT's)")
+    ] = None,
+) -> None:
+    """Turn a model from elsewhere into a checkpoint here, bit for bit: to sample from, to fine-tune, to export again."""
+    from glassgpt.checkpoint import as_argument
+    from glassgpt.formats import import_model
+    from glassgpt.model.size import count_parameters
+
+    checkpoint = import_model(source, out, n_head=n_head)
+    config = checkpoint.config
+    kind = checkpoint.tokenizer().kind if checkpoint.has_tokenizer else "none"
+    print(f"{source}: format {checkpoint.state['format']}, architecture {config.architecture}, tokenizer {kind}")
+    print(
+        f"{count_parameters(config).total:,} parameters: {config.n_layer} layers, {config.n_head} heads, "
+        f"width {config.n_embd}, context {config.context_length:,}, vocabulary {config.vocab_size:,}"
+    )
+    where = as_argument(out)
+    print(
+        f"now in {where}; let it write: glassgpt sample {where}"
+        + ("" if kind != "none" else " --tokenizer KIND_OR_FILE")
+    )

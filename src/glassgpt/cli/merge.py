@@ -1,0 +1,23 @@
+"""`glassgpt merge`: adapters folded into the weights that they were trained beside."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def merge(
+    run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="folder of the checkpoint that is made")],
+) -> None:
+    """Fold the adapters of a --lora run into its weights: an ordinary checkpoint, which computes the same."""
+    from glassgpt.checkpoint import as_argument, find_checkpoint, load_checkpoint, merge_checkpoint
+    from glassgpt.cli.main import say
+
+    checkpoint = load_checkpoint(find_checkpoint(run, say))
+    merge_checkpoint(checkpoint, out)
+    print(
+        f"{checkpoint.folder}, its adapters folded in, is now in {out}; let it write: glassgpt sample {as_argument(out)}"
+    )

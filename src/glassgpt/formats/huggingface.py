@@ -1,0 +1,204 @@
+"""Hugging Face folders: `config.json`, `model.safetensors` (or its shards), a tokenizer; read and written. What stands in
+config.json and in the tensors' names differs by model type: huggingface_models.py."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from glassgpt.checkpoint import Checkpoint, commit_folder
+from glassgpt.checkpoint.checkpoint import load_tensors, read_json, save_tensors, whole_weights
+from glassgpt.config import GPTConfig
+from glassgpt.errors import CheckpointError, ConfigError, MachineError, TokenizerError
+from glassgpt.formats.huggingface_card import model_card
+from glassgpt.formats.huggingface_models import MODEL_TYPE_OF, MODEL_TYPES
+from glassgpt.formats.layout import Layout, Place, give, parameter_shapes, take
+from glassgpt.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer, read_tokenizer
+
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+GENERATION, TOKENIZER_SETTINGS = "generation_config.json", "tokenizer_config.json"
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+COMPANIONS = "huggingface"  # under this name in a checkpoint's state
+DTYPES = {
+    "torch.float32": "float32",
+    "torch.float16": "float16",
+    "torch.bfloat16": "bfloat16",
+    "torch.float64": "float64",
+}
+
+
+def read_huggingface(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
+    """The shape and the weights, under our names and in the precision of the file, bit for bit.
+
+    Raises CheckpointError where a file is missing or damaged, a setting or tensor is one that our models have no place
+    for, or a tensor is missing or of another shape.
+    """
+    content = read_json(folder / CONFIG)
+    kind = content.get("model_type")
+    if not isinstance(kind, str) or kind not in MODEL_TYPES:
+        raise CheckpointError(f"{folder / CONFIG}: model_type is {kind!r}; here are known: {', '.join(MODEL_TYPES)}")
+    model_type = MODEL_TYPES[kind]
+    try:
+        config = model_type.read_config(content)
+        layout = model_type.layout(config)
+    except KeyError as error:
+        raise CheckpointError(f"{folder / CONFIG} lacks {error}, without which the shape is not known") from None
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
+    tensors = read_shards(folder)
+    if not any(name.startswith(model_type.prefix) for name in tensors):
+        layout = {
+            ours: Place(tuple(name.removeprefix(model_type.prefix) for name in place.names), place.transposed)
+            for ours, place in layout.items()
+        }
+    if "lm_head.weight" not in layout and "lm_head.weight" in tensors:
+        drop_tied_head(tensors, layout, folder)
+    return config, take(tensors, layout, config, str(folder), model_type.is_ignored)
+
+
+def drop_tied_head(tensors: dict[str, Tensor], layout: Layout, folder: Path) -> None:
+    """Some files store the embedding a second time as the output layer that it is."""
+    (embedding,) = (
+        place.names[0] for ours, place in layout.items() if ours.endswith(("wte.weight", "embed_tokens.weight"))
+    )
+    head = tensors.pop("lm_head.weight")
+    same = embedding in tensors and head.dtype == tensors[embedding].dtype and head.equal(tensors[embedding])
+    if embedding in tensors and not same:
+        raise CheckpointError(
+            f"{folder}: tensor lm_head.weight of shape {tuple(head.shape)} differs from {embedding}, while its config ties "
+            "the two; set tie_word_embeddings to false in config.json if the file is right"
+        )
+
+
+def read_shards(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder, from one file or from several with an index."""
+    if (folder / WEIGHTS).is_file():  # before the index, as in transformers
+        return load_tensors(folder / WEIGHTS)
+    if not (folder / INDEX).is_file():
+        old = "; it has weights as a pickle only" if any(folder.glob("pytorch_model*.bin")) else ""
+        raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}{old}; save it as safetensors first")
+    places = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(f"{folder / INDEX} has no weight_map from tensors to files")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(places.values())):
+        if Path(name).name != name:
+            raise CheckpointError(f"{folder / INDEX} names the file {name!r}, which lies outside the folder")
+        shard = load_tensors(folder / name)
+        twice = sorted(shard.keys() & tensors.keys())
+        if twice:
+            raise CheckpointError(f"{folder}: tensor {twice[0]} is in two of its files")
+        tensors |= shard
+    absent = sorted(places.keys() - tensors.keys())
+    if absent:
+        raise CheckpointError(f"{folder} lacks the tensor {absent[0]}, which {INDEX} says is in {places[absent[0]]}")
+    return tensors
+
+
+def read_companions(folder: Path) -> dict[str, Any]:
+    """What else the folder says of how the model is used, to be written back as it was: special ids, how it generates, and
+    the tokenizer's settings with their chat template."""
+    config = read_json(folder / CONFIG)
+    found: dict[str, Any] = {CONFIG: {name: config[name] for name in SPECIAL_IDS if name in config}}
+    for name in (GENERATION, TOKENIZER_SETTINGS):
+        if (folder / name).is_file():
+            found[name] = read_json(folder / name)
+    return found
+
+
+def read_huggingface_tokenizer(folder: Path) -> Tokenizer | None:
+    """The folder's tokenizer.json, or GPT-2's older pair of vocab.json and merges.txt; None where it has neither."""
+    if (folder / "tokenizer.json").is_file():
+        return load_tokenizer(folder / "tokenizer.json")
+    if not (folder / "vocab.json").is_file() or not (folder / "merges.txt").is_file():
+        return None
+    if read_json(folder / CONFIG).get("model_type") != "gpt2":
+        raise TokenizerError(
+            f"{folder} has vocab.json and merges.txt, which do not say how its kind of model splits text; open it in "
+            "transformers once and save its tokenizer.json beside them, or remove the two"
+        )
+    vocabulary = read_json(folder / "vocab.json")
+    try:
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+        return read_tokenizer(
+            json.dumps(
+                {
+                    "added_tokens": [{"id": vocabulary[END_OF_TEXT], "content": END_OF_TEXT, "special": True}]
+                    if END_OF_TEXT in vocabulary
+                    else [],
+                    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+                    "decoder": {"type": "ByteLevel"},
+                    "model": {
+                        "type": "BPE",
+                        "vocab": vocabulary,
+                        "merges": [line for line in lines if line and not line.startswith("#version")],
+                    },
+                }
+            )
+        )
+    except (OSError, UnicodeDecodeError, TokenizerError) as error:
+        raise TokenizerError(
+            f"{folder / 'vocab.json'} and merges.txt are no vocabulary of GPT-2's kind: {error}"
+        ) from None
+
+
+def huggingface_tensors(config: GPTConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights under transformers' names. A GPT-2 without biases is one whose biases are zero."""
+    model_type = MODEL_TYPES[MODEL_TYPE_OF[config.architecture]]
+    whole = config
+    if config.architecture != "modern":
+        whole = replace(config, bias=True, qkv_bias=True)
+        some = next(iter(weights.values()))
+        zeros = {name: some.new_zeros(shape) for name, shape in parameter_shapes(whole).items() if name not in weights}
+        weights = {**weights, **zeros}
+    return give(weights, model_type.layout(whole))
+
+
+def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, Any] | None) -> None:
+    """A folder that AutoModelForCausalLM, AutoTokenizer and pipeline open. `result`, the metrics of this checkpoint, goes
+    into the model card.
+
+    Raises ConfigError where the format cannot express the model, MachineError where the folder cannot be written.
+    """
+    config = checkpoint.config
+    settings = MODEL_TYPES[MODEL_TYPE_OF[config.architecture]].write_config(config)
+    tensors = huggingface_tensors(config, whole_weights(checkpoint))
+    tokenizer = checkpoint.tokenizer() if checkpoint.has_tokenizer else None
+    ends = tokenizer.end_of_text if tokenizer else None
+    # Said also where there is none: transformers' default for GPT-2 is 50256, which a small vocabulary does not have.
+    special = {"bos_token_id": ends, "eos_token_id": ends}
+    dtype = DTYPES[str(next(iter(tensors.values())).dtype)]
+    generation = {
+        "do_sample": True,
+        "temperature": 0.8,
+        "top_k": min(200, config.vocab_size),
+        **special,
+        "pad_token_id": ends,
+    }
+    generation = {name: value for name, value in generation.items() if value is not None}
+    token = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT} if ends is not None else {}
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length}
+    about |= token | {"clean_up_tokenization_spaces": False}
+    kept = checkpoint.state.get(COMPANIONS, {})  # of a model that came from such a folder
+    writers: dict[str, Callable[[Path], object]] = {
+        CONFIG: write_json(settings | kept.get(CONFIG, special) | {"dtype": dtype}),
+        WEIGHTS: lambda path: save_tensors(tensors, path),
+        GENERATION: write_json(kept.get(GENERATION, generation)),
+        "README.md": lambda path: path.write_text(model_card(config, out.name, tokenizer, result), "utf-8", "replace"),
+    }
+    if tokenizer is not None:
+        writers["tokenizer.json"] = lambda path: path.write_text(tokenizer.to_json(), encoding="utf-8")
+        writers[TOKENIZER_SETTINGS] = write_json(kept.get(TOKENIZER_SETTINGS, about))
+    try:
+        commit_folder(out, writers, manifest=False)
+    except OSError as error:
+        raise MachineError(
+            f"{out} could not be written ({error}); nothing of it is left, make room and try again"
+        ) from None
+
+
+def write_json(content: Mapping[str, Any]) -> Callable[[Path], object]:
+    return lambda path: path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
