@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from glassgpt.checkpoint import load_model
 from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
 from glassgpt.formats import import_model
+from glassgpt.formats.exchange import tokenizer_beside
 
 from .conftest import shaken
 from .references import DESCRIPTIONS, NANOGPT_ARGS, SHAPE, BookGPT, MinimalGPT, nanogpt_content
@@ -93,10 +94,15 @@ def characters(count):
     ],
 )
 def test_a_char_vocabulary_is_read_from_beside_the_file(name, content):
-    nanogpt_file(shaken(MinimalGPT(*SHAPE)))
     Path(name).write_text(content, encoding="utf-8")
-    tokenizer = import_model("ckpt.pt", Path("ours")).tokenizer()
+    tokenizer = tokenizer_beside(Path("ckpt.pt"), 61)
     assert tokenizer.kind == "char" and tokenizer.encode("01a") == [0, 1, ord("a") - ord("0")]
+
+
+def test_the_vocabulary_beside_a_file_comes_along():
+    nanogpt_file(shaken(MinimalGPT(*SHAPE)))
+    Path("vocab.json").write_text(json.dumps(characters(61)), encoding="utf-8")
+    assert import_model("ckpt.pt", Path("ours")).tokenizer().vocab_size == 61
 
 
 def test_a_pickled_vocabulary_is_never_read():
@@ -106,14 +112,13 @@ def test_a_pickled_vocabulary_is_never_read():
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused():
-    nanogpt_file(shaken(MinimalGPT(*SHAPE)))
     Path("vocab.json").write_text(json.dumps(characters(60)), encoding="utf-8")
     with pytest.raises(TokenizerError, match="has 60 characters, the model 61 tokens"):
-        import_model("ckpt.pt", Path("ours"))
-    for damaged in ("{", '{"a": "b"}', '["ab"]', "7"):
+        tokenizer_beside(Path("ckpt.pt"), 61)
+    for damaged in ("{", '{"a": "b"}', '["ab"]', "7", '["a", "a"]', '{"a": 0, "b": "x"}', '["\\ud800"]'):
         Path("vocab.json").write_text(damaged, encoding="utf-8")
         with pytest.raises(TokenizerError, match=r"vocab\.json"):
-            import_model("ckpt.pt", Path("ours"))
+            tokenizer_beside(Path("ckpt.pt"), 61)
 
 
 # Hostile and damaged files
