@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glassgpt.checkpoint.commit import commit_folder, verify_folder
+from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder
 from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError, MachineError, TokenizerError
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.lora import LoRA, attach_lora, merge_lora
-from glassgpt.tokenizer import Tokenizer, build_tokenizer, load_tokenizer, named_tokenizer
+from glassgpt.tokenizer import Tokenizer, load_tokenizer, ready_tokenizer, require_fitting
 
 FORMAT = 1
 PARENT = "parent"
@@ -55,15 +55,10 @@ class Checkpoint:
             return load_tokenizer(self.folder / TOKENIZER)
         if name is None:
             raise CheckpointError(f"{self.folder} came without a tokenizer; say which one with --tokenizer")
-        named = named_tokenizer(name)
-        if isinstance(named, str) and named not in ("byte", "gpt2"):
-            raise TokenizerError(f"a {named} tokenizer is made from a text; pass the path of its tokenizer.json")
-        tokenizer = build_tokenizer(named, lambda: iter(())) if isinstance(named, str) else named
-        if tokenizer.vocab_size > self.config.vocab_size:
-            raise TokenizerError(
-                f"tokenizer {name} has {tokenizer.vocab_size} tokens, the model in {self.folder} only "
-                f"{self.config.vocab_size}; it belongs to another model"
-            )
+        tokenizer = ready_tokenizer(name)
+        if isinstance(tokenizer, str):
+            raise TokenizerError(f"a {name} tokenizer is made from a text; pass the path of its tokenizer.json")
+        require_fitting(tokenizer, name, self.config.vocab_size, f"the model in {self.folder}")
         return tokenizer
 
 
@@ -155,8 +150,7 @@ def merge_checkpoint(checkpoint: Checkpoint, out: Path) -> None:
     """Write an ordinary checkpoint of a model with adapters, these folded in. Raises ConfigError where there are none."""
     if checkpoint.lora is None:
         raise ConfigError(f"{checkpoint.folder} has no adapters to fold in; it is whole as it is")
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out} is already there, and nothing is overwritten; choose another --out")
+    require_free(out)
     save_checkpoint(
         out,
         config=checkpoint.config,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 from glassgpt.data.disk import sha256_of, sync
-from glassgpt.errors import CheckpointError
+from glassgpt.errors import CheckpointError, ConfigError
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".writing-"
@@ -41,6 +41,12 @@ def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]],
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def require_free(out: Path) -> None:
+    """Before any work is done for a folder that a person named."""
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out} is already there, and nothing is overwritten; choose another --out")
 
 
 def verify_folder(folder: Path, without: Container[str] = ()) -> str | None:

@@ -5,55 +5,18 @@ no section. `0` (for a number) and "auto" (for a word) mean: decide it for me; w
 `config.toml`.
 """
 
-import math
 import os
 import sys
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin
 
 from glassgpt.config.names import suggestion
+from glassgpt.config.setting import check_ranges, require_unicode, setting
 from glassgpt.errors import ConfigError
 
 DEFAULT_BPE_VOCABULARY = 4096
-LARGEST = 2**31 - 1  # of any whole number but a seed: no tensor, file or run has more of anything that is set here
 # Under `minutes` the speed is measured during the warmup, so that the schedule proper can begin with its length known.
 SHORTEST_TIMED_WARMUP = 10
-
-
-def setting(
-    default: Any,
-    doc: str,
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A dataclass field together with its meaning and its range."""
-    limits = {"at least": at_least, "above": above, "at most": at_most, "below": below}
-    return field(default=default, metadata={"doc": doc, "limits": {k: v for k, v in limits.items() if v is not None}})
-
-
-def check_ranges(config: Any) -> None:
-    for f in fields(config):
-        if not f.metadata:
-            continue
-        value = getattr(config, f.name)
-        if isinstance(value, int) and abs(value) > LARGEST and "below" not in f.metadata["limits"]:
-            raise ConfigError(f"{f.name} is {value}; it has to be at most {LARGEST}")
-        if get_origin(f.type) is Literal and value not in get_args(f.type):
-            raise ConfigError(f"{f.name} {value!r} is not one of {', '.join(map(str, get_args(f.type)))}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{f.name} is {value}; it has to be a finite number")
-        for words, limit in f.metadata["limits"].items():
-            fits = {
-                "at least": value >= limit,
-                "above": value > limit,
-                "at most": value <= limit,
-                "below": value < limit,
-            }
-            if not fits[words]:
-                raise ConfigError(f"{f.name} is {value}; it has to be {words} {limit}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,13 +99,6 @@ class GPTConfig:
             return self.n_inner
         # SwiGLU has three matrices where GPT-2's MLP has two: 8/3 keeps the parameters equal (Shazeer 2020, 2002.05202).
         return -(-8 * self.n_embd // 3 // 32) * 32 if self.architecture == "modern" else 4 * self.n_embd
-
-
-def require_unicode(*texts: str) -> None:
-    """A file name that is not UTF-8 reaches Python with lone surrogates in it."""
-    for text in texts:
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise ConfigError(f"{text!r} is not valid Unicode, and no config.toml could hold it; rename the file")
 
 
 @dataclass(frozen=True, kw_only=True)

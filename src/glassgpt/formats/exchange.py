@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glassgpt.checkpoint import Checkpoint, Run, find_checkpoint, load_checkpoint, save_checkpoint
 from glassgpt.checkpoint.checkpoint import whole_weights
+from glassgpt.checkpoint.commit import require_free
 from glassgpt.checkpoint.find import run_of
 from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
@@ -51,8 +52,7 @@ class Foreign(NamedTuple):
 
 def import_model(source: str, out: Path, *, n_head: int | None = None) -> Checkpoint:
     """Turn a model from elsewhere into a checkpoint of ours at `out`, bit for bit; `source`, `n_head`: as in `read_model`."""
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out} is already there, and nothing is overwritten; choose another --out")
+    require_free(out)
     foreign = read_model(source, n_head)
     if foreign.format == OURS:
         raise CheckpointError(f"{source} is a checkpoint of glassgpt already; use it as it is")
@@ -73,8 +73,7 @@ def export_model(
     line where the best one is damaged and another is taken."""
     if to not in TARGETS:
         raise ConfigError(f"there is no format {to!r}; there are: {', '.join(TARGETS)}")
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out} is already there, and nothing is overwritten; choose another --out")
+    require_free(out)
     folder = find_checkpoint(run, report)
     checkpoint, its_run = load_checkpoint(folder), run_of(folder)
     TARGETS[to](checkpoint, out, figures_of(checkpoint, its_run) if its_run else None)

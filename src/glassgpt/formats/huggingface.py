@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from glassgpt.checkpoint import Checkpoint, commit_folder
+from glassgpt.checkpoint import Checkpoint
 from glassgpt.checkpoint.checkpoint import load_tensors, read_json, save_tensors, whole_weights
 from glassgpt.config import GPTConfig
-from glassgpt.errors import CheckpointError, ConfigError, MachineError, TokenizerError
+from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
+from glassgpt.formats.folder import write_folder, write_json
 from glassgpt.formats.huggingface_card import model_card
 from glassgpt.formats.huggingface_models import MODEL_TYPE_OF, MODEL_TYPES
 from glassgpt.formats.layout import Layout, Place, give, parameter_shapes, take
@@ -192,13 +193,4 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
     if tokenizer is not None:
         writers["tokenizer.json"] = lambda path: path.write_text(tokenizer.to_json(), encoding="utf-8")
         writers[TOKENIZER_SETTINGS] = write_json(kept.get(TOKENIZER_SETTINGS, about))
-    try:
-        commit_folder(out, writers, manifest=False)
-    except OSError as error:
-        raise MachineError(
-            f"{out} could not be written ({error}); nothing of it is left, make room and try again"
-        ) from None
-
-
-def write_json(content: Mapping[str, Any]) -> Callable[[Path], object]:
-    return lambda path: path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_folder(out, writers)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from glassgpt.checkpoint import Checkpoint, commit_folder
+from glassgpt.checkpoint import Checkpoint
 from glassgpt.checkpoint.checkpoint import load_checkpoint, save_tensors
-from glassgpt.errors import ConfigError, MachineError
-from glassgpt.formats.huggingface import write_json
+from glassgpt.errors import ConfigError
+from glassgpt.formats.folder import write_folder, write_json
 from glassgpt.formats.huggingface_models import MODEL_TYPE_OF, MODEL_TYPES
 from glassgpt.model.lora import TARGETS
 
@@ -44,9 +44,4 @@ def write_peft(checkpoint: Checkpoint, out: Path, result: Mapping[str, Any] | No
         "adapter_config.json": write_json(config),
         "adapter_model.safetensors": lambda path: save_tensors(tensors, path),
     }
-    try:
-        commit_folder(out, writers, manifest=False)
-    except OSError as error:
-        raise MachineError(
-            f"{out} could not be written ({error}); nothing of it is left, make room and try again"
-        ) from None
+    write_folder(out, writers)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.checkpoint import find_checkpoint, load_checkpoint, load_model
-from glassgpt.config.schema import LARGEST
+from glassgpt.config.setting import LARGEST
 from glassgpt.errors import ConfigError, MachineError, TokenizerError
 from glassgpt.generate.decoder import decode
 from glassgpt.generate.sampling import check_sampling, sample

@@ -7,6 +7,8 @@ from glassgpt.tokenizer.kinds import (
     load_tokenizer,
     named_tokenizer,
     read_tokenizer,
+    ready_tokenizer,
+    require_fitting,
     save_tokenizer,
     tokenizer_hash,
 )
@@ -21,6 +23,8 @@ __all__ = [
     "load_tokenizer",
     "named_tokenizer",
     "read_tokenizer",
+    "ready_tokenizer",
+    "require_fitting",
     "save_tokenizer",
     "tokenizer_hash",
 ]

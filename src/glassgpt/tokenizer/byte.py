@@ -43,7 +43,23 @@ _MODEL = {
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
-class ByteLevelTokenizer:
+class TokensOfBytes:
+    """Tokens that are strings of bytes: `_bytes` holds each one's, and ids are read back by joining them."""
+
+    vocab_size: int
+    _bytes: list[bytes]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        for id in ids:
+            check_id(id, self.vocab_size)
+        return b"".join([self._bytes[id] for id in ids]).decode("utf-8", errors="replace")
+
+    def token_bytes(self, id: int) -> bytes:
+        check_id(id, self.vocab_size)
+        return self._bytes[id]
+
+
+class ByteLevelTokenizer(TokensOfBytes):
     """What byte, bpe and gpt2 share: every token but the special ones is a string of bytes, and every text has ids."""
 
     kind: str
@@ -61,15 +77,6 @@ class ByteLevelTokenizer:
         ]
         self.vocab_size = len(self._bytes)
         self.end_of_text = self._specials.get(END_OF_TEXT)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        for id in ids:
-            check_id(id, self.vocab_size)
-        return b"".join([self._bytes[id] for id in ids]).decode("utf-8", errors="replace")
-
-    def token_bytes(self, id: int) -> bytes:
-        check_id(id, self.vocab_size)
-        return self._bytes[id]
 
     def to_json(self) -> str:
         # Merges as "a b", not as pairs: every version of every reader knows this form, and no token holds a space.

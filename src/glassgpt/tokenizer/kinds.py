@@ -108,6 +108,20 @@ def named_tokenizer(name: str) -> str | Tokenizer:
     return load_tokenizer(file)
 
 
+def ready_tokenizer(name: str) -> str | Tokenizer:
+    """As `named_tokenizer`, with the kinds built that are the same for every text; char and bpe need one, and stay names."""
+    named = named_tokenizer(name)
+    return build_tokenizer(named, lambda: iter(())) if isinstance(named, str) and named in ("byte", "gpt2") else named
+
+
+def require_fitting(tokenizer: Tokenizer, name: str, vocab_size: int, model: str) -> None:
+    """That a model of `vocab_size` tokens, called `model` in the error, could have been trained with this tokenizer."""
+    if tokenizer.vocab_size > vocab_size:
+        raise TokenizerError(
+            f"tokenizer {name} has {tokenizer.vocab_size} tokens, {model} only {vocab_size}; it belongs to another model"
+        )
+
+
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     """Writes a tokenizer.json; whoever looks meanwhile sees the old file or the new one, whole."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -9,12 +9,12 @@ import numpy as np
 import tokenizers
 
 from glassgpt.errors import TokenizerError
-from glassgpt.tokenizer.base import END_OF_TEXT, IdArray, check_id, id_dtype, to_utf8
-from glassgpt.tokenizer.byte import BYTE_ALPHABET, BYTE_OF
+from glassgpt.tokenizer.base import END_OF_TEXT, IdArray, id_dtype, to_utf8
+from glassgpt.tokenizer.byte import BYTE_ALPHABET, BYTE_OF, TokensOfBytes
 from glassgpt.tokenizer.document import Document, model_type, require
 
 
-class PublishedTokenizer:
+class PublishedTokenizer(TokensOfBytes):
     kind = "published"
 
     def __init__(self, document: Document) -> None:
@@ -51,15 +51,6 @@ class PublishedTokenizer:
             to_utf8(text)
         encodings = self._encoder.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=id_dtype(self.vocab_size)) for encoding in encodings]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        for id in ids:
-            check_id(id, self.vocab_size)
-        return b"".join([self._bytes[id] for id in ids]).decode("utf-8", errors="replace")
-
-    def token_bytes(self, id: int) -> bytes:
-        check_id(id, self.vocab_size)
-        return self._bytes[id]
 
     def to_json(self) -> str:
         return json.dumps(self._document, ensure_ascii=False, indent=2) + "\n"

@@ -10,9 +10,8 @@ from glassgpt.config.schema import shown_name
 from glassgpt.data import DataFolder
 from glassgpt.errors import ConfigError, TokenizerError
 from glassgpt.formats import read_model
-from glassgpt.tokenizer import Tokenizer, build_tokenizer, named_tokenizer, tokenizer_hash
+from glassgpt.tokenizer import Tokenizer, ready_tokenizer, require_fitting, tokenizer_hash
 
-SAME_FOR_EVERY_TEXT = ("byte", "gpt2")
 FREE = ("dropout", "context_length")  # of a model's settings, those that a fine-tuning may choose
 
 
@@ -57,9 +56,7 @@ def tokenizer_for(config: RunConfig, parent: Parent) -> Tokenizer:
     """The parent's; or where it came without one, the one that was asked for. Raises TokenizerError where another than the
     parent's was asked for: the same ids would mean other words."""
     asked = config.data.tokenizer if "tokenizer" in config.asked else None
-    named = named_tokenizer(asked) if asked is not None else None
-    if isinstance(named, str) and named in SAME_FOR_EVERY_TEXT:
-        named = build_tokenizer(named, lambda: iter(()))
+    named = ready_tokenizer(asked) if asked is not None else None
     if parent.tokenizer is not None:
         if named is None or (not isinstance(named, str) and tokenizer_hash(named) == tokenizer_hash(parent.tokenizer)):
             return parent.tokenizer
@@ -67,16 +64,12 @@ def tokenizer_for(config: RunConfig, parent: Parent) -> Tokenizer:
             f"tokenizer {asked} is not the {parent.tokenizer.kind} tokenizer that {parent.source} was trained with; "
             "leave tokenizer out"
         )
-    if named is None or isinstance(named, str):
+    if asked is None or named is None or isinstance(named, str):
         raise TokenizerError(
             f"{parent.source} came without a tokenizer; say which one with tokenizer: gpt2, byte, or the path of its "
             "tokenizer.json"
         )
-    if named.vocab_size > parent.config.vocab_size:
-        raise TokenizerError(
-            f"tokenizer {asked} has {named.vocab_size} tokens, {parent.source} only {parent.config.vocab_size}; it belongs to "
-            "another model"
-        )
+    require_fitting(named, asked, parent.config.vocab_size, parent.source)
     return named
 
 

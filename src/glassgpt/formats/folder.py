@@ -1,0 +1,23 @@
+"""Folders for other programs: written whole or not at all, like ours, but without our manifest."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from glassgpt.checkpoint import commit_folder
+from glassgpt.errors import MachineError
+
+
+def write_folder(out: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
+    """Make the folder `out`, each file written by its function. Raises MachineError where it cannot be."""
+    try:
+        commit_folder(out, writers, manifest=False)
+    except OSError as error:
+        raise MachineError(
+            f"{out} could not be written ({error}); nothing of it is left, make room and try again"
+        ) from None
+
+
+def write_json(content: Mapping[str, Any]) -> Callable[[Path], object]:
+    return lambda path: path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
