@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glassgpt.config import build_config
-    from glassgpt.generate import load_run
+    from glassgpt.generate import load_chat, load_classifier, load_run
     from glassgpt.train import train_run
 
 __version__ = "0.1.0"
-__all__ = ["build_config", "load_run", "train_run"]
+__all__ = ["build_config", "load_chat", "load_classifier", "load_run", "train_run"]
 
-_HOMES = {"build_config": "glassgpt.config", "load_run": "glassgpt.generate", "train_run": "glassgpt.train"}
+_HOMES = {
+    "build_config": "glassgpt.config",
+    **dict.fromkeys(("load_chat", "load_classifier", "load_run"), "glassgpt.generate"),
+    "train_run": "glassgpt.train",
+}
 
 
 def __dir__() -> list[str]:

@@ -132,8 +132,8 @@ def test_the_last_sample_is_not_shown_twice(capsys):
 
 def test_the_end_says_which_checkpoint_sampling_takes(tmp_path, capsys):
     result = {
-        "val_loss": 2.0, "bits_per_byte": 1.5, "best_val_loss": 1.75, "best_step": 12, "baseline_bits_per_byte": 2.0,
-        "steps": 60, "tokens": 600, "seconds": 3.0, "tokens_per_second": 200.0, "parameters": 7,
+        "task": "text", "val_loss": 2.0, "bits_per_byte": 1.5, "best_val_loss": 1.75, "best_step": 12,
+        "baseline_bits_per_byte": 2.0, "steps": 60, "tokens": 600, "seconds": 3.0, "tokens_per_second": 200.0, "parameters": 7,
     }  # fmt: skip
     for best, said in ((12, True), (60, False)):
         (tmp_path / "result.json").write_text(json.dumps(result | {"best_step": best}))

@@ -14,7 +14,7 @@ from glassgpt.errors import ConfigError
 ALL_FIELDS = {
     "model": "architecture vocab_size context_length n_layer n_head n_kv_head n_embd head_dim n_inner dropout bias qkv_bias "
     "tie_embeddings activation norm_eps rope_theta norm_position residual",
-    "data": "data tokenizer text_field",
+    "data": "data tokenizer text_field task",
     "train": "seed max_steps minutes batch_size micro_batch_size optimizer learning_rate warmup_steps schedule decay_to "
     "weight_decay beta1 beta2 grad_clip eval_every save_every log_every sample_every keep_checkpoints gradient_checkpointing",
     "finetune": "from_ lora lora_alpha lora_on",

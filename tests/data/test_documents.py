@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glassgpt.data import documents
-from glassgpt.data.documents import Unreadable, last_safe_cut, read_documents, read_pieces
+from glassgpt.data.documents import Unreadable, Wanted, last_safe_cut, read_documents, read_pieces
 from glassgpt.errors import DataError
 from glassgpt.tokenizer import build_tokenizer
 
 
 def texts(path: Path, text_field: str = "text") -> dict[str, str]:
-    return {d.name: d.text for d in read_documents(path, path.name, text_field)}
+    return {d.name: d.text for d in read_documents(path, path.name, Wanted("text", text_field))}
 
 
 def test_newlines_stay_and_the_byte_order_mark_goes(write):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from glassgpt.data import counting_bits_per_byte, documents, load_data, prepare, prepare_cached, summarize
+from glassgpt.data import parts as parts_module
 from glassgpt.data import prepare as prepare_function
 from glassgpt.errors import DataError, MachineError, TokenizerError
 from glassgpt.tokenizer import build_tokenizer, tokenizer_hash
@@ -98,7 +99,7 @@ def test_streaming_in_small_pieces_changes_nothing(notes, poem, tmp_path, monkey
     tokenizer = build_tokenizer("bpe", lambda: iter([POEM]), 320)
     whole = [folder_bytes(prepare([s], tmp_path / f"whole{i}", tokenizer).path) for i, s in enumerate((notes, poem))]
     monkeypatch.setattr(documents, "PIECE_BYTES", 50)
-    monkeypatch.setattr(prepare_module, "PIECE_BYTES", 120)
+    monkeypatch.setattr(parts_module, "PIECE_BYTES", 120)
     parts = [folder_bytes(prepare([s], tmp_path / f"parts{i}", tokenizer).path) for i, s in enumerate((notes, poem))]
     assert whole == parts
 
@@ -332,7 +333,7 @@ def test_the_summary_counts_and_shows(notes, tmp_path):
     assert summary.skipped == {"binary (a zero byte near its start)": (1, ("photo.jpg",))}
     assert summary.sample == data.tokenizer().decode(data.train[:60].tolist())
     text = "\n".join(summary.lines())
-    for fact in ("23 documents", "vocabulary 257", "photo.jpg", f"{summary.baseline_bits_per_byte:.3f}", "Note"):
+    for fact in ("23 documents", "vocabulary 257", "photo.jpg", f"{data.meta.baseline_bits_per_byte:.3f}", "Note"):
         assert fact in text
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from glassgpt.config import GPTConfig
-from glassgpt.data import prepare
+from glassgpt.data import prepare, validation_windows
 from glassgpt.model import build_model
 from glassgpt.train.evaluate import evaluate, score
 
@@ -16,9 +16,13 @@ def model():
     return build_model(config, seed=2)
 
 
+def scored(model, tokens, rows=7):
+    return score(model, validation_windows(tokens, 9, rows), torch.device("cpu"), "float32")
+
+
 def test_every_token_but_the_first_is_scored_once_in_its_own_window(model):
     tokens = np.random.default_rng(1).integers(257, size=9 * 3 + 5).astype(np.uint16)
-    nats, targets = score(model, tokens, torch.device("cpu"), "float32")
+    nats, targets = scored(model, tokens)
     expected = 0.0
     model.eval()
     for start in range(0, len(tokens) - 1, 9):
@@ -29,21 +33,17 @@ def test_every_token_but_the_first_is_scored_once_in_its_own_window(model):
     assert nats == pytest.approx(expected, rel=1e-5)
 
 
-def test_how_many_tokens_go_through_at_once_changes_nothing(model, monkeypatch):
+def test_how_many_windows_go_through_at_once_changes_nothing(model):
     tokens = np.random.default_rng(1).integers(257, size=9 * 7 + 5).astype(np.uint16)
-    results = []
-    for at_once in (1, 9, 20, 8192):  # less than one window, one, some that do not divide, all
-        monkeypatch.setattr("glassgpt.train.evaluate.TOKENS_AT_ONCE", at_once)
-        results.append(score(model, tokens, torch.device("cpu"), "float32"))
-    nats, targets = zip(*results, strict=True)
+    nats, targets = zip(*(scored(model, tokens, rows) for rows in (1, 3, 900)), strict=True)
     assert set(targets) == {len(tokens) - 1}
-    assert nats == pytest.approx([nats[0]] * 4, rel=1e-5)
+    assert nats == pytest.approx([nats[0]] * 3, rel=1e-5)
 
 
 def test_dropout_is_off_and_comes_back(model):
     tokens = np.arange(40, dtype=np.uint16)
     model.train()
-    assert score(model, tokens, torch.device("cpu"), "float32") == score(model, tokens, torch.device("cpu"), "float32")
+    assert scored(model, tokens) == scored(model, tokens)
     assert model.training
 
 
@@ -53,8 +53,8 @@ def test_bits_a_byte_counts_separators_as_cost_and_only_text_as_bytes(model, tmp
     data = prepare([str(tmp_path)], tmp_path / "out", "byte")
     assert data.meta.val.documents > 1
     result = evaluate(model, data, torch.device("cpu"), "float32")
-    nats, targets = score(model, data.val, torch.device("cpu"), "float32")
+    nats, targets = scored(model, data.val)
     text_bytes = sum(int(b) for b in data.val_documents[:, 1])
     assert targets == text_bytes + data.meta.val.documents - 1 - 1  # separators, less the first token
-    assert result.bits_per_byte == pytest.approx(nats / math.log(2) / (text_bytes - 1))
-    assert result.val_loss == pytest.approx(nats / targets)
+    assert result["bits_per_byte"] == pytest.approx(nats / math.log(2) / (text_bytes - 1))
+    assert result["val_loss"] == pytest.approx(nats / targets)

@@ -15,14 +15,16 @@ from torch import Tensor
 from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder
 from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError, MachineError, TokenizerError
+from glassgpt.finetune import Template, read_template
 from glassgpt.model import LanguageModel, build_model
+from glassgpt.model.classifier import Classifier
 from glassgpt.model.lora import LoRA, attach_lora, merge_lora
 from glassgpt.tokenizer import Tokenizer, load_tokenizer, ready_tokenizer, require_fitting
 
 FORMAT = 1
 PARENT = "parent"
-WEIGHTS, OPTIMIZER, CONFIG, TOKENIZER, STATE = (
-    "model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json", "state.json",
+WEIGHTS, OPTIMIZER, CONFIG, TOKENIZER, TEMPLATE, STATE = (
+    "model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json", "template.json", "state.json",
 )  # fmt: skip
 
 
@@ -32,6 +34,7 @@ class Checkpoint:
     config: GPTConfig
     state: dict[str, Any]
     lora: LoRA | None = None  # then its weights are adapters only, for the model in the run's folder `parent`
+    labels: tuple[str, ...] = ()  # then it tells these apart, and writes nothing
 
     @property
     def parent(self) -> Path:
@@ -42,6 +45,12 @@ class Checkpoint:
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         return load_tensors(self.folder / OPTIMIZER)
+
+    @property
+    def template(self) -> Template | None:
+        """How conversations are written for it; None for a model that was made for none."""
+        file = self.folder / TEMPLATE
+        return read_template(file.read_text(encoding="utf-8"), str(file)) if file.is_file() else None
 
     @property
     def has_tokenizer(self) -> bool:
@@ -70,7 +79,9 @@ def save_checkpoint(
     state: Mapping[str, Any],
     optimizer_tensors: Mapping[str, Tensor] | None = None,
     tokenizer_json: str | None = None,
+    template: Template | None = None,
     lora: LoRA | None = None,
+    labels: tuple[str, ...] = (),
 ) -> None:
     """Commit a checkpoint at `folder`. `state` is JSON-ready and says at least `step`. A model that was imported has no
     optimizer's memory, and may have no tokenizer.
@@ -78,6 +89,7 @@ def save_checkpoint(
     Raises MachineError where it cannot be written; nothing of it is left then.
     """
     described = {"format": FORMAT} | asdict(config) | ({"lora": lora._asdict()} if lora else {})
+    described |= {"labels": labels} if labels else {}
     writers: dict[str, Callable[[Path], object]] = {
         WEIGHTS: lambda path: save_tensors(weights, path),
         CONFIG: lambda path: path.write_text(json.dumps(described, indent=1), "utf-8"),
@@ -87,6 +99,8 @@ def save_checkpoint(
         writers[OPTIMIZER] = lambda path: save_tensors(optimizer_tensors, path)
     if tokenizer_json is not None:
         writers[TOKENIZER] = lambda path: path.write_text(tokenizer_json, "utf-8")
+    if template is not None:
+        writers[TEMPLATE] = lambda path: path.write_text(template.to_json(), "utf-8")
     try:
         commit_folder(folder, writers)
     except OSError as error:
@@ -106,7 +120,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder / CONFIG} is not of format {FORMAT}; it was written by another version of glassgpt"
         )
-    lora = config.pop("lora", None)
+    lora, labels = config.pop("lora", None), tuple(config.pop("labels", ()))
     unknown = config.keys() - {f.name for f in fields(GPTConfig)}
     if unknown:
         raise CheckpointError(
@@ -114,13 +128,16 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     try:
         adapters = LoRA(**lora) if lora is not None else None
-        return Checkpoint(folder=folder, config=GPTConfig(**config), state=read_json(folder / STATE), lora=adapters)
+        return Checkpoint(
+            folder=folder, config=GPTConfig(**config), state=read_json(folder / STATE), lora=adapters, labels=labels
+        )
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG} describes no model: {error}") from None
 
 
 def load_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> LanguageModel:
-    """The model with its weights, in evaluation mode; adapters are attached to the model that they were trained for."""
+    """The model with its weights, in evaluation mode: a Classifier where it tells labels apart. Adapters are attached to the
+    model that they were trained for."""
     model = build_model(checkpoint.config)
     if checkpoint.lora is not None:
         if not checkpoint.parent.is_dir():
@@ -133,6 +150,8 @@ def load_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> La
             raise CheckpointError(f"{checkpoint.parent}, which the adapters belong to, is damaged: {reason}")
         load_weights(model, load_checkpoint(checkpoint.parent).weights(), str(checkpoint.parent / WEIGHTS))
         attach_lora(model, checkpoint.lora)
+    if checkpoint.labels:
+        model = Classifier(model, checkpoint.labels)
     load_weights(model, checkpoint.weights(), str(checkpoint.folder / WEIGHTS))
     return model.to(device).eval()
 
@@ -156,7 +175,9 @@ def merge_checkpoint(checkpoint: Checkpoint, out: Path) -> None:
         config=checkpoint.config,
         weights=whole_weights(checkpoint),
         tokenizer_json=checkpoint.tokenizer().to_json() if checkpoint.has_tokenizer else None,
-        state={"step": checkpoint.state["step"], "merged_from": str(checkpoint.folder)},
+        template=checkpoint.template,
+        labels=checkpoint.labels,
+        state=checkpoint.state | {"merged_from": str(checkpoint.folder)},
     )
 
 

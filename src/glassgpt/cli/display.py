@@ -3,9 +3,13 @@
 import json
 import math
 import time
+from collections.abc import Mapping
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+import torch
 from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
@@ -13,22 +17,57 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from glassgpt.checkpoint import Run, as_argument
+from glassgpt.checkpoint import Run, as_argument, load_checkpoint
+from glassgpt.cli.confusion import confusion_table, validation_of
 from glassgpt.cli.progress import PreparationDisplay
 from glassgpt.config import RunConfig
-from glassgpt.generate import Engine
+from glassgpt.data import DataFolder
+from glassgpt.generate import Engine, TextClassifier
 from glassgpt.model import LanguageModel
-from glassgpt.tokenizer import Tokenizer
+from glassgpt.model.classifier import Classifier
 from glassgpt.train import Observer
 
 SAMPLE_TOKENS = 200
+SAMPLE_TEXTS = 8
 SECONDS_BETWEEN_LINES = 10.0
 LINES_OF_SAMPLE = 12
 
 
-def training_sample(model: LanguageModel, tokenizer: Tokenizer) -> str:
-    """The beginning of a text, as the model writes it by now."""
-    return Engine(model, tokenizer).generate(max_new_tokens=SAMPLE_TOKENS)
+def training_sample(model: LanguageModel, data: DataFolder) -> str:
+    """What the model makes of it by now: the beginning of a text; or its answer to the first conversation for validation; or
+    its labels of the first texts for validation."""
+    tokenizer, template = data.tokenizer(), data.template()
+    if isinstance(model, Classifier):
+        return labelled_sample(model, data)
+    engine = Engine(model, tokenizer)
+    if template is None:
+        return engine.generate(max_new_tokens=SAMPLE_TOKENS)
+    asked = first_question(data)[-model.config.context_length :]
+    end = template.end_id(tokenizer)
+    answer = engine.write(torch.tensor([asked], device=engine.device), 1, end, max_new_tokens=SAMPLE_TOKENS)
+    return tokenizer.decode(asked) + "".join(pieces[0] for pieces in answer)
+
+
+def first_question(data: DataFolder) -> list[int]:
+    """The first conversation for validation, up to its first answer."""
+    assert data.val_marks is not None
+    return [int(id) for id in data.val[: int(np.argmax(data.val_marks))]]
+
+
+def labelled_sample(model: Classifier, data: DataFolder) -> str:
+    assert data.val_marks is not None
+    tokenizer = data.tokenizer()
+    starts = [*data.val_documents[: SAMPLE_TEXTS + 1, 0].tolist(), len(data.val)][: SAMPLE_TEXTS + 1]
+    texts = [tokenizer.decode(data.val[a:b].tolist()) for a, b in pairwise(starts)]
+    lines = []
+    for text, true, verdict in zip(
+        texts, data.val_marks, TextClassifier(model, tokenizer).classify(texts), strict=False
+    ):
+        right = "" if verdict.label == model.labels[true] else f" (it is {model.labels[true]})"
+        lines.append(
+            f"{verdict.label} {verdict.probabilities[verdict.label]:.0%}{right}: {' '.join(text.split())[:80]}"
+        )
+    return "\n".join(lines)
 
 
 class TrainingDisplay(Observer):
@@ -77,7 +116,9 @@ class TrainingDisplay(Observer):
 
     def on_plan(self, config: RunConfig) -> None:
         train = config.train
-        steps = f"steps of {train.batch_size} x {config.model.context_length} tokens"
+        tokens = config.model.context_length
+        content = {"conversations": "conversations", "labels": "texts"}.get(config.data.task, f"x {tokens} tokens")
+        steps = f"steps of {train.batch_size} {content}"
         if train.eval_every and not self.intervals_shown:
             length = f"{train.max_steps:,} {steps}" if train.max_steps else f"{steps}, as many as fit into the time"
             self._print(f"{length}, validation every {train.eval_every:,}")
@@ -101,10 +142,7 @@ class TrainingDisplay(Observer):
     def on_evaluation(self, step: int, metrics: dict[str, Any]) -> None:
         self.best = metrics["best_val_loss"]
         mark = ", the best so far" if metrics["val_loss"] <= self.best else ""
-        self._print(
-            f"step {step:>6}  validation {metrics['val_loss']:.4f} nats a token, "
-            f"{metrics['bits_per_byte']:.4f} bits a byte{mark}"
-        )
+        self._print(f"step {step:>6}  validation {metrics['val_loss']:.4f} {unit(metrics)}, {in_words(metrics)}{mark}")
 
     def on_sample(self, step: int, text: str) -> None:
         self.sample, self.sample_step = text, step
@@ -143,22 +181,42 @@ class TrainingDisplay(Observer):
         self.console.print(Text(text), soft_wrap=not self.console.is_terminal)
 
 
+def unit(metrics: Mapping[str, Any]) -> str:
+    return "nats a text" if "accuracy" in metrics else "nats a token"
+
+
+def in_words(metrics: Mapping[str, Any]) -> str:
+    """The figure that means something whatever the tokenizer."""
+    if "accuracy" in metrics:
+        return f"{metrics['accuracy']:.1%} right"
+    return f"{metrics['bits_per_byte']:.4f} bits a byte"
+
+
 def goodbye(run: Run) -> None:
     """The figures of a finished run, and what to do with it."""
     result = json.loads(run.result_file.read_text(encoding="utf-8"))
     console = PreparationDisplay().console
     table = Table("", Column(overflow="fold"), show_header=False, box=None, padding=(0, 2))  # a long path stays whole
-    gain = 1 - result["bits_per_byte"] / result["baseline_bits_per_byte"]
-    against = (
-        f"{abs(gain):.0%} {'below' if gain > 0 else 'above'} counting n-grams ({result['baseline_bits_per_byte']:.3f})"
-    )
-    table.add_row("validation loss", f"{result['val_loss']:.4f} nats a token (best {result['best_val_loss']:.4f})")
-    table.add_row("bits a byte", f"{result['bits_per_byte']:.4f}, {against}")
+    table.add_row("validation loss", f"{result['val_loss']:.4f} {unit(result)} (best {result['best_val_loss']:.4f})")
+    if "accuracy" in result:
+        commonest = f"always the commonest label: {result['baseline_accuracy']:.1%}"
+        table.add_row("right labels", f"{result['accuracy']:.1%} ({commonest})")
+    else:
+        gain = 1 - result["bits_per_byte"] / result["baseline_bits_per_byte"]
+        place = f"{abs(gain):.0%} {'below' if gain > 0 else 'above'}"
+        table.add_row(
+            "bits a byte",
+            f"{result['bits_per_byte']:.4f}, {place} counting n-grams ({result['baseline_bits_per_byte']:.3f})",
+        )
     table.add_row("trained on", f"{result['tokens']:,} tokens in {result['steps']:,} steps")
     table.add_row("time", f"{result['seconds']:.0f} s in all, {result['tokens_per_second']:,.0f} tokens/s")
     table.add_row("model", f"{result['parameters']:,} parameters in {run.folder}")
-    table.add_row("next", f"glassgpt sample {as_argument(run.folder)}")
+    verb = {"conversations": "chat", "labels": "classify"}.get(result["task"], "sample")
+    table.add_row("next", f"glassgpt {verb} {as_argument(run.folder)}")
     if result["best_step"] != result["steps"]:
         last = as_argument(run.checkpoint_folder(result["steps"]))
         table.add_row("", f"which takes the best checkpoint, after step {result['best_step']:,}; the last is {last}")
     console.print(table)
+    if "accuracy" in result:
+        labels = load_checkpoint(run.checkpoint_folder(result["best_step"])).labels
+        console.print(confusion_table(labels, validation_of(run, result["best_step"])["confusion"]))

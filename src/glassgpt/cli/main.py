@@ -21,6 +21,8 @@ VERBS = {
     "train": ("glassgpt.cli.train:train", "Train a model on text; with no argument, on Python's standard library."),
     "resume": ("glassgpt.cli.resume:resume", "Go on with a run that was stopped or killed."),
     "sample": ("glassgpt.cli.sample:sample", "Let a trained model write."),
+    "chat": ("glassgpt.cli.chat:chat", "Talk with a model that was trained on conversations."),
+    "classify": ("glassgpt.cli.classify:classify", "Tell texts apart with a model that was trained on labels."),
     "import": (
         "glassgpt.cli.import_:import_",
         "Bring in a model from elsewhere: Hugging Face, nanoGPT, minGPT, the book.",

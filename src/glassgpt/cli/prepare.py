@@ -1,7 +1,7 @@
 """`glassgpt prepare`: text to token files."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,10 @@ def prepare(
     tokenizer: Annotated[str, Parameter(help="char, byte, bpe, gpt2, or the path of a tokenizer.json [bpe]")] = "bpe",
     vocab_size: Annotated[int, Parameter(help="size of a bpe vocabulary; 0: 4096 [0]")] = 0,
     text_field: Annotated[str, Parameter(help="the field of jsonl and csv files that holds the text [text]")] = "text",
+    task: Annotated[
+        Literal["auto", "text", "conversations", "labels"],
+        Parameter(help="what is to be learned; auto: by the fields of the records [auto]"),
+    ] = "auto",
 ) -> None:
     """Turn text into a folder of token files that `glassgpt train FOLDER` takes, and say what is in it."""
     if not text:
@@ -30,7 +34,7 @@ def prepare(
     target = out if out is not None else Path("data") / text_name(named)
     with PreparationDisplay() as display:
         data = prepare_folder(
-            named, target, named_tokenizer(tokenizer), vocab_size or None, text_field, display.on_prepare
+            named, target, named_tokenizer(tokenizer), vocab_size or None, text_field, display.on_prepare, task
         )
     for line in summarize(data).lines():
         print(line)

@@ -18,7 +18,8 @@ _MEMORY = ("micro_batch_size",)
 FOLLOWS = {
     "max_steps": _LENGTH,
     "minutes": _LENGTH,
-    "data": ("vocab_size",),
+    "data": ("vocab_size", "task"),
+    "text_field": ("task",),
     "tokenizer": ("vocab_size",),
     "device": ("precision", "compile", "threads", *_MEMORY),
     **dict.fromkeys(("from_", "lora", "gradient_checkpointing"), _MEMORY),

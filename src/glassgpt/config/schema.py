@@ -112,6 +112,11 @@ class DataConfig:
     )
     tokenizer: str = setting("bpe", "char, byte, bpe (trained on the text), gpt2, or the path of a tokenizer.json")
     text_field: str = setting("text", "the field of jsonl and csv files that holds the text")
+    task: Literal["auto", "text", "conversations", "labels"] = setting(
+        "auto",
+        "what is learned; text: every token; conversations: the answers in messages, or in prompt and completion; labels: the "
+        "label of each text; auto: by the fields of the records",
+    )
 
     def __post_init__(self) -> None:
         if not self.data:

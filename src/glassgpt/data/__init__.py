@@ -12,6 +12,8 @@ from glassgpt.data.token_file import DataFolder, DataMeta, load_data
 
 if TYPE_CHECKING:
     from glassgpt.data.batches import IGNORE_INDEX, Batch, Batches, validation_windows
+    from glassgpt.data.examples import Examples
+    from glassgpt.data.feed import training_batches, validation_batches, validation_tokens
 
 __all__ = [
     "IGNORE_INDEX",
@@ -22,6 +24,7 @@ __all__ = [
     "DataFolder",
     "DataMeta",
     "Document",
+    "Examples",
     "Progress",
     "Skipped",
     "Summary",
@@ -35,14 +38,23 @@ __all__ = [
     "prepare_cached",
     "summarize",
     "text_name",
+    "training_batches",
+    "validation_batches",
+    "validation_tokens",
     "validation_windows",
 ]
 
+# Torch's, which takes seconds to load: preparing text does without it.
+_HOMES = {
+    **dict.fromkeys(("IGNORE_INDEX", "Batch", "Batches", "validation_windows"), "batches"),
+    "Examples": "examples",
+    **dict.fromkeys(("training_batches", "validation_batches", "validation_tokens"), "feed"),
+}
+
 
 def __getattr__(name: str) -> Any:
-    # Batches are torch's, and torch takes seconds to load: preparing text does without it.
-    if name in ("IGNORE_INDEX", "Batch", "Batches", "validation_windows"):
-        from glassgpt.data import batches
+    if name in _HOMES:
+        from importlib import import_module
 
-        return getattr(batches, name)
+        return getattr(import_module(f"glassgpt.data.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,6 +24,19 @@ class Batch(NamedTuple):
     targets: torch.Tensor  # (B, T) int64: the token that follows, or IGNORE_INDEX
 
 
+class Order:
+    """Any number of things, each once an epoch, in another random order each time; `at` knows every place of it."""
+
+    def __init__(self, things: int, seed: int) -> None:
+        self.things, self.seed = things, seed
+
+    def at(self, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], U64]:
+        """(B,) running numbers over all epochs -> (B,) which thing comes there, and a key of each one's epoch."""
+        epoch, index = np.divmod(numbers, self.things)
+        key = mix(mix(np.array([self.seed], np.int64).view(np.uint64)) + epoch.view(np.uint64))
+        return permute(index.view(np.uint64), self.things, key).view(np.int64), key
+
+
 class Batches:
     """Random access to the training order. `tokens` (N,), at least context_length + 1 of them (DataError otherwise).
 
@@ -39,26 +52,32 @@ class Batches:
             )
         self.tokens = np.asarray(tokens)  # a memory map's own class makes indexing slow
         self.context_length = context_length
-        self.seed = seed
         # One window fewer than fit, so that the phase has at least a whole window to move in.
         self.windows_per_epoch = max(1, len(tokens) // context_length - 1)
+        self.order = Order(self.windows_per_epoch, seed)
 
     def batch(self, step: int, batch_size: int, rows: slice | None = None) -> Batch:
         """Step `step` (from 0) in batches of `batch_size` windows; `rows` picks some rows of that one global batch."""
-        first = step * batch_size
-        numbers = np.arange(first, first + batch_size, dtype=np.int64)[rows or slice(None)]
-        starts = self.window_starts(numbers)
+        starts = self.window_starts(running_numbers(step, batch_size, rows))
         block = self.tokens[starts[:, None] + np.arange(self.context_length + 1)]  # (B, T + 1)
         return as_batch(block[:, :-1], block[:, 1:])
 
     def window_starts(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """(B,) running numbers of windows over all epochs -> (B,) the position of each window's first token."""
         windows, context = self.windows_per_epoch, self.context_length
-        epoch, index = np.divmod(numbers, windows)
-        key = mix(mix(np.array([self.seed], np.int64).view(np.uint64)) + epoch.view(np.uint64))
+        index, key = self.order.at(numbers)
         room = np.uint64(len(self.tokens) - windows * context)  # room for the phase: the last target must exist
-        phase = (mix(key) % room).view(np.int64)
-        return phase + permute(index.view(np.uint64), windows, key).view(np.int64) * context
+        return (mix(key) % room).view(np.int64) + index * context
+
+    def tokens_in(self, step: int, batch_size: int) -> int:
+        """How many tokens that one global batch reads."""
+        return batch_size * self.context_length
+
+
+def running_numbers(step: int, batch_size: int, rows: slice | None = None) -> npt.NDArray[np.int64]:
+    """(B,) which things of all epochs make up the batch of step `step` (from 0), or those `rows` of it."""
+    first = step * batch_size
+    return np.arange(first, first + batch_size, dtype=np.int64)[rows or slice(None)]
 
 
 def mix(x: U64) -> U64:

@@ -1,37 +1,42 @@
 """The documents of all files of a corpus, in one stream that can be read again and again. Empty texts are skipped."""
 
 import hashlib
+import json
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from glassgpt.data.documents import Document, Unreadable, read_documents
+from glassgpt.data.documents import Document, Unreadable, Wanted, read_documents, task_in
 from glassgpt.data.sources import Skipped, TextFile, list_files
 from glassgpt.errors import DataError
+from glassgpt.finetune import LABEL, Task
+from glassgpt.finetune.labels import ordered
 
 
 class Corpus:
     """Documents that can be iterated any number of times, read from disk each time.
 
     Building it reads everything once: to check it, to measure it, and to fingerprint it. It keeps 16 bytes a document:
-    `name_hashes` (uint64) and `sizes` (bytes of UTF-8); besides `characters` in all, `skipped`, and `fingerprint`, the
-    sha256 over every document's name and content.
+    `name_hashes` (uint64) and `sizes` (bytes of UTF-8); besides `characters` in all, `labels`, `skipped`, and `fingerprint`,
+    the sha256 over every document's name and content.
     """
 
     def __init__(
         self,
         files: Sequence[TextFile],
         skipped: Sequence[Skipped],
-        text_field: str,
+        wanted: Wanted,
         report: Callable[[float], None] | None = None,
     ) -> None:
         self.files: list[TextFile] = []
         self.skipped = list(skipped)
-        self.text_field = text_field
+        self.wanted = wanted
         self.name_hashes, self.sizes = array("Q"), array("q")
         self.characters = 0
+        self.labels: tuple[str, ...] = ()
         self.fingerprint = ""
         self._read_once(files, report or (lambda _: None))
 
@@ -40,16 +45,18 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Document]:
         for file in self.files:
-            for document in read_documents(file.path, file.name, self.text_field):
+            for document in read_documents(file.path, file.name, self.wanted):
                 if any(document.pieces()):
                     yield document
 
     def _read_once(self, files: Sequence[TextFile], report: Callable[[float], None]) -> None:
         seen = hashlib.sha256()
+        labels: set[str] = set()
         for done, file in enumerate(files):
             seen_here, hashes, sizes, characters, empty = seen.copy(), array("Q"), array("q"), 0, 0
+            labels_here = set()
             try:
-                for document in read_documents(file.path, file.name, self.text_field):
+                for document in read_documents(file.path, file.name, self.wanted):
                     content, size, length = measure(document)
                     if not size:
                         empty += 1
@@ -59,6 +66,8 @@ class Corpus:
                     hashes.append(int.from_bytes(name[:8]))
                     sizes.append(size)
                     characters += length
+                    if document.label is not None:
+                        labels_here.add(document.label)
             except Unreadable as problem:
                 if file.named:
                     raise
@@ -71,8 +80,10 @@ class Corpus:
                 self.name_hashes.extend(hashes)
                 self.sizes.extend(sizes)
                 self.characters += characters
+                labels |= labels_here
                 seen = seen_here
             report((done + 1) / len(files))
+        self.labels = ordered(labels)
         self.fingerprint = seen.hexdigest()
 
 
@@ -83,23 +94,58 @@ def measure(document: Document) -> tuple[bytes, int, int]:
         encoded = piece.encode()
         content.update(encoded)
         size, characters = size + len(encoded), characters + len(piece)
+    if document.messages or document.label is not None:  # who says what is not in the text
+        content.update(json.dumps([document.messages, document.label]).encode())
     return content.digest(), size, characters
 
 
 @contextmanager
 def open_corpus(
-    sources: Sequence[str], text_field: str = "text", report: Callable[[float], None] | None = None
+    sources: Sequence[str],
+    text_field: str = "text",
+    report: Callable[[float], None] | None = None,
+    task: Task | Literal["auto"] = "auto",
 ) -> Iterator[Corpus]:
-    """The corpus of these sources (see sources.py). A context: it may hold a spooled stdin.
+    """The corpus of these sources (see sources.py). A context: it may hold a spooled stdin. The task is auto: what the first
+    record of every file is for, and text where they are not of one kind.
 
     Raises DataError for a source that is missing, a named file that is no text, or when nothing is left to read.
     """
     with tempfile.TemporaryDirectory(prefix="glassgpt-stdin-") as spool:
         files, skipped = list_files(sources, Path(spool))
-        corpus = Corpus(files, skipped, text_field, report)
+        corpus = Corpus(
+            files, skipped, Wanted(task_of_files(files, text_field) if task == "auto" else task, text_field), report
+        )
         if not len(corpus):
             raise DataError(nothing_to_read(sources, corpus.skipped))
         yield corpus
+
+
+def task_of_files(files: Sequence[TextFile], text_field: str) -> Task:
+    task: Task = "text"
+    for number, file in enumerate(files):
+        here = task_in(file.path, file.name, text_field)
+        if here == "text" or (number > 0 and here != task):
+            return "text"
+        task = here
+    return task
+
+
+def require_learnable(corpus: Corpus) -> None:
+    """Raises DataError where there is nothing to validate with, or to tell apart."""
+    if corpus.wanted.task == "conversations" and len(corpus) == 1:
+        raise DataError("there is one conversation only; give at least two, one of them to validate with")
+    if corpus.wanted.task != "labels":
+        return
+    advice = f"to learn to write such texts, say that the task is text; else check the field {LABEL!r}"
+    if len(corpus.labels) < 2:
+        raise DataError(
+            f"every text has the label {corpus.labels[0]!r}, so that there is nothing to tell apart; {advice}"
+        )
+    if len(corpus.labels) == len(corpus) > 2:
+        raise DataError(
+            f"each of the {len(corpus)} texts has a label of its own, so that none can be learned; {advice}"
+        )
 
 
 def nothing_to_read(sources: Sequence[str], skipped: Sequence[Skipped]) -> str:

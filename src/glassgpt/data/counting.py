@@ -30,15 +30,17 @@ def counting_bits_per_byte(train: Bytes, val: Bytes) -> float:
     return counting_baseline(train, val).bits_per_byte
 
 
-def counting_baseline(train: Bytes, val: Bytes) -> CountingBaseline:
+def counting_baseline(train: Bytes, val: Bytes, marks: Bytes | None = None) -> CountingBaseline:
     """The best of the tables with grams of up to 1 .. LONGEST_GRAM bytes. Documents are joined with SEPARATOR.
 
-    Every byte of `val` but separators is scored, the first ones from the contexts that there are. Of a larger text the
-    first TRAIN_LIMIT and VAL_LIMIT bytes count.
+    Every byte of `val` but separators is scored, the first ones from the contexts that there are; with `marks`, those only
+    where it is not 0. Of a larger text the first TRAIN_LIMIT and VAL_LIMIT bytes count.
     """
     text = np.frombuffer(train, np.uint8)[:TRAIN_LIMIT]
     asked = np.frombuffer(val, np.uint8)[:VAL_LIMIT]
     scored = asked != SEPARATOR
+    if marks is not None:
+        scored &= np.frombuffer(marks, np.uint8)[:VAL_LIMIT] != 0
     bits = [float(-np.log2(p[scored]).mean()) for p in probabilities(text, asked)]
     best = int(np.argmin(bits))
     return CountingBaseline(bits[best], best + 1)

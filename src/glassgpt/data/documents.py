@@ -1,19 +1,23 @@
 """One file -> its documents, in order, without holding a large file in memory.
 
 Text is UTF-8; a byte-order mark at its start is dropped, newlines are kept as they are. `.jsonl` and `.ndjson` hold a
-document a line, `.csv` and `.tsv` a document a row; any other suffix is one document as it stands.
+record a line, `.csv` and `.tsv` a record a row, and a record is a document: a text, a conversation, or a text with its label.
+Any other suffix is one text as it stands.
 """
 
 import codecs
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glassgpt.errors import DataError
+from glassgpt.finetune import LABEL, Message, Task, conversation_of, holds_conversation, label_of, task_of
+from glassgpt.finetune.conversations import PAIR, renamed
+from glassgpt.finetune.template import PLAIN
 
 PIECE_BYTES = 8 << 20
 LONGEST_PIECE = 64 << 20  # characters
@@ -23,10 +27,13 @@ BOM = "\ufeff"
 
 @dataclass(frozen=True)
 class Document:
-    """`pieces()` gives the text in order, anew at each call: one piece, or several of about 8 MB for a large file."""
+    """`pieces()` gives the text in order, anew at each call: one piece, or several of about 8 MB for a large file. Of a
+    conversation it is the text that a person would read."""
 
     name: str
     pieces: Callable[[], Iterator[str]]
+    messages: tuple[Message, ...] = ()
+    label: str | None = None
 
     @property
     def text(self) -> str:
@@ -41,23 +48,79 @@ class Unreadable(DataError):  # noqa: N818 - an error only where the user named 
         self.reason = reason
 
 
-def read_documents(path: Path, name: str, text_field: str) -> Iterator[Document]:
-    """The documents of one file; rows are named `name:number`, counted from 1 (csv: without the header).
+class Wanted(NamedTuple):
+    """What is read from records."""
 
-    Raises Unreadable for binary files, invalid UTF-8, and files of records without `text_field`; DataError where a
+    task: Task = "text"
+    text_field: str = "text"
+
+    def is_in(self, fields: Collection[str]) -> bool:
+        if self.task == "conversations":
+            return holds_conversation(fields)
+        return {self.text_field, *([LABEL] if self.task == "labels" else [])} <= set(fields)
+
+    def __str__(self) -> str:
+        labelled = f"fields {self.text_field!r} and {LABEL!r}"
+        return {
+            "text": f"field {self.text_field!r}",
+            "conversations": f"field 'messages', nor {PAIR[0]!r} and {PAIR[1]!r}",
+            "labels": labelled,
+        }[self.task]
+
+
+def read_documents(path: Path, name: str, wanted: Wanted) -> Iterator[Document]:
+    """The documents of one file; records are named `name:number`, counted from 1 (csv: without the header).
+
+    Raises Unreadable for binary files, invalid UTF-8, and files without the fields that are `wanted`; DataError where a
     record in the middle is malformed: half a file must not pass for the whole.
     """
     suffix = path.suffix.lower()
     try:
         refuse_binary(path, name)
         if suffix in RECORD_READERS:
-            for number, text in RECORD_READERS[suffix](path, name, text_field):
-                check_encodable(text, f"{name}:{number}")
-                yield Document(f"{name}:{number}", partial(_one_piece, text))
-        else:
+            for number, record in RECORD_READERS[suffix](path, name, wanted):
+                place = "line" if RECORD_READERS[suffix] is _json_records else "row"
+                yield document_of(record, wanted, f"{name}:{number}", f"{name}, {place} {number}")
+        elif wanted.task == "text":
             yield Document(name, partial(read_pieces, path, name))
+        else:
+            raise Unreadable(
+                "no records", f"{name} holds no records; {wanted.task} are read from {', '.join(RECORD_READERS)} files"
+            )
     except OSError as problem:
         raise cannot_be_read(name, problem) from problem
+
+
+def task_in(path: Path, name: str, text_field: str) -> Task:
+    """What the first record of a file is for; text, where it holds none."""
+    reader = RECORD_READERS.get(path.suffix.lower())
+    if reader is None:
+        return "text"
+    try:
+        refuse_binary(path, name)
+        _, first = next(reader(path, name, None), (0, {}))
+    except (DataError, OSError):  # said where the file is read
+        return "text"
+    return task_of(set(first), text_field)
+
+
+def document_of(record: Mapping[str, Any], wanted: Wanted, name: str, where: str) -> Document:
+    messages: tuple[Message, ...] = ()
+    label = None
+    if wanted.task == "conversations":
+        messages = conversation_of(record, where)
+        text = "".join(piece.text for piece in PLAIN.text(messages))
+    else:
+        text = record[wanted.text_field]
+        if not isinstance(text, str):
+            raise DataError(
+                f"{where}: field {wanted.text_field!r} must hold a string, it holds a {type(text).__name__}; "
+                "name another text field"
+            )
+        if wanted.task == "labels":
+            label = label_of(record, where)
+    check_encodable(text + (label or ""), name)
+    return Document(name, partial(_one_piece, text), messages, label)
 
 
 def cannot_be_read(name: str, problem: OSError) -> Unreadable:
@@ -150,7 +213,7 @@ def check_encodable(text: str, where: str) -> None:
         ) from None
 
 
-def _json_records(path: Path, name: str, text_field: str) -> Iterator[tuple[int, str]]:
+def _json_records(path: Path, name: str, wanted: Wanted | None) -> Iterator[tuple[int, dict[str, Any]]]:
     position = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -162,54 +225,53 @@ def _json_records(path: Path, name: str, text_field: str) -> Iterator[tuple[int,
             position += len(line)
             if not text.strip():
                 continue
+            example = f'each line must be an object such as {{"{wanted.text_field if wanted else "text"}": "..."}}'
             try:
                 record = json.loads(text)
             except (ValueError, RecursionError) as problem:
-                raise DataError(
-                    f"{name}, line {number}: not JSON ({problem}); each line must be an object such as "
-                    f'{{"{text_field}": "..."}}'
-                ) from None
-            yield number, _text_of(record, name, number, text_field)
+                raise DataError(f"{name}, line {number}: not JSON ({problem}); {example}") from None
+            if not isinstance(record, dict):
+                raise DataError(f"{name}, line {number}: {example}, this is {record!r:.40}")
+            if wanted and not wanted.is_in(record):
+                raise missing_field(f"{name}, line {number}", wanted, list(record), first=number == 1)
+            yield number, record
 
 
-def _text_of(record: Any, name: str, number: int, text_field: str) -> str:
-    where = f"{name}, line {number}"
-    if not isinstance(record, dict):
-        raise DataError(
-            f'{where}: each line must be an object such as {{"{text_field}": "..."}}, this is {record!r:.40}'
-        )
-    if text_field not in record:
-        raise missing_field(where, text_field, list(record), first=number == 1)
-    if not isinstance(record[text_field], str):
-        kind = type(record[text_field]).__name__
-        raise DataError(f"{where}: field {text_field!r} must hold a string, it holds a {kind}; name another text field")
-    text: str = record[text_field]
-    return text
-
-
-def missing_field(where: str, text_field: str, fields: list[str], first: bool) -> DataError:
+def missing_field(where: str, wanted: Wanted, fields: list[str], first: bool) -> DataError:
     there = ", ".join(map(repr, fields[:12])) or "none"
     advice = "name one of them as the text field"
     if len(fields) == 1 and ";" in fields[0]:
         advice = "its columns are not separated by commas; save it with commas"
-    message = f"{where}: no field {text_field!r}; the fields are {there}; {advice}"
+    elif wanted.task == "conversations":
+        advice = f"rename them{renamed(fields)}"
+    elif wanted.task == "labels":
+        advice = (
+            f"rename the one that holds the class to {LABEL}, and name the one that holds the text as the text field"
+        )
+    elif holds_conversation(fields):
+        advice = "it holds conversations: train on such files alone, or say that the task is conversations"
+    elif hint := renamed(fields):
+        advice += f"; or rename them{hint}, to train on conversations"
+    message = f"{where}: no {wanted}; the fields are {there}; {advice}"
     # From the first record on: a file of another kind. Later: a broken file, which must not be left out in silence.
-    return Unreadable(f"no field {text_field!r}", message) if first else DataError(message)
+    return Unreadable(f"no {wanted}", message) if first else DataError(message)
 
 
-def _csv_records(path: Path, name: str, text_field: str, delimiter: str = ",") -> Iterator[tuple[int, str]]:
+def _csv_records(
+    path: Path, name: str, wanted: Wanted | None, delimiter: str = ","
+) -> Iterator[tuple[int, dict[str, Any]]]:
     before = csv.field_size_limit(2**31 - 1)  # its own limit, 128 KiB, is shorter than many documents
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, delimiter=delimiter, strict=True)
-            if rows.fieldnames is not None and text_field not in rows.fieldnames:
-                raise missing_field(f"{name}, header", text_field, list(rows.fieldnames), first=True)
+            if wanted and rows.fieldnames is not None and not wanted.is_in(rows.fieldnames):
+                raise missing_field(f"{name}, header", wanted, list(rows.fieldnames), first=True)
             for number, row in enumerate(rows, start=1):
-                if row[text_field] is None:
-                    raise DataError(
-                        f"{name}, line {rows.line_num}: the row ends before column {text_field!r}; repair it"
-                    )
-                yield number, row[text_field]
+                record = {column: value for column, value in row.items() if value is not None}
+                if wanted and not wanted.is_in(record):
+                    absent = next(column for column in rows.fieldnames or () if column not in record)
+                    raise DataError(f"{name}, line {rows.line_num}: the row ends before column {absent!r}; repair it")
+                yield number, record
     except csv.Error as problem:
         raise DataError(
             f"{name}, line {rows.reader.line_num}: not CSV ({problem}); quote its fields as RFC 4180 says"
@@ -222,7 +284,8 @@ def _csv_records(path: Path, name: str, text_field: str, delimiter: str = ",") -
         csv.field_size_limit(before)
 
 
-RECORD_READERS: dict[str, Callable[[Path, str, str], Iterator[tuple[int, str]]]] = {
+# (path, name, what each record has to hold, if anything) -> (number, record)
+RECORD_READERS: dict[str, Callable[[Path, str, Wanted | None], Iterator[tuple[int, dict[str, Any]]]]] = {
     ".jsonl": _json_records,
     ".ndjson": _json_records,
     ".csv": _csv_records,

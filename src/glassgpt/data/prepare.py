@@ -6,26 +6,30 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from glassgpt.config.cache_folder import cache_folder
-from glassgpt.data.corpus import Corpus, open_corpus
+from glassgpt.data.corpus import Corpus, open_corpus, require_learnable
 from glassgpt.data.counting import SEPARATOR, TRAIN_LIMIT, VAL_LIMIT, counting_baseline
 from glassgpt.data.disk import is_full, sync
-from glassgpt.data.documents import PIECE_BYTES
+from glassgpt.data.parts import Parts, batched, bytes_of_answers, encode
 from glassgpt.data.sources import expanded
-from glassgpt.data.split import from_on, split_character, split_documents, up_to
 from glassgpt.data.token_file import (
     FORMAT_VERSION,
     SPLITS,
+    TEMPLATE,
     DataFolder,
-    Split,
     TokenFileWriter,
+    file_names,
     load_data,
     write_meta,
 )
 from glassgpt.errors import DataError, MachineError
+from glassgpt.finetune import Task, Template, template_for
 from glassgpt.tokenizer import Tokenizer, build_tokenizer, save_tokenizer, tokenizer_hash
 
 UNFINISHED = ".partial"
@@ -43,8 +47,10 @@ def prepare(
     vocab_size: int | None = None,
     text_field: str = "text",
     progress: Progress | None = None,
+    task: Task | Literal["auto"] = "auto",
 ) -> DataFolder:
-    """Prepare `sources` (see sources.py) in the new folder `out`, with a tokenizer of this kind or this very one.
+    """Prepare `sources` (see sources.py) in the new folder `out`, with a tokenizer of this kind or this very one. `task`: as
+    in `open_corpus`.
 
     The folder appears under its name when it is whole, and not at all if anything stops the work before. Raises
     DataError where `out` exists or the sources give no text, TokenizerError where the tokenizer cannot be built.
@@ -52,7 +58,8 @@ def prepare(
     out = expanded(out)
     if out.exists():
         raise DataError(f"{out} exists already; name another folder, for nothing is written over")
-    with open_corpus(sources, text_field, part_of(progress, "reading the text")) as corpus, unfinished(out) as folder:
+    report = part_of(progress, "reading the text")
+    with open_corpus(sources, text_field, report, task) as corpus, unfinished(out) as folder:
         write_folder(folder, corpus, sources, tokenizer, vocab_size, progress)
         folder.rename(out)
     sync(out.parent)
@@ -65,27 +72,35 @@ def prepare_cached(
     vocab_size: int | None = None,
     text_field: str = "text",
     progress: Progress | None = None,
+    task: Task | Literal["auto"] = "auto",
+    template: Template | None = None,
 ) -> DataFolder:
-    """As `prepare`, in the cache under the fingerprint of text and settings: done once, then only read and checked."""
-    with open_corpus(sources, text_field, part_of(progress, "reading the text")) as corpus:
-        out = cache_folder() / "data" / fingerprint(corpus, tokenizer, vocab_size)
+    """As `prepare`, in the cache under the fingerprint of text and settings: done once, then only read and checked. `template`
+    is the one that the model knows already."""
+    with open_corpus(sources, text_field, part_of(progress, "reading the text"), task) as corpus:
+        out = cache_folder() / "data" / fingerprint(corpus, tokenizer, vocab_size, template)
         data = load_if_whole(out)
         if data is None:
             remove_abandoned(out.parent)
             with unfinished(out, IN_CACHE) as folder:
-                write_folder(folder, corpus, sources, tokenizer, vocab_size, progress)
+                write_folder(folder, corpus, sources, tokenizer, vocab_size, progress, template)
                 data = put_in_place(folder, out)
         # The same text may have been reached by another way before.
         return replace(data, meta=replace(data.meta, sources=tuple(sources), skipped=tuple(corpus.skipped)))
 
 
-def fingerprint(corpus: Corpus, tokenizer: str | Tokenizer, vocab_size: int | None) -> str:
-    """sha256 over format, tokenizer (its kind, or its hash where it exists), vocab_size and the text.
+def fingerprint(
+    corpus: Corpus, tokenizer: str | Tokenizer, vocab_size: int | None, template: Template | None = None
+) -> str:
+    """sha256 over format, tokenizer (its kind, or its hash where it exists), vocab_size, task, template and the text.
 
     The text field is in it as the text that it leads to.
     """
     kind = tokenizer if isinstance(tokenizer, str) else tokenizer_hash(tokenizer)
-    return hashlib.sha256(f"{FORMAT_VERSION} {kind} {vocab_size} {corpus.fingerprint}".encode()).hexdigest()
+    parts = [FORMAT_VERSION, kind, vocab_size, corpus.fingerprint]
+    if corpus.wanted.task != "text":
+        parts += [corpus.wanted.task, template.to_json() if template else None]
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
 def part_of(progress: Progress | None, stage: str) -> Callable[[float], None]:
@@ -155,8 +170,10 @@ def write_folder(
     kind: str | Tokenizer,
     vocab_size: int | None,
     progress: Progress | None,
+    known_template: Template | None = None,
 ) -> None:
-    parts = Parts(corpus)
+    require_learnable(corpus)
+    parts, task = Parts(corpus), corpus.wanted.task
     tokenizer = kind
     if isinstance(tokenizer, str):
         # Validation text stays unseen, except by a char vocabulary, which could not write it otherwise.
@@ -169,32 +186,46 @@ def write_folder(
             (lambda line: progress(line, 0.0)) if progress else None,
         )
     save_tokenizer(tokenizer, folder / "tokenizer.json")
+    template = (known_template or template_for(tokenizer)) if task == "conversations" else None
+    if template is not None:
+        (folder / TEMPLATE).write_text(template.to_json(), encoding="utf-8", newline="\n")
     texts = {split: bytearray() for split in SPLITS}
+    answers = bytearray()  # of val: 1 for each byte of its text that is part of an answer
     limits = {"train": TRAIN_LIMIT, "val": VAL_LIMIT}
     report, total, done = part_of(progress, "turning text into tokens"), sum(corpus.sizes), 0
-    with TokenFileWriter(folder, "train", tokenizer) as train, TokenFileWriter(folder, "val", tokenizer) as val:
+    number_of = {label: number for number, label in enumerate(corpus.labels)}
+    with (
+        TokenFileWriter(folder, "train", tokenizer, task) as train,
+        TokenFileWriter(folder, "val", tokenizer, task) as val,
+    ):
         writers = {"train": train, "val": val}
         for batch in batched(parts):
-            for part, ids in zip(batch, tokenizer.encode_batch([part.text for part in batch]), strict=True):
+            for part, (ids, marks) in zip(batch, encode(batch, tokenizer, template, number_of), strict=True):
                 encoded, text = part.text.encode(), texts[part.split]
-                writers[part.split].add(ids, len(encoded), part.starts_document)
-                room = limits[part.split] - len(text)
-                separator = bytes([SEPARATOR]) if text and part.starts_document else b""
-                text += (separator + encoded)[: max(0, room)]
+                writers[part.split].add(ids, len(encoded), part.starts_document, marks)
                 done += len(encoded)
+                room = limits[part.split] - len(text)
+                if task == "labels" or room <= 0:
+                    continue
+                separator = bytes([SEPARATOR]) if text and part.starts_document else b""
+                text += (separator + encoded)[:room]
+                if part.split == "val" and task == "conversations":
+                    answers += bytes(len(separator)) + bytes_of_answers(part.document)
             report(done / total)
         if done != total:
             raise DataError(f"the text changed while it was read ({total} bytes, then {done}); run again")
-    count_report = part_of(progress, "counting byte n-grams")
-    count_report(0.0)
-    baseline = counting_baseline(texts["train"], texts["val"])
-    count_report(1.0)
-    names = ["tokenizer.json"] + [f"{split}{end}" for split in SPLITS for end in (".bin", ".documents.npy")]
+    baseline = None
+    if task != "labels":
+        count_report = part_of(progress, "counting byte n-grams")
+        count_report(0.0)
+        marked = answers[: len(texts["val"])] if task == "conversations" else None
+        baseline = counting_baseline(texts["train"], texts["val"], marked)
+        count_report(1.0)
     write_meta(
         folder,
-        names,
+        file_names(task),
         format_version=FORMAT_VERSION,
-        fingerprint=fingerprint(corpus, kind, vocab_size),
+        fingerprint=fingerprint(corpus, kind, vocab_size, known_template),
         dtype=train.dtype.str,
         vocab_size=tokenizer.vocab_size,
         tokenizer_kind=tokenizer.kind,
@@ -202,54 +233,18 @@ def write_folder(
         documents=len(corpus),
         train=train.meta,
         val=val.meta,
-        baseline_bits_per_byte=baseline.bits_per_byte,
-        baseline_order=baseline.order,
+        task=task,
+        labels=corpus.labels,
+        baseline_bits_per_byte=baseline.bits_per_byte if baseline else None,
+        baseline_order=baseline.order if baseline else 0,
+        baseline_accuracy=share_of_commonest(train.marks, val.marks) if task == "labels" else None,
         sources=tuple(sources),
-        text_field=corpus.text_field,
+        text_field=corpus.wanted.text_field,
         skipped=tuple(corpus.skipped),
     )
 
 
-@dataclass(frozen=True)
-class Part:
-    """A piece of a document, on its side of the split."""
-
-    split: Split
-    text: str
-    starts_document: bool
-
-
-class Parts:
-    """The pieces of a corpus, each with its side of the split; can be iterated any number of times."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
-        self.cut = split_character(corpus.characters) if len(corpus) == 1 else 0
-        self.for_validation = split_documents(corpus.name_hashes, corpus.sizes) if len(corpus) > 1 else None
-
-    def __iter__(self) -> Iterator[Part]:
-        for i, document in enumerate(self.corpus):
-            if self.for_validation is None:
-                yield from parts_of("train", up_to(document.pieces(), self.cut))
-                yield from parts_of("val", from_on(document.pieces(), self.cut))
-            elif i < len(self.for_validation):  # else the text has grown; the count of its bytes will tell
-                yield from parts_of("val" if self.for_validation[i] else "train", document.pieces())
-
-
-def parts_of(split: Split, pieces: Iterator[str]) -> Iterator[Part]:
-    for number, piece in enumerate(pieces):
-        yield Part(split, piece, starts_document=number == 0)
-
-
-def batched(parts: Parts) -> Iterator[list[Part]]:
-    """About 8 MB at a time: enough to keep every core busy, little enough for any memory."""
-    batch: list[Part] = []
-    held = 0
-    for part in parts:
-        batch.append(part)
-        held += len(part.text)
-        if held >= PIECE_BYTES:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
+def share_of_commonest(train: Sequence[int], val: Sequence[int]) -> float:
+    """The share of `val` that has the label which is commonest in `train`."""
+    commonest = int(np.bincount(np.asarray(train)).argmax())
+    return float((np.asarray(val) == commonest).mean())

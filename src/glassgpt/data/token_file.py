@@ -2,14 +2,17 @@
 
 train.bin, val.bin             ids, little-endian, uint16 where the vocabulary fits, else uint32; nothing else
 train.documents.npy, val...    (documents, 2) int64: first token of each document, bytes of its text in UTF-8
+train.marks.npy, val...        conversations: (tokens,) uint8, 1 where the model should say the token;
+                               labels: (documents,) uint32, the number of each text's label
 tokenizer.json                 turns ids into text again
+template.json                  how conversations were written
 meta.json                      DataMeta, written last: a folder without it was never finished
 """
 
 import hashlib
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +25,7 @@ import numpy.typing as npt
 from glassgpt.data.disk import sha256_of, sync
 from glassgpt.data.sources import Skipped, expanded
 from glassgpt.errors import DataError
+from glassgpt.finetune import Task, Template, read_template
 from glassgpt.tokenizer import Tokenizer, load_tokenizer
 
 FORMAT_VERSION = 1
@@ -29,6 +33,13 @@ CHECKED_BYTES = 256 << 20  # files up to here are hashed at every opening: at mo
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
+TEMPLATE = "template.json"
+
+
+def file_names(task: Task) -> list[str]:
+    """The files of a prepared folder, but for meta.json."""
+    ends = [".bin", ".documents.npy"] + ([".marks.npy"] if task != "text" else [])
+    return ["tokenizer.json", *([TEMPLATE] if task == "conversations" else []), *(s + e for s in SPLITS for e in ends)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +68,11 @@ class DataMeta:
     documents: int  # a single text is one, though it lies on both sides of the split
     train: SplitMeta
     val: SplitMeta
-    baseline_bits_per_byte: float  # what counting byte n-grams reaches: see counting.py
+    task: Task = "text"
+    labels: tuple[str, ...] = ()  # in the order of their numbers
+    baseline_bits_per_byte: float | None  # what counting byte n-grams reaches: see counting.py
     baseline_order: int
+    baseline_accuracy: float | None = None  # of labels: what always saying the commonest one reaches
     sources: tuple[str, ...]
     text_field: str
     skipped: tuple[Skipped, ...]
@@ -66,8 +80,13 @@ class DataMeta:
 
     @property
     def content_hash(self) -> str:
-        """sha256 over tokens, split and tokenizer: equal exactly where training sees the same."""
-        parts = [self.tokenizer_hash, *(self.files[f"{split}.bin"].sha256 for split in SPLITS)]
+        """sha256 over tokens, split, marks and tokenizer: equal exactly where training sees the same."""
+        marks = [name for name in sorted(self.files) if name.endswith(".marks.npy")]
+        parts = [
+            self.tokenizer_hash,
+            *(self.files[name].sha256 for name in ("train.bin", "val.bin", *marks)),
+            *self.labels,
+        ]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -82,6 +101,7 @@ class DataMeta:
             | {
                 "train": SplitMeta(**fields["train"]),
                 "val": SplitMeta(**fields["val"]),
+                "labels": tuple(fields.get("labels", ())),
                 "sources": tuple(fields["sources"]),
                 "skipped": tuple(Skipped(**s) for s in fields["skipped"]),
                 "files": {name: FileMeta(**f) for name, f in fields["files"].items()},
@@ -96,11 +116,17 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-class TokenFileWriter:
-    """Writes one split. `add` takes documents or pieces of them, and puts the end-of-text tokens between."""
+MARKS: dict[Task, np.dtype[Any]] = {"conversations": np.dtype("u1"), "labels": np.dtype("<u4")}
 
-    def __init__(self, folder: Path, split: Split, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+
+class TokenFileWriter:
+    """Writes one split. `add` takes documents or pieces of them, and puts end-of-text tokens between texts; conversations and
+    texts with labels stand for themselves."""
+
+    def __init__(self, folder: Path, split: Split, tokenizer: Tokenizer, task: Task = "text") -> None:
+        self.tokenizer, self.task = tokenizer, task
+        self.marks = array("B" if task == "conversations" else "I")
+        self.marks_path = folder / f"{split}.marks.npy"
         self.dtype = token_dtype(tokenizer.vocab_size)
         self.starts, self.source_bytes = array("q"), array("q")
         self.tokens = 0
@@ -117,11 +143,18 @@ class TokenFileWriter:
         if kind is None:
             table = np.stack([np.frombuffer(self.starts, np.int64), np.frombuffer(self.source_bytes, np.int64)], axis=1)
             np.save(self.documents_path, table.astype("<i8"))
+            if self.task != "text":
+                np.save(self.marks_path, np.array(self.marks, MARKS[self.task]))
 
-    def add(self, ids: npt.NDArray[Any], source_bytes: int, starts_document: bool) -> None:
-        """(tokens,) ids of a text of `source_bytes` bytes, which begins a document or goes on with the last one."""
+    def add(
+        self, ids: npt.NDArray[Any], source_bytes: int, starts_document: bool, marks: Iterable[int] | None = None
+    ) -> None:
+        """(tokens,) ids of a text of `source_bytes` bytes, which begins a document or goes on with the last one. `marks`: one
+        for each token of a conversation, or one label."""
+        if marks is not None:
+            self.marks.extend(marks)
         if starts_document:
-            if self.starts and self.tokenizer.end_of_text is not None:
+            if self.starts and self.task == "text" and self.tokenizer.end_of_text is not None:
                 self._write(np.array([self.tokenizer.end_of_text]))
             self.starts.append(self.tokens)
             self.source_bytes.append(0)
@@ -159,7 +192,8 @@ def write_meta(folder: Path, names: Sequence[str], **fields: Any) -> DataMeta:
 
 @dataclass(frozen=True, eq=False)
 class DataFolder:
-    """A prepared folder, checked. `train` and `val` are memory maps (tokens,), `*_documents` (documents, 2) int64."""
+    """A prepared folder, checked. `train` and `val` are memory maps (tokens,), `*_documents` (documents, 2) int64, `*_marks`
+    what is described above; there are none for plain text."""
 
     path: Path
     meta: DataMeta
@@ -167,9 +201,17 @@ class DataFolder:
     val: npt.NDArray[Any]
     train_documents: npt.NDArray[np.int64]
     val_documents: npt.NDArray[np.int64]
+    train_marks: npt.NDArray[Any] | None = None
+    val_marks: npt.NDArray[Any] | None = None
 
     def tokenizer(self) -> Tokenizer:
         return load_tokenizer(self.path / "tokenizer.json")
+
+    def template(self) -> Template | None:
+        """How its conversations are written; None where it holds none."""
+        if self.meta.task != "conversations":
+            return None
+        return read_template((self.path / TEMPLATE).read_text(encoding="utf-8"), str(self.path / TEMPLATE))
 
     @cached_property
     def scored_bytes(self) -> int:
@@ -180,7 +222,10 @@ class DataFolder:
         return self.meta.val.source_bytes - len(self.tokenizer().token_bytes(int(self.val[0])))
 
     def require_windows(self, context_length: int) -> None:
-        """Raises DataError unless training holds one window of context_length and validation one target."""
+        """Raises DataError unless training holds one window of context_length and validation one target. Conversations and
+        texts with labels need no full window."""
+        if self.meta.task != "text":
+            return
         if len(self.train) <= context_length:
             advice = f"lower context_length to at most {len(self.train) - 1}, or " if len(self.train) > 1 else ""
             raise DataError(
@@ -215,6 +260,8 @@ def load_data(folder: str | Path, verify: bool = False) -> DataFolder:
                 folder / "meta.json", f"it says {expected_tokens} {split} tokens, there are {len(arrays[split])}"
             )
         arrays[f"{split}_documents"] = np.load(folder / f"{split}.documents.npy", mmap_mode="r")
+        if meta.task != "text":
+            arrays[f"{split}_marks"] = np.load(folder / f"{split}.marks.npy", mmap_mode="r")
     return DataFolder(folder, meta, **arrays)
 
 
@@ -232,8 +279,8 @@ def _load_meta(folder: Path) -> DataMeta:
         meta = DataMeta.from_json(text)
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise _damaged(path, f"it is not what GlassGPT writes ({type(problem).__name__}: {problem})") from None
-    needed = {"tokenizer.json"} | {f"{split}{end}" for split in SPLITS for end in (".bin", ".documents.npy")}
-    if set(meta.files) != needed:
+    needed = file_names(meta.task)
+    if set(meta.files) != set(needed):
         raise _damaged(path, f"it must list exactly {', '.join(sorted(needed))}")
     if meta.dtype != token_dtype(meta.vocab_size).str:
         raise _damaged(path, f"dtype {meta.dtype!r} does not fit vocab_size {meta.vocab_size}")

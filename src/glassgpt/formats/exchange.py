@@ -15,6 +15,8 @@ from glassgpt.checkpoint.commit import require_free
 from glassgpt.checkpoint.find import run_of
 from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
+from glassgpt.finetune import Template
+from glassgpt.finetune.template import CHATML
 from glassgpt.formats.book import is_book, read_book
 from glassgpt.formats.hub import download
 from glassgpt.formats.huggingface import (
@@ -25,6 +27,7 @@ from glassgpt.formats.huggingface import (
     read_huggingface_tokenizer,
     write_huggingface,
 )
+from glassgpt.formats.huggingface_chat import speaks_chatml
 from glassgpt.formats.mingpt import is_mingpt, read_mingpt
 from glassgpt.formats.nanogpt import is_nanogpt, read_nanogpt
 from glassgpt.formats.peft import write_peft
@@ -48,6 +51,7 @@ class Foreign(NamedTuple):
     tokenizer: Tokenizer | None
     format: str
     companions: dict[str, Any]  # what a Hugging Face folder says besides, to be written back
+    template: Template | None = None
 
 
 def import_model(source: str, out: Path, *, n_head: int | None = None) -> Checkpoint:
@@ -61,6 +65,7 @@ def import_model(source: str, out: Path, *, n_head: int | None = None) -> Checkp
         config=foreign.config,
         weights=foreign.weights,
         tokenizer_json=foreign.tokenizer.to_json() if foreign.tokenizer else None,
+        template=foreign.template,
         state={"step": 0, "imported_from": source, "format": foreign.format, COMPANIONS: foreign.companions},
     )
     return load_checkpoint(out)
@@ -106,7 +111,12 @@ def _read(source: str, n_head: int | None) -> Foreign:
     if (path / "state.json").is_file() or (path / "config.toml").is_file():
         checkpoint = load_checkpoint(find_checkpoint(path))
         tokenizer = checkpoint.tokenizer() if checkpoint.has_tokenizer else None
-        return Foreign(checkpoint.config, whole_weights(checkpoint), tokenizer, OURS, {})
+        if checkpoint.labels:
+            raise CheckpointError(
+                f"{source} tells labels apart and writes no text; name the model that it was made from"
+            )
+        companions = checkpoint.state.get(COMPANIONS, {})
+        return Foreign(checkpoint.config, whole_weights(checkpoint), tokenizer, OURS, companions, checkpoint.template)
     if path.is_dir() and (path / CONFIG).is_file():
         return read_folder(path, n_head)
     if path.is_dir() and (path / "ckpt.pt").is_file():
@@ -126,7 +136,9 @@ def read_folder(folder: Path, n_head: int | None) -> Foreign:
     config, weights = read_huggingface(folder)
     if n_head not in (None, config.n_head):
         raise ConfigError(f"{folder} says n_head {config.n_head}; leave --n-head out")
-    return Foreign(config, weights, read_huggingface_tokenizer(folder), "huggingface", read_companions(folder))
+    tokenizer, companions = read_huggingface_tokenizer(folder), read_companions(folder)
+    template = CHATML if tokenizer is not None and speaks_chatml(tokenizer, companions) else None
+    return Foreign(config, weights, tokenizer, "huggingface", companions, template)
 
 
 def read_file(path: Path, n_head: int | None) -> Foreign:

@@ -2,7 +2,8 @@
 config.json and in the tensors' names differs by model type: huggingface_models.py."""
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
 from glassgpt.formats.folder import write_folder, write_json
 from glassgpt.formats.huggingface_card import model_card
+from glassgpt.formats.huggingface_chat import CHAT_TEMPLATE, TOKENIZER_SETTINGS, chat_template
 from glassgpt.formats.huggingface_models import MODEL_TYPE_OF, MODEL_TYPES
 from glassgpt.formats.layout import Layout, Place, give, parameter_shapes, take
 from glassgpt.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer, read_tokenizer
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-GENERATION, TOKENIZER_SETTINGS = "generation_config.json", "tokenizer_config.json"
+GENERATION = "generation_config.json"
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 COMPANIONS = "huggingface"  # under this name in a checkpoint's state
 DTYPES = {
@@ -107,6 +109,8 @@ def read_companions(folder: Path) -> dict[str, Any]:
     for name in (GENERATION, TOKENIZER_SETTINGS):
         if (folder / name).is_file():
             found[name] = read_json(folder / name)
+    if (folder / CHAT_TEMPLATE).is_file():
+        found[CHAT_TEMPLATE] = (folder / CHAT_TEMPLATE).read_text(encoding="utf-8", errors="replace")
     return found
 
 
@@ -158,6 +162,29 @@ def huggingface_tensors(config: GPTConfig, weights: Mapping[str, Tensor]) -> dic
     return give(weights, model_type.layout(whole))
 
 
+def classifier_tensors(config: GPTConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a model that tells labels apart: its body, and `score`. It has no output matrix for tokens."""
+    body = {name.removeprefix("body."): tensor for name, tensor in weights.items() if name.startswith("body.")}
+    return huggingface_tensors(replace(config, tie_embeddings=True), body) | {"score.weight": weights["score.weight"]}
+
+
+def classifier_settings(labels: Sequence[str], architecture: str, padding: int | None) -> dict[str, Any]:
+    """transformers takes the last token that is no padding."""
+    base = re.sub("(LMHeadModel|ForCausalLM)$", "", architecture)
+    return {
+        "architectures": [f"{base}ForSequenceClassification"],
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+    } | ({} if padding is None else {"pad_token_id": padding})
+
+
+def ends_of(generation: Mapping[str, Any], end: int) -> int | list[int]:
+    """The ids that end a text, and `end` among them, which ends an answer."""
+    known = generation.get("eos_token_id")
+    ends = known if isinstance(known, list) else [known] if known is not None else []
+    return end if ends in ([], [end]) else sorted({*ends, end})
+
+
 def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, Any] | None) -> None:
     """A folder that AutoModelForCausalLM, AutoTokenizer and pipeline open. `result`, the metrics of this checkpoint, goes
     into the model card.
@@ -166,7 +193,8 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
     """
     config = checkpoint.config
     settings = MODEL_TYPES[MODEL_TYPE_OF[config.architecture]].write_config(config)
-    tensors = huggingface_tensors(config, whole_weights(checkpoint))
+    weights = whole_weights(checkpoint)
+    tensors = classifier_tensors(config, weights) if checkpoint.labels else huggingface_tensors(config, weights)
     tokenizer = checkpoint.tokenizer() if checkpoint.has_tokenizer else None
     ends = tokenizer.end_of_text if tokenizer else None
     # Said also where there is none: transformers' default for GPT-2 is 50256, which a small vocabulary does not have.
@@ -180,6 +208,8 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
         "pad_token_id": ends,
     }
     generation = {name: value for name, value in generation.items() if value is not None}
+    if checkpoint.labels:
+        settings |= classifier_settings(checkpoint.labels, settings["architectures"][0], ends)
     token = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT} if ends is not None else {}
     about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length}
     about |= token | {"clean_up_tokenization_spaces": False}
@@ -187,10 +217,21 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
     writers: dict[str, Callable[[Path], object]] = {
         CONFIG: write_json(settings | kept.get(CONFIG, special) | {"dtype": dtype}),
         WEIGHTS: lambda path: save_tensors(tensors, path),
-        GENERATION: write_json(kept.get(GENERATION, generation)),
-        "README.md": lambda path: path.write_text(model_card(config, out.name, tokenizer, result), "utf-8", "replace"),
+        "README.md": lambda path: path.write_text(
+            model_card(config, out.name, tokenizer, result, checkpoint.labels), "utf-8", "replace"
+        ),
     }
+    if not checkpoint.labels:
+        generation = kept.get(GENERATION, generation)
+        if checkpoint.template is not None and tokenizer is not None:
+            generation |= {"eos_token_id": ends_of(generation, checkpoint.template.end_id(tokenizer))}
+        writers[GENERATION] = write_json(generation)
     if tokenizer is not None:
         writers["tokenizer.json"] = lambda path: path.write_text(tokenizer.to_json(), encoding="utf-8")
-        writers[TOKENIZER_SETTINGS] = write_json(kept.get(TOKENIZER_SETTINGS, about))
+        about = dict(kept.get(TOKENIZER_SETTINGS, about))
+        chat = chat_template(checkpoint.template, tokenizer, kept)
+        if chat is not None:
+            about.pop("chat_template", None)
+            writers[CHAT_TEMPLATE] = lambda path: path.write_text(chat, encoding="utf-8", newline="\n")
+        writers[TOKENIZER_SETTINGS] = write_json(about)
     write_folder(out, writers)

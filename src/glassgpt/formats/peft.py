@@ -20,6 +20,10 @@ def write_peft(checkpoint: Checkpoint, out: Path, result: Mapping[str, Any] | No
     lora = checkpoint.lora
     if lora is None:
         raise ConfigError(f"{checkpoint.folder} holds whole weights, no adapters; write it with --to huggingface")
+    if checkpoint.labels:
+        raise ConfigError(
+            f"{checkpoint.folder} tells labels apart, which its adapters alone do not; write it with --to huggingface"
+        )
     kind = MODEL_TYPE_OF[checkpoint.config.architecture]
     MODEL_TYPES[kind].write_config(checkpoint.config)  # refuses what no base model in transformers could be
     prefix = MODEL_TYPES[kind].prefix if kind == "gpt2" else ""  # Qwen3's names have theirs already

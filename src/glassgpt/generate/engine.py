@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glassgpt.checkpoint import find_checkpoint, load_checkpoint, load_model
+from glassgpt.checkpoint import as_argument, find_checkpoint, load_checkpoint, load_model
 from glassgpt.config.setting import LARGEST
 from glassgpt.errors import ConfigError, MachineError, TokenizerError
 from glassgpt.generate.decoder import decode
@@ -67,6 +67,10 @@ class Engine:
 
     def stream_many(self, prompt: str = "", num_samples: int = 1, **settings: float) -> Iterator[list[str]]:
         """After each token the new piece of every sample. A sample ends with its end-of-text token, which is not shown."""
+        return self.write(self.encode_prompt(prompt), num_samples, self.tokenizer.end_of_text, **settings)
+
+    def write(self, tokens: Tensor, num_samples: int, end: int | None, **settings: float) -> Iterator[list[str]]:
+        """As `stream_many`, from tokens (1, T) on; a sample ends with the token `end`."""
         if not 1 <= num_samples <= LARGEST:
             raise ConfigError(f"num_samples is {num_samples}; it has to be at least 1 and at most {LARGEST}")
         chosen = SamplingSettings(**settings)  # type: ignore[arg-type]
@@ -77,9 +81,10 @@ class Engine:
                 "lower num_samples"
             )
         generator = torch.Generator().manual_seed(chosen.seed)
-        tokens = self.encode_prompt(prompt).expand(num_samples, -1)
         steps = decode(
-            self.model, tokens, lambda logits: sample(logits, generator, chosen.temperature, chosen.top_k, chosen.top_p)
+            self.model,
+            tokens.expand(num_samples, -1),
+            lambda logits: sample(logits, generator, chosen.temperature, chosen.top_k, chosen.top_p),
         )
         writers = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(num_samples)]
         open_samples = set(range(num_samples))
@@ -88,7 +93,7 @@ class Engine:
             for index, token in enumerate(row.tolist()):
                 if index not in open_samples:
                     continue
-                if token == self.tokenizer.end_of_text:
+                if token == end:
                     open_samples.discard(index)
                     pieces[index] = writers[index].decode(b"", final=True)
                 elif token < self.tokenizer.vocab_size:  # ids beyond only pad the embedding to a round size
@@ -131,5 +136,8 @@ def load_run(
     the path of a tokenizer.json, for a model that came without one; `report` is handed a line where the best checkpoint is
     damaged and another is taken."""
     checkpoint = load_checkpoint(find_checkpoint(Path(path) if path is not None else None, report))
+    if checkpoint.labels:
+        folder = as_argument(checkpoint.folder)
+        raise ConfigError(f"{checkpoint.folder} tells labels apart and writes no text; use: glassgpt classify {folder}")
     chosen = checkpoint.tokenizer(tokenizer)
     return Engine(load_model(checkpoint, decide_device(device).choice), chosen)

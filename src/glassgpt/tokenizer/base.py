@@ -25,6 +25,9 @@ class Tokenizer(Protocol):
     end_of_text: int | None
     """The id of `<|endoftext|>`, which stands between documents; None in the char vocabulary of a single text."""
 
+    specials: dict[str, int]
+    """The tokens that no text is encoded to, by name."""
+
     def encode(self, text: str) -> list[int]:
         """Raises TokenizerError for a character outside a char vocabulary, and for a lone surrogate."""
         ...

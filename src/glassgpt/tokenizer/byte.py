@@ -69,19 +69,19 @@ class ByteLevelTokenizer(TokensOfBytes):
     ) -> None:
         """Tokens are spelled in `BYTE_ALPHABET` (special ones as they are), with ids 0 ... n - 1 in order."""
         self._vocabulary = dict(vocabulary)
-        self._specials = dict(specials)
+        self.specials = dict(specials)
         self._merges = list(merges)
         self._bytes = [
-            token.encode("utf-8") if token in self._specials else bytes([BYTE_OF[character] for character in token])
+            token.encode("utf-8") if token in self.specials else bytes([BYTE_OF[character] for character in token])
             for token in self._vocabulary
         ]
         self.vocab_size = len(self._bytes)
-        self.end_of_text = self._specials.get(END_OF_TEXT)
+        self.end_of_text = self.specials.get(END_OF_TEXT)
 
     def to_json(self) -> str:
         # Merges as "a b", not as pairs: every version of every reader knows this form, and no token holds a space.
         model = {**_MODEL, "merges": [f"{left} {right}" for left, right in self._merges]}
-        return write_document(model, self._vocabulary, self._specials, _BYTE_LEVEL, _BYTE_LEVEL)
+        return write_document(model, self._vocabulary, self.specials, _BYTE_LEVEL, _BYTE_LEVEL)
 
 
 class ByteTokenizer(ByteLevelTokenizer):

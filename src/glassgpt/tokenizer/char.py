@@ -21,12 +21,12 @@ class CharTokenizer:
     def __init__(self, vocabulary: Mapping[str, int], specials: Mapping[str, int]) -> None:
         """`vocabulary` maps every token to its id, 0 ... n - 1 in order, the special ones included."""
         self._vocabulary = dict(vocabulary)
-        self._specials = dict(specials)
+        self.specials = dict(specials)
         self._tokens = list(self._vocabulary)
         self.vocab_size = len(self._tokens)
-        self.end_of_text = self._specials.get(END_OF_TEXT)
+        self.end_of_text = self.specials.get(END_OF_TEXT)
 
-        characters = [token for token in self._tokens if token not in self._specials]
+        characters = [token for token in self._tokens if token not in self.specials]
         self._character_count = len(characters)
         # From code point to id, -1 where there is none; one entry past the last character stands for all above it.
         self._id_of_code_point = np.full(max(map(ord, characters), default=0) + 2, -1, dtype=np.int32)
@@ -50,7 +50,7 @@ class CharTokenizer:
         return self._tokens[id].encode("utf-8")
 
     def to_json(self) -> str:
-        return write_document(_MODEL, self._vocabulary, self._specials, _PRE_TOKENIZER, _DECODER)
+        return write_document(_MODEL, self._vocabulary, self.specials, _PRE_TOKENIZER, _DECODER)
 
     def _encode(self, text: str) -> IdArray:
         code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

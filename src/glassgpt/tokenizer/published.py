@@ -27,6 +27,7 @@ class PublishedTokenizer(TokensOfBytes):
             raise TokenizerError(f"the tokenizers library cannot read it ({error})") from None
         self._encoder.encode_special_tokens = True  # text that looks like a special token is text
         added = {token["content"]: token["id"] for token in document.get("added_tokens") or []}
+        self.specials = {t["content"]: t["id"] for t in document.get("added_tokens") or [] if t.get("special")}
         tokens = self._encoder.get_vocab(with_added_tokens=True)
         absent = [character for character in BYTE_ALPHABET if character not in tokens]
         require(not absent, f"{len(absent)} of the 256 bytes have no token, so that some texts would have no ids")

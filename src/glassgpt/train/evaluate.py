@@ -1,43 +1,80 @@
-"""Validation: the whole validation set, once, in consecutive windows."""
+"""Validation: the whole validation set, once."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from glassgpt.data import DataFolder, validation_windows
+from glassgpt.data import IGNORE_INDEX, Batch, DataFolder, validation_batches
 from glassgpt.model import LanguageModel
+from glassgpt.tokenizer import Tokenizer
 from glassgpt.train.loss import chunked_loss, count_targets
 from glassgpt.train.step import autocast
 
 TOKENS_AT_ONCE = 8192  # enough to keep any machine busy; one window where a window is longer
 
-
-class Evaluation(NamedTuple):
-    val_loss: float  # nats a token
-    bits_per_byte: float  # all nats, end-of-text included, over the bytes of the original text that were scored
+# What a model that tells labels apart is measured by, and any other. Beside val_loss, the nats a target.
+Metrics = dict[str, Any]
 
 
-def evaluate(model: LanguageModel, data: DataFolder, device: torch.device, precision: str) -> Evaluation:
-    """Loss over all of `data.val`, with dropout off. Nothing is carried over from one window to the next."""
-    nats, targets = score(model, data.val, device, precision)
-    return Evaluation(nats / targets, nats / math.log(2) / data.scored_bytes)
+def evaluate(model: LanguageModel, data: DataFolder, device: torch.device, precision: str) -> Metrics:
+    """val_loss over all of `data.val`, with dropout off; nothing is carried over from one window to the next. Beside it
+    bits_per_byte: all nats, end-of-text included, over the bytes of the original text (or of the answers) that were scored;
+    or for labels accuracy and `confusion` (labels, labels): row the true one, column the one that the model says."""
+    batches = validation_batches(data, model.config.context_length, TOKENS_AT_ONCE)
+    if data.meta.task == "labels":
+        return score_labels(model, batches, len(data.meta.labels), device, precision)
+    kept = list(batches) if data.meta.task == "conversations" else batches
+    nats, targets = score(model, kept, device, precision)
+    scored = data.scored_bytes if data.meta.task == "text" else bytes_of_targets(kept, data.tokenizer())
+    return {"val_loss": nats / targets, "bits_per_byte": nats / math.log(2) / max(1, scored)}
 
 
-def score(model: LanguageModel, tokens: np.ndarray, device: torch.device, precision: str) -> tuple[float, int]:
-    """Nats over every token but the first, and how many those are."""
-    context_length = model.config.context_length
-    rows = max(1, TOKENS_AT_ONCE // context_length)
+def score(model: LanguageModel, batches: Iterable[Batch], device: torch.device, precision: str) -> tuple[float, int]:
+    """Nats over every target, and how many those are."""
     was_training = model.training
     model.eval()
     nats, targets = 0.0, 0
     try:
         with torch.inference_mode(), autocast(device, precision):
-            for batch in validation_windows(tokens, context_length, rows):
-                on_device = type(batch)(batch.tokens.to(device), batch.targets.to(device))
+            for batch in batches:
+                on_device = Batch(batch.tokens.to(device), batch.targets.to(device))
                 nats += chunked_loss(model, on_device).item()
                 targets += count_targets(batch)
     finally:
         model.train(was_training)
     return nats, targets
+
+
+def score_labels(
+    model: LanguageModel, batches: Iterable[Batch], labels: int, device: torch.device, precision: str
+) -> Metrics:
+    """Of a classifier: what `evaluate` says of it."""
+    was_training = model.training
+    model.eval()
+    nats = 0.0
+    confusion = np.zeros((labels, labels), np.int64)
+    try:
+        with torch.inference_mode(), autocast(device, precision):
+            for batch in batches:
+                at_end = (batch.targets != IGNORE_INDEX).nonzero(as_tuple=True)  # one a row
+                hidden = model.hidden(batch.tokens.to(device))[at_end]  # (B, C)
+                log_probabilities = model.unembed(hidden).float().log_softmax(dim=-1).cpu()  # (B, labels)
+                true = batch.targets[at_end]
+                nats -= log_probabilities.gather(1, true[:, None]).sum().item()
+                np.add.at(confusion, (true.numpy(), log_probabilities.argmax(dim=-1).numpy()), 1)
+    finally:
+        model.train(was_training)
+    count = int(confusion.sum())
+    return {"val_loss": nats / count, "accuracy": int(confusion.trace()) / count, "confusion": confusion.tolist()}
+
+
+def bytes_of_targets(batches: Iterable[Batch], tokenizer: Tokenizer) -> int:
+    """Bytes of text that the targets stand for; a special token stands for none."""
+    special = set(tokenizer.specials.values())
+    lengths = [0 if id in special else len(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)]
+    table: npt.NDArray[np.int64] = np.array(lengths)
+    return sum(int(table[batch.targets[batch.targets != IGNORE_INDEX].numpy()].sum()) for batch in batches)

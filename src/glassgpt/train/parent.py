@@ -1,7 +1,7 @@
 """The model that a fine-tuning goes on from: what it settles about the run, and what it leaves open."""
 
 from dataclasses import fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -9,6 +9,7 @@ from glassgpt.config import GPTConfig, RunConfig
 from glassgpt.config.schema import shown_name
 from glassgpt.data import DataFolder
 from glassgpt.errors import ConfigError, TokenizerError
+from glassgpt.finetune import Template
 from glassgpt.formats import read_model
 from glassgpt.tokenizer import Tokenizer, ready_tokenizer, require_fitting, tokenizer_hash
 
@@ -20,12 +21,14 @@ class Parent(NamedTuple):
     config: GPTConfig
     weights: dict[str, Tensor]
     tokenizer: Tokenizer | None
+    template: Template | None
+    carried: dict[str, Any]  # of a Hugging Face folder, what is written back into one
 
 
 def open_parent(source: str, config: RunConfig) -> Parent:
     """From a run, a checkpoint or whatever `formats` reads. Raises CheckpointError where it is no model."""
     found = read_model(source, config.model.n_head if "n_head" in config.asked else None)
-    return Parent(source, found.config, found.weights, found.tokenizer)
+    return Parent(source, found.config, found.weights, found.tokenizer, found.template, found.companions)
 
 
 def fit_to_parent(config: RunConfig, parent: Parent) -> tuple[RunConfig, Parent]:

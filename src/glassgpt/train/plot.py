@@ -10,35 +10,45 @@ from matplotlib.figure import Figure
 FEW_POINTS = 30
 
 
-def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, baseline_bits_per_byte: float, name: str) -> None:
-    """Training loss (each batch, and smoothed) and validation loss in nats a token; bits a byte on the right-hand axis.
-    `name` is the run's, for the title."""
+def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, baseline_bits_per_byte: float | None, name: str) -> None:
+    """Training loss (each batch, and smoothed) and validation loss in nats a target; on the right-hand axis bits a byte, or
+    for labels the accuracy. `name` is the run's, for the title."""
     train = [(line["step"], line["train_loss"]) for line in metrics if "train_loss" in line]
-    val = [(line["step"], line["val_loss"], line["bits_per_byte"]) for line in metrics if "val_loss" in line]
+    val = [line for line in metrics if "val_loss" in line]
+    target = "token" if baseline_bits_per_byte is not None else "text"
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     if train:
-        steps, losses = zip(*train, strict=True)
+        steps, losses = [step for step, _ in train], [loss for _, loss in train]
         dots = "." if len(steps) < FEW_POINTS else ""  # a line needs two points to be seen
         axes.plot(steps, losses, marker=dots, color="#9ecae1", linewidth=1, label="train, one batch")
         axes.plot(steps, smoothed(losses), color="#2171b5", linewidth=2, label="train, smoothed")
     if val:
-        steps, losses, bits = zip(*val, strict=True)
+        steps, losses = [line["step"] for line in val], [line["val_loss"] for line in val]
         axes.plot(steps, losses, "o-", color="#d94801", linewidth=2, markersize=4, label="validation")
-        # Both axes show the same curve: one is the other times a constant of the text and its tokenizer.
-        bits_per_nat = bits[-1] / losses[-1]
-        right = axes.secondary_yaxis("right", functions=(lambda y: y * bits_per_nat, lambda y: y / bits_per_nat))
-        right.set_ylabel("bits a byte")
-        axes.axhline(
-            baseline_bits_per_byte / bits_per_nat,
-            color="#636363",
-            linestyle="--",
-            linewidth=1,
-            label="counting n-grams",
-        )
-        axes.set_title(f"{name}: {losses[-1]:.3f} nats a token, {bits[-1]:.3f} bits a byte", fontsize="medium")
+        figures = f"{losses[-1]:.3f} nats a {target}"
+        if baseline_bits_per_byte is not None:
+            figures += f", {val[-1]['bits_per_byte']:.3f} bits a byte"
+            # Both axes show the same curve: one is the other times a constant of the text and its tokenizer.
+            bits_per_nat = val[-1]["bits_per_byte"] / losses[-1]
+            right = axes.secondary_yaxis("right", functions=(lambda y: y * bits_per_nat, lambda y: y / bits_per_nat))
+            right.set_ylabel("bits a byte")
+            axes.axhline(
+                baseline_bits_per_byte / bits_per_nat,
+                color="#636363",
+                linestyle="--",
+                linewidth=1,
+                label="counting n-grams",
+            )
+        else:
+            figures += f", {val[-1]['accuracy']:.1%} right"
+            shares = axes.twinx()
+            shares.plot(steps, [100 * line["accuracy"] for line in val], "s:", color="#238b45", markersize=4)
+            shares.set_ylabel("right answers in validation, %", color="#238b45")
+            shares.set_ylim(0, 102)
+        axes.set_title(f"{name}: {figures}", fontsize="medium")
     axes.set_xlabel("step")
-    axes.set_ylabel("loss, nats a token")
+    axes.set_ylabel(f"loss, nats a {target}")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     figure.savefig(path)

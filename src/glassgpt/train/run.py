@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from glassgpt.checkpoint.checkpoint import PARENT, Checkpoint
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.config.schema import SECTION_OF
-from glassgpt.data import DataFolder, is_prepared, load_data, prepare_cached, summarize, text_name
+from glassgpt.data import DataFolder, DataMeta, Examples, is_prepared, load_data, prepare_cached, summarize, text_name
+from glassgpt.data.token_file import SPLITS
 from glassgpt.errors import CheckpointError, ConfigError, DataError
+from glassgpt.finetune import Template
+from glassgpt.formats.huggingface import COMPANIONS
 from glassgpt.machine import decide_device, decide_threads, describe_environment
 from glassgpt.model import LanguageModel
-from glassgpt.model.size import count_parameters
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
 from glassgpt.train.observers import Observer, tell
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, require_same_tokenizer, tokenizer_for
@@ -27,8 +29,8 @@ from glassgpt.train.settle import fit_to_data, settle_machine
 from glassgpt.train.step import Loss
 from glassgpt.train.trainer import Trainer
 
-Sampler = Callable[[LanguageModel, Tokenizer], str]
-"""Writes a text with the model as it is: how training shows what it has learned, brought by the caller."""
+Sampler = Callable[[LanguageModel, DataFolder], str]
+"""Writes a text with the model as it is: how training shows what it has learned of this data, brought by the caller."""
 
 
 def train_run(
@@ -46,12 +48,12 @@ def train_run(
     check_new_run(out)  # what can be known to fail is said before the text is read
     decide_device(config.machine.device)
     decide_threads(config.machine.threads)
-    parent = tokenizer = None
+    parent = tokenizer = template = None
     if config.finetune.from_:
         parent = open_parent(config.finetune.from_, config)
         config, parent = fit_to_parent(config, parent)
-        tokenizer = tokenizer_for(config, parent)
-    data = open_data(config, observers, tokenizer)
+        tokenizer, template = tokenizer_for(config, parent), parent.template
+    data = open_data(config, observers, tokenizer, template)
     for line in summarize(data).facts():
         tell(observers, line)
     config = fit_to_data(config, data)
@@ -61,14 +63,17 @@ def train_run(
             f"the warmup of {config.train.warmup_steps} steps is longer than the run of {config.train.max_steps}: "
             "the learning rate never reaches its height",
         )
+    for line in cut_examples(config, data):
+        tell(observers, line)
     config, model, loss = settle_machine(config, data, observers, parent)
     run = create_run(out, text_name(config.data.data))
     with run.locked():
         run.write_config(config)
         if parent is not None and config.finetune.lora:  # so that the run is complete in itself
             save_parent(run, parent, data)
+        carried = carried_by(parent.carried) if parent else {}
         parent = None  # its weights are in the model now
-        trainer = build_trainer(run, config, model, loss, data, observers, sample, started)
+        trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried)
         return finish(trainer, started)
 
 
@@ -86,14 +91,16 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
         if checkpoint:
             require_same_run(config, checkpoint, run)
         parent, tokenizer = reopen_parent(config, run, checkpoint)
-        data = reopen_data(config, observers, checkpoint, tokenizer)
+        template = checkpoint.template if checkpoint else parent.template if parent else None
+        data = reopen_data(config, observers, checkpoint, tokenizer, template)
         for rejected, reason in damaged.items():
             tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
         if checkpoint is None:
             tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
         config, model, loss = settle_machine(fit_to_data(config, data), data, observers, parent)
+        carried = carried_by(checkpoint.state.get(COMPANIONS) if checkpoint else parent.carried if parent else None)
         parent = None  # its weights are in the model now
-        trainer = build_trainer(run, config, model, loss, data, observers, sample, started)
+        trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried)
         if checkpoint:
             trainer.restore(checkpoint)
         else:
@@ -106,7 +113,7 @@ def require_same_run(config: RunConfig, checkpoint: Checkpoint, run: Run) -> Non
     may have moved (`reopen_data`)."""
     before, now = checkpoint.state["settings"], config.flat()
     fixed = [name for name, section in SECTION_OF.items() if section in ("model", "finetune")]
-    for name in (*fixed, "tokenizer", "text_field", "seed", "batch_size"):
+    for name in (*fixed, "tokenizer", "text_field", "task", "seed", "batch_size"):
         was = before.get(name, now[name])  # an older version may not have known the setting
         if was != now[name]:
             raise ConfigError(
@@ -124,8 +131,8 @@ def build_trainer(
     observers: Sequence[Observer],
     sample: Sampler | None,
     started: float,
+    carried: Mapping[str, Any],
 ) -> Trainer:
-    tokenizer = data.tokenizer()
     return Trainer(
         run=run,
         config=config,
@@ -133,10 +140,16 @@ def build_trainer(
         data=data,
         device=torch.device(config.machine.device),
         observers=observers,
-        sample=(lambda model: sample(model, tokenizer)) if sample else None,
+        sample=(lambda model: sample(model, data)) if sample else None,
         loss=loss,
         deadline=started + 60 * config.train.minutes if config.train.minutes else math.inf,
+        carried=carried,
     )
+
+
+def carried_by(companions: Mapping[str, Any] | None) -> dict[str, Any]:
+    """As the state of a checkpoint holds it."""
+    return {COMPANIONS: dict(companions)} if companions else {}
 
 
 def save_parent(run: Run, parent: Parent, data: DataFolder) -> None:
@@ -145,7 +158,8 @@ def save_parent(run: Run, parent: Parent, data: DataFolder) -> None:
         config=parent.config,
         weights=parent.weights,
         tokenizer_json=data.tokenizer().to_json(),
-        state={"step": 0, "imported_from": parent.source},
+        template=parent.template,
+        state={"step": 0, "imported_from": parent.source, **carried_by(parent.carried)},
     )
 
 
@@ -164,14 +178,23 @@ def reopen_parent(config: RunConfig, run: Run, checkpoint: Checkpoint | None) ->
     return parent, parent.tokenizer or tokenizer_for(config, parent)
 
 
-def open_data(config: RunConfig, observers: Sequence[Observer], tokenizer: Tokenizer | None = None) -> DataFolder:
-    """The prepared text: a prepared folder as it is, anything else through the cache. `tokenizer` is the one of the model
-    that the run goes on from."""
+def open_data(
+    config: RunConfig,
+    observers: Sequence[Observer],
+    tokenizer: Tokenizer | None = None,
+    template: Template | None = None,
+) -> DataFolder:
+    """The prepared text: a prepared folder as it is, anything else through the cache. `tokenizer` and `template` are those of
+    the model that the run goes on from."""
     sources = config.data.data
     if len(sources) == 1 and is_prepared(sources[0]):
         data = load_data(sources[0])
         if tokenizer is not None:
             require_same_tokenizer(data, tokenizer, config.finetune.from_)
+        if template is not None and data.template() not in (None, template):
+            raise DataError(
+                f"the conversations in {data.path} are not written as {config.finetune.from_} knows them; name the text itself"
+            )
         return data
 
     def progress(stage: str, share: float) -> None:
@@ -180,22 +203,39 @@ def open_data(config: RunConfig, observers: Sequence[Observer], tokenizer: Token
 
     chosen = tokenizer or named_tokenizer(config.data.tokenizer)
     vocab_size = (config.model.vocab_size or None) if chosen == "bpe" else None
-    return prepare_cached(sources, chosen, vocab_size, config.data.text_field, progress)
+    return prepare_cached(sources, chosen, vocab_size, config.data.text_field, progress, config.data.task, template)
+
+
+def cut_examples(config: RunConfig, data: DataFolder) -> Iterator[str]:
+    """In words, which examples are longer than the context. Raises DataError where none is left to learn from."""
+    if data.meta.task == "text":
+        return
+    context_length = config.model.context_length
+    both = [Examples(data, split, context_length, config.train.seed) for split in SPLITS]
+    if cut := sum(examples.cut for examples in both):
+        what = f"{data.meta.documents:,} {'conversations' if data.meta.task == 'conversations' else 'texts'}"
+        gone = sum(examples.left_out for examples in both)
+        without = f"; {gone:,} of them are left out, since no answer begins before that" if gone else ""
+        yield f"{cut:,} of {what} are longer than context_length {context_length} and cut there{without}"
 
 
 def reopen_data(
-    config: RunConfig, observers: Sequence[Observer], checkpoint: Checkpoint | None, tokenizer: Tokenizer | None
+    config: RunConfig,
+    observers: Sequence[Observer],
+    checkpoint: Checkpoint | None,
+    tokenizer: Tokenizer | None,
+    template: Template | None,
 ) -> DataFolder:
     """The text of a run that goes on: from the cache without reading it again, else prepared anew and compared."""
     if checkpoint is None:
-        return open_data(config, observers, tokenizer)
+        return open_data(config, observers, tokenizer, template)
     cached = cache_folder() / "data" / checkpoint.state["data_fingerprint"]
     if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"]["data"]:
         data = load_data(cached)
     elif "-" in config.data.data and sys.stdin.isatty():
         raise DataError("this run's text came from standard input and is no longer in the cache; pipe it in once more")
     else:
-        data = open_data(config, observers, tokenizer)
+        data = open_data(config, observers, tokenizer, template)
     if data.meta.content_hash != checkpoint.state["data_content"]:
         raise DataError(
             f"the text or tokenizer of {', '.join(config.data.data)} has changed since this run began; "
@@ -211,26 +251,34 @@ def finish(trainer: Trainer, started: float) -> Run:
     late = time.monotonic() - trainer.deadline
     if late > 0.05 * (trainer.deadline - started):
         tell(trainer.observers, f"{late:.0f} s late: this machine became slower after its speed was measured")
-    run, config = trainer.run, trainer.config
+    run = trainer.run
     metrics = run.metrics()
     last = [line for line in metrics if "val_loss" in line][-1]
     best = run.best()
-    tokens = trainer.tokens_at(trainer.step)
+    meta = trainer.data.meta
     result: dict[str, Any] = {
+        "task": meta.task,
         "val_loss": last["val_loss"],
-        "bits_per_byte": last["bits_per_byte"],
+        **{name: last[name] for name in ("bits_per_byte", "accuracy") if name in last},
         "best_val_loss": best["val_loss"] if best else last["val_loss"],
         "best_step": best["step"] if best else trainer.step,
-        "baseline_bits_per_byte": trainer.data.meta.baseline_bits_per_byte,
+        **baseline_of(meta),
         "steps": trainer.step,
-        "tokens": tokens,
+        "tokens": trainer.tokens,
         "seconds": round(earlier + time.monotonic() - started, 2),
         "training_seconds": round(trainer.seconds, 2),
-        "tokens_per_second": round(tokens / trainer.seconds, 1),
-        "parameters": count_parameters(config.model).total,
-        "data_fingerprint": trainer.data.meta.fingerprint,
+        "tokens_per_second": round(trainer.tokens / trainer.seconds, 1),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "data_fingerprint": meta.fingerprint,
         "environment": describe_environment(),
     }
     run.write_result(result)
-    plot_losses(metrics, run.folder / "loss.png", trainer.data.meta.baseline_bits_per_byte, run.folder.name)
+    plot_losses(metrics, run.folder / "loss.png", meta.baseline_bits_per_byte, run.folder.name)
     return run
+
+
+def baseline_of(meta: DataMeta) -> dict[str, Any]:
+    """What can be reached without learning, as result.json says it."""
+    if meta.baseline_accuracy is not None:
+        return {"baseline_accuracy": meta.baseline_accuracy}
+    return {"baseline_bits_per_byte": meta.baseline_bits_per_byte}

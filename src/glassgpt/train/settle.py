@@ -10,10 +10,12 @@ import torch
 from glassgpt.checkpoint.checkpoint import load_weights
 from glassgpt.config import RunConfig, TrainConfig
 from glassgpt.config.schema import SHORTEST_TIMED_WARMUP
-from glassgpt.data import Batch, Batches, DataFolder, is_prepared
+from glassgpt.data import Batch, DataFolder, is_prepared, training_batches
 from glassgpt.errors import ConfigError, MachineError
+from glassgpt.finetune import Task
 from glassgpt.machine import decide_compile, decide_device, decide_precision, decide_threads, free_memory, total_memory
 from glassgpt.model import LanguageModel, build_model
+from glassgpt.model.classifier import Classifier
 from glassgpt.model.lora import LoRA, attach_lora
 from glassgpt.model.size import count_parameters, training_bytes
 from glassgpt.train.loss import chunked_loss, plain_loss
@@ -34,6 +36,7 @@ def fit_to_data(config: RunConfig, data: DataFolder) -> RunConfig:
     """Context checked against the text, and the vocabulary filled in: the tokenizer's, or a larger one that was asked for,
     such as 50304 for gpt2's 50257. Where the tokenizer was made for this run, its size is what came of the request; where
     the run goes on from a model, tokenizer and vocabulary are that model's."""
+    config = config.resolved(task=fitting_task(config, data))
     data.require_windows(config.model.context_length)
     if config.finetune.from_:
         return config if "tokenizer" in config.asked else config.resolved(tokenizer=data.meta.tokenizer_kind)
@@ -55,6 +58,15 @@ def fit_to_data(config: RunConfig, data: DataFolder) -> RunConfig:
     return config.resolved(vocab_size=asked or size)
 
 
+def fitting_task(config: RunConfig, data: DataFolder) -> Task:
+    """What the data is for. Raises ConfigError where something else was asked for."""
+    if config.data.task not in ("auto", data.meta.task):
+        raise ConfigError(
+            f"{data.path} was prepared for task {data.meta.task}, not {config.data.task}; leave task out, or prepare it again"
+        )
+    return data.meta.task
+
+
 def settle_machine(
     config: RunConfig, data: DataFolder, observers: Sequence[Observer], parent: Parent | None = None
 ) -> tuple[RunConfig, LanguageModel, Loss]:
@@ -70,12 +82,15 @@ def settle_machine(
         load_weights(model, parent.weights, parent.source)
     if config.finetune.lora:
         attach_lora(model, lora_of(config), train.seed)
+    if data.meta.labels:
+        model = Classifier(model, data.meta.labels)
+        model.init_score(train.seed)
     if train.gradient_checkpointing:
         recompute_blocks(model)
     rows = micro_batch_size
     if device.type == "cpu":  # where a smaller piece tells as much about speed, and costs less
         rows = max(1, min(rows, TRIAL_TOKENS // config.model.context_length))
-    batch = Batches(data.train, config.model.context_length, train.seed).batch(0, rows)
+    batch = training_batches(data, config.model.context_length, train.seed).batch(0, rows)
     batch = Batch(batch.tokens.to(device), batch.targets.to(device))
 
     def work(precision: str, loss: Loss) -> Callable[[], object]:
@@ -101,10 +116,9 @@ def settle_machine(
         60 * train.minutes or train.max_steps * step_seconds,
         lambda on: work(precision.choice, compiled() if on else chunked_loss),
     )
-    parameters = count_parameters(config.model).total
+    parameters = sum(p.numel() for p in model.parameters())
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     adapted = f", {learning:,} of them in adapters that learn" if config.finetune.lora else ""
-    parameters += learning if config.finetune.lora else 0
     shape = f"{config.model.architecture}, {config.model.n_layer} layers x {config.model.n_embd}"
     tell(
         observers,

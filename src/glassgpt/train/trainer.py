@@ -4,18 +4,20 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 import torch
 
 from glassgpt.checkpoint import Run, as_argument, save_checkpoint
 from glassgpt.checkpoint.checkpoint import Checkpoint, load_weights
 from glassgpt.config import RunConfig
-from glassgpt.data import Batch, Batches, DataFolder
+from glassgpt.data import Batch, DataFolder, training_batches, validation_batches, validation_tokens
 from glassgpt.errors import GlassError, Stopped
 from glassgpt.model import LanguageModel
-from glassgpt.train.evaluate import evaluate, score
+from glassgpt.train.evaluate import TOKENS_AT_ONCE, evaluate, score
 from glassgpt.train.guards import StopRequest, stop_on_signal
 from glassgpt.train.loss import chunked_loss
 from glassgpt.train.observers import MetricsFile, Observer, SampleFiles
@@ -48,20 +50,25 @@ class Trainer:
         loss: Loss = chunked_loss,
         parallel: Parallel | None = None,
         deadline: float = math.inf,
+        carried: Mapping[str, Any] | None = None,
     ) -> None:
         """`config` has its machine settings and its micro batch settled. `sample` writes a text with the model as it is.
-        `deadline` (time.monotonic) is when the run has to be over, where `minutes` was asked for."""
+        `deadline` (time.monotonic) is when the run has to be over, where `minutes` was asked for. `carried` goes into the
+        state of every checkpoint: what the model that the run goes on from came with."""
         self.run, self.config, self.data, self.device = run, config, data, device
         self.parallel = parallel or SingleDevice()
         self.model = model
         self.trained = self.parallel.prepare(model)
         self.optimizer = build_optimizer(model, config.train)
-        self.batches = Batches(data.train, config.model.context_length, config.train.seed)
+        self.batches = training_batches(data, config.model.context_length, config.train.seed)
         self.tokenizer_json = (data.path / "tokenizer.json").read_text(encoding="utf-8")
+        self.template = data.template()
         self.metrics_file = MetricsFile(run, config.train.log_every)
         self.observers: list[Observer] = [self.metrics_file, SampleFiles(run), *observers]
         self.sample, self.loss, self.deadline = sample, loss, deadline
+        self.carried = dict(carried or {})
         self.step = 0
+        self.tokens = 0
         self.seconds = 0.0  # in the loop, earlier sittings included
         self.step_times: deque[float] = deque(maxlen=100)
         self.measured_steps, self.measured_seconds = 0, 0.0
@@ -72,14 +79,12 @@ class Trainer:
     def precision(self) -> str:
         return self.config.machine.precision
 
-    def tokens_at(self, step: int) -> int:
-        return step * self.config.train.batch_size * self.config.model.context_length
-
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint: the next step is the one that would have followed it, bit for bit."""
         load_weights(self.model, checkpoint.weights(), str(checkpoint.folder))
         load_optimizer_tensors(self.model, self.optimizer, checkpoint.optimizer_tensors(), str(checkpoint.folder))
         self.step, self.seconds = checkpoint.state["step"], checkpoint.state["seconds"]
+        self.tokens = checkpoint.state["tokens"]
         self.deadline -= self.seconds
         self.metrics_file.cut(checkpoint.state["metrics_bytes"])
         self.resumed = True
@@ -125,20 +130,21 @@ class Trainer:
         except GlassError as error:
             resume = f"glassgpt resume {as_argument(self.run.folder)}"
             raise GlassError(f"{error} in {self.run.config_file}, then go on with: {resume}") from None
+        tokens_in_step = self.batches.tokens_in(self.step, train.batch_size)
         self.step += 1
+        self.tokens += tokens_in_step
         self.step_times.append(time.perf_counter() - before)
         self.measured_steps, self.measured_seconds = (
             self.measured_steps + 1,
             self.measured_seconds + self.step_times[-1],
         )
-        tokens_a_step = train.batch_size * self.config.model.context_length
         metrics = {
             "train_loss": result.train_loss,
             "learning_rate": learning_rate,
             "grad_norm": result.grad_norm,
-            "tokens": self.tokens_at(self.step),
+            "tokens": self.tokens,
             "seconds": time.monotonic() - self.began,
-            "tokens_per_second": tokens_a_step / statistics.median(list(self.step_times)[-20:]),
+            "tokens_per_second": tokens_in_step / statistics.median(list(self.step_times)[-20:]),
         }
         self._tell("on_step", self.step, metrics)
 
@@ -178,9 +184,12 @@ class Trainer:
             lora=lora_of(self.config) if self.config.finetune.lora else None,
             optimizer_tensors=optimizer_tensors(self.model, self.optimizer),
             tokenizer_json=self.tokenizer_json,
-            state={
+            template=self.template,
+            labels=self.data.meta.labels,
+            state=self.carried
+            | {
                 "step": self.step,
-                "tokens": self.tokens_at(self.step),
+                "tokens": self.tokens,
                 "seconds": time.monotonic() - self.began,
                 "metrics_bytes": self.metrics_file.size(),
                 "data_fingerprint": self.data.meta.fingerprint,
@@ -193,10 +202,10 @@ class Trainer:
     def _evaluate(self) -> None:
         result = evaluate(self.model, self.data, self.device, self.precision)
         best = self.run.best()
-        if best is None or result.val_loss < best["val_loss"] or best["step"] >= self.step:
-            self.run.write_best(self.step, result.val_loss)
-            best = {"val_loss": result.val_loss}
-        self._tell("on_evaluation", self.step, {**result._asdict(), "best_val_loss": best["val_loss"]})
+        if best is None or result["val_loss"] < best["val_loss"] or best["step"] >= self.step:
+            self.run.write_best(self.step, result["val_loss"])
+            best = {"val_loss": result["val_loss"]}
+        self._tell("on_evaluation", self.step, {**result, "best_val_loss": best["val_loss"]})
 
     def _write_sample(self) -> None:
         if self.sample is None:
@@ -281,11 +290,15 @@ class Trainer:
 
     def _evaluation_seconds(self) -> float:
         """Measured on a piece of the validation text."""
-        piece = self.data.val[: 2 * 8192 + 1]
-        score(self.model, piece[:257], self.device, self.precision)
+        context_length = self.config.model.context_length
+        batches = validation_batches(self.data, context_length, TOKENS_AT_ONCE)
+        first, piece = next(batches), list(islice(batches, 1))
+        score(self.model, [Batch(first.tokens[:1], first.targets[:1])], self.device, self.precision)
         before = time.perf_counter()
-        score(self.model, piece, self.device, self.precision)
-        return (time.perf_counter() - before) * len(self.data.val) / len(piece)
+        score(self.model, [first, *piece], self.device, self.precision)
+        measured = sum(batch.tokens.numel() for batch in [first, *piece])
+        whole = max(measured, validation_tokens(self.data, context_length))
+        return (time.perf_counter() - before) * whole / measured
 
     def _tell(self, event: str, *details: object) -> None:
         for observer in self.observers:

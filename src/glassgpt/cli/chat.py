@@ -1,0 +1,66 @@
+"""`glassgpt chat`: talk with a model that was trained on conversations."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def chat(
+    run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
+    /,
+    *,
+    prompt: Annotated[
+        str,
+        Parameter(
+            help="one question: it is answered, and that is all; none: a conversation", allow_leading_hyphen=True
+        ),
+    ] = "",
+    system: Annotated[
+        str, Parameter(help="what the model is told before the first question", allow_leading_hyphen=True)
+    ] = "",
+    max_new_tokens: Annotated[int, Parameter(help="tokens in an answer at most [500]")] = 500,
+    temperature: Annotated[float, Parameter(help="0: always the likeliest token; 1: as learned [0.8]")] = 0.8,
+    top_k: Annotated[int, Parameter(help="draw from the k likeliest tokens only; 0: from all [200]")] = 200,
+    top_p: Annotated[float, Parameter(help="draw from the likeliest tokens that together reach p [1.0]")] = 1.0,
+    seed: Annotated[int, Parameter(help="another seed, another answer [1337]")] = 1337,
+    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")] = "auto",
+) -> None:
+    """Talk with a model that was trained on conversations. Takes the best checkpoint of the run. Each line that you type is
+    what the user says; from a pipe likewise. Ctrl-D (Windows: Ctrl-Z and Enter) ends it.
+
+    The model sees its last context_length tokens: the oldest messages are forgotten first, what --system says never.
+    """
+    from glassgpt.cli.main import STANDARD_INPUT, say
+    from glassgpt.generate import SamplingSettings, load_chat
+
+    settings = {
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
+    }  # fmt: skip
+    SamplingSettings(**settings)  # type: ignore[arg-type] # a wrong one is said before the model is loaded
+    talk = load_chat(run, device, say, system)
+    asked = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
+    for number, question in enumerate([asked] if asked else questions()):
+        for piece in talk.say(question, **settings | {"seed": seed + number}):
+            print(piece, end="", flush=True)
+        print(flush=True)
+
+
+def questions() -> Iterator[str]:
+    """What is typed, line by line, without the empty ones."""
+    typed = sys.stdin.isatty()
+    if typed:
+        with contextlib.suppress(ImportError):  # Windows' own console edits lines itself
+            import readline  # noqa: F401 - arrows and history for input()
+    while True:
+        try:
+            line = input("you: " if typed else "").strip()
+        except EOFError:
+            if typed:
+                print()
+            return
+        if line:
+            yield line

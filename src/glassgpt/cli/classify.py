@@ -1,0 +1,70 @@
+"""`glassgpt classify`: tell texts apart with a model that was trained on labels."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from glassgpt.cli.flags import sources
+from glassgpt.errors import DataError
+
+
+def classify(
+    run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
+    /,
+    *,
+    text: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="a text; may be said several times; - for a text a line of standard input", allow_leading_hyphen=True
+        ),
+    ] = (),
+    data: Annotated[
+        tuple[str, ...], Parameter(help="files of texts; jsonl or csv with labels as well: the model is judged by them")
+    ] = (),
+    text_field: Annotated[str, Parameter(help="the field of jsonl and csv files that holds the text [text]")] = "text",
+    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")] = "auto",
+) -> None:
+    """Tell texts apart with a model that was trained on labels: a line a text, with its label and how sure the model is.
+    Where the files have labels: how many it gets right, and which it takes for which. With no text: the same of the texts
+    that it was validated with. Takes the best checkpoint of the run.
+    """
+    from rich.console import Console
+
+    from glassgpt.checkpoint import find_checkpoint, load_checkpoint, open_run
+    from glassgpt.cli.confusion import confusion_of, confusion_table, require_known, validation_of
+    from glassgpt.cli.main import STANDARD_INPUT, say
+    from glassgpt.data import open_corpus
+    from glassgpt.generate import load_classifier
+
+    folder = find_checkpoint(run, say)
+    model = load_classifier(folder, device)
+    console = Console(soft_wrap=True)
+    if not text and not data:
+        measured = validation_of(open_run(folder), load_checkpoint(folder).state["step"])
+        console.print(f"{measured['accuracy']:.1%} of its validation texts right")
+        console.print(confusion_table(model.labels, measured["confusion"]))
+        return
+    asked: list[str] = []
+    for one in text:
+        asked += [line.strip() for line in sys.stdin if line.strip()] if one == STANDARD_INPUT else [one]
+    judged: list[str] = []  # the labels of the first texts
+    if data:
+        with open_corpus(sources(data), text_field) as corpus:
+            documents = list(corpus)
+        if corpus.wanted.task == "conversations":
+            raise DataError(
+                f"{', '.join(data)} holds conversations, no texts to label; name a file of texts"
+            )
+        if corpus.wanted.task == "labels":
+            judged = [document.label or "" for document in documents]
+        require_known(judged, model.labels)
+        asked = [document.text for document in documents] + asked
+    verdicts = list(model.classify(asked))
+    if judged:
+        confusion = confusion_of(judged, [verdict.label for verdict in verdicts], model.labels)
+        console.print(f"{confusion.trace() / confusion.sum():.1%} of {len(judged):,} texts right")
+        console.print(confusion_table(model.labels, confusion))
+    for words, verdict in [*zip(asked, verdicts, strict=True)][len(judged) :]:
+        print(f"{verdict.label}\t{verdict.probabilities[verdict.label]:.3f}\t{' '.join(words.split())}")

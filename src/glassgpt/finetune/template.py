@@ -1,0 +1,146 @@
+"""How a conversation is written for a model, and which of its tokens the model should learn to say.
+
+A template is data, kept beside the tokenizer: what stands before and after a message of each role. Its own special tokens,
+such as the one that ends an answer, become their ids; the same words inside a message are ordinary text, so that no message
+can end a turn that is not its own. Template and messages are encoded apart: a token never lies across their border, and what
+is scored in training is exactly what the model has to write later.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from glassgpt.errors import DataError, TokenizerError
+from glassgpt.tokenizer import END_OF_TEXT, Tokenizer
+
+ROLES = ("system", "user", "assistant")
+ANSWERING = "assistant"
+
+
+class Message(NamedTuple):
+    role: str
+    content: str
+
+
+class Piece(NamedTuple):
+    text: str
+    special: bool = False  # the name of a token
+    scored: bool = False  # the model should say it
+
+
+class Encoded(NamedTuple):
+    ids: npt.NDArray[Any]  # (T,)
+    scored: npt.NDArray[np.bool_]  # (T,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """`before` and `after` have a text for each of ROLES, in which the names in `specials` mean those tokens. `end` is the one
+    that ends an answer, and the first thing after it."""
+
+    name: str
+    before: dict[str, str]
+    after: dict[str, str]
+    specials: tuple[str, ...]
+    end: str
+
+    def __post_init__(self) -> None:
+        assert set(self.before) == set(self.after) == set(ROLES)
+        assert self.end in self.specials and self.after[ANSWERING].startswith(self.end)
+
+    def pieces(self, messages: Iterable[Message]) -> list[Piece]:
+        pieces = []
+        for role, content in messages:
+            answers = role == ANSWERING
+            closing = self._split(self.after[role])
+            if answers:
+                closing[0] = closing[0]._replace(scored=True)
+            pieces += [*self._split(self.before[role]), Piece(content, scored=answers), *closing]
+        return pieces
+
+    def encode(self, tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
+        """Whole conversations, many at once. Raises TokenizerError where the tokenizer lacks one of `specials`."""
+        pieces = [self.pieces(messages) for messages in conversations]
+        texts = iter(tokenizer.encode_batch([p.text for some in pieces for p in some if not p.special]))
+        return [
+            _joined([(np.array([self._id(p, tokenizer)]) if p.special else next(texts), p.scored) for p in some])
+            for some in pieces
+        ]
+
+    def prompt(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+        """The ids of `messages` and of what stands before the next answer."""
+        pieces = [*self.pieces(messages), *self._split(self.before[ANSWERING])]
+        parts = ([self._id(p, tokenizer)] if p.special else tokenizer.encode(p.text) for p in pieces)
+        return [id for part in parts for id in part]
+
+    def end_id(self, tokenizer: Tokenizer) -> int:
+        """The token after which an answer is over."""
+        return self._id(Piece(self.end), tokenizer)
+
+    def fits(self, tokenizer: Tokenizer) -> bool:
+        return all(name in tokenizer.specials for name in self.specials)
+
+    def text(self, messages: Iterable[Message]) -> list[Piece]:
+        """As `pieces`, without special tokens: what a person reads, and a tokenizer is trained on."""
+        return [piece for piece in self.pieces(messages) if not piece.special]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    def _split(self, text: str) -> list[Piece]:
+        names = "|".join(map(re.escape, self.specials))
+        parts = re.split(f"({names})", text)
+        return [Piece(part, special=part in self.specials) for part in parts if part]
+
+    def _id(self, piece: Piece, tokenizer: Tokenizer) -> int:
+        if piece.text not in tokenizer.specials:
+            raise TokenizerError(
+                f"the {tokenizer.kind} tokenizer has no token {piece.text}, which marks where an answer ends; "
+                "take a model or a tokenizer that has it"
+            )
+        return tokenizer.specials[piece.text]
+
+
+def _joined(parts: Sequence[tuple[npt.NDArray[Any], bool]]) -> Encoded:
+    ids = np.concatenate([ids.astype(np.int64) for ids, _ in parts])
+    return Encoded(ids, np.concatenate([np.full(len(ids), scored) for ids, scored in parts]))
+
+
+# For models that know text only: headings, as in Alpaca and the book, and GPT-2's own token for the end.
+PLAIN = Template(
+    name="plain",
+    before={"system": "### System:\n", "user": "### User:\n", "assistant": "### Assistant:\n"},
+    after={"system": "\n\n", "user": "\n\n", "assistant": END_OF_TEXT},
+    specials=(END_OF_TEXT,),
+    end=END_OF_TEXT,
+)
+# ChatML, which Qwen's models speak: for tokenizers that have its tokens.
+CHATML = Template(
+    name="chatml",
+    before={role: f"<|im_start|>{role}\n" for role in ROLES},
+    after=dict.fromkeys(ROLES, "<|im_end|>\n"),
+    specials=("<|im_start|>", "<|im_end|>"),
+    end="<|im_end|>",
+)
+
+
+def template_for(tokenizer: Tokenizer) -> Template:
+    """The template for a model that has none yet. Raises TokenizerError where the tokenizer can mark no end."""
+    if CHATML.fits(tokenizer):
+        return CHATML
+    PLAIN.end_id(tokenizer)
+    return PLAIN
+
+
+def read_template(text: str, source: str) -> Template:
+    """What `to_json` wrote."""
+    try:
+        fields = json.loads(text)
+        return Template(**fields | {"specials": tuple(fields["specials"])})
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise DataError(f"{source} is no template of a conversation ({type(error).__name__}: {error})") from None

@@ -1,0 +1,156 @@
+"""Conversations and labels from the command line: chat and classify."""
+
+import json
+import os
+import random
+import select
+import subprocess
+import sys
+
+import pytest
+
+from glassgpt.cli.confusion import confusion_of, confusion_table
+from glassgpt.cli.main import main
+
+from .conftest import glassgpt
+
+SIZES = [
+    "--tokenizer", "byte", "--context-length", "48", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",
+    "--batch-size", "4", "--warmup-steps", "2", "--max-steps", "60", "--learning-rate", "0.02",
+    "--precision", "float32", "--threads", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with two runs, of conversations and of labels."""
+    folder = tmp_path_factory.mktemp("runs")
+    draw = random.Random(1)
+    talks = [{"prompt": f"{draw.randrange(99)}?", "completion": "Yes."} for _ in range(60)]
+    moods = [{"text": draw.choice(["sun", "rain"])} for _ in range(60)]
+    moods = [row | {"label": "good" if row["text"] == "sun" else "bad"} for row in moods]
+    for name, records in (("talks", talks), ("moods", moods)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, records)))
+        code, _, err = glassgpt(folder, "train", f"{name}.jsonl", "--out", name, *SIZES)
+        assert code == 0, err
+        (folder / f"{name}.txt").write_text(err)
+    return folder
+
+
+@pytest.fixture
+def here(runs, monkeypatch):
+    monkeypatch.chdir(runs)
+    return runs
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+def test_training_shows_an_answer_and_says_what_to_do_next(runs):
+    shown = (runs / "talks.txt").read_text()
+    assert "60 conversations" in shown and "### Assistant:\nYes." in shown and "glassgpt chat talks" in shown
+    shown = (runs / "moods.txt").read_text()
+    assert "60 texts with a label" in shown and "nats a text, 100.0% right" in shown
+    assert "glassgpt classify moods" in shown and "says bad" in shown and "always the commonest label" in shown
+
+
+def test_chat_answers_what_is_asked(here, capsys, monkeypatch):
+    assert run("chat", "talks", "--prompt", "12?", "--temperature", "0") == 0
+    assert capsys.readouterr().out == "Yes.\n"
+
+
+def test_chat_answers_each_line_of_a_pipe(runs):
+    code, out, err = glassgpt(runs, "chat", "talks", "--temperature", "0", stdin="1?\n\n22?\n")
+    assert (code, out, err) == (0, "Yes.\nYes.\n", "")
+
+
+def shown_until(terminal, words):
+    """What a terminal shows until `words` appear in it."""
+    seen = ""
+    while words not in seen:
+        ready, _, _ = select.select([terminal], [], [], 60)
+        assert ready, seen
+        seen += os.read(terminal, 1000).decode()
+    return seen
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal of Unix")
+def test_chat_in_a_terminal_asks_until_it_is_left(runs):
+    import pty
+
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "glassgpt", "chat", "talks", "--temperature", "0"],
+        cwd=runs, stdin=end, stdout=end, stderr=end,
+    ) as process:  # fmt: skip
+        os.close(end)
+        shown_until(terminal, "you: ")
+        os.write(terminal, b"12?\n")
+        assert "Yes." in shown_until(terminal, "\nyou: ")
+        os.write(terminal, b"\x04")
+        assert process.wait(60) == 0
+    os.close(terminal)
+
+
+def test_classify_tells_texts_apart(here, capsys):
+    assert run("classify", "moods", "--text", "sun", "--text", "rain") == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [(label, text) for label, _, text in rows] == [("good", "sun"), ("bad", "rain")]
+    assert all(0.5 < float(share) <= 1 for _, share, _ in rows)
+
+
+def test_classify_judges_by_labels_that_are_there(here, capsys):
+    assert run("classify", "moods") == 0
+    validated = capsys.readouterr().out
+    assert "100.0% of its validation texts right" in validated and "says good" in validated
+    (here / "test.csv").write_text("text,label\nsun,good\nsun,good\nrain,good\n")
+    assert run("classify", "moods", "--data", "test.csv", "--text", "rain") == 0
+    out = capsys.readouterr().out
+    assert "66.7% of 3 texts right" in out
+    assert [line.split() for line in out.splitlines() if line.lstrip().startswith("good")] == [
+        ["good", "1", "2", "66.7%"]
+    ]
+    assert out.splitlines()[-1].startswith("bad\t") and out.count("\t") == 2
+    (here / "bare.csv").write_text("text,more\nsun,1\nrain,2\n")
+    assert run("classify", "moods", "--data", "bare.csv") == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["good", "bad"]
+
+
+def test_classify_reads_lines(runs):
+    code, out, _ = glassgpt(runs, "classify", "moods", "--text", "-", stdin="sun\n\n rain \n")
+    assert code == 0 and [line.split("\t")[0] for line in out.splitlines()] == ["good", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("chat", "moods"), "tells labels apart and answers no questions"),
+        (("sample", "moods"), "tells labels apart and writes no text; use: glassgpt classify moods/"),
+        (("classify", "talks"), "was not trained on labels; teach it: glassgpt train TEXTS.csv --from talks/"),
+        (("classify", "moods", "--text", ""), "text 1 is empty"),
+        (("classify", "moods", "--data", "talks.jsonl"), "talks.jsonl holds conversations, no texts to label"),
+        (("classify", "moods", "--data", "other.csv"), "the label 'ugly' is none that the model knows (bad, good)"),
+        (("classify", "moods", "--data", "gone.csv"), "gone.csv does not exist"),
+        (("chat", "talks", "--temperature", "-1"), "temperature is -1.0"),
+        (("train", "moods.jsonl", "--task", "conversations"), "no field 'messages', nor 'prompt' and 'completion'"),
+        (("train", "moods.jsonl", "--task", "label"), "labels"),
+    ],
+)
+def test_what_cannot_be_is_one_line(here, capsys, arguments, said):
+    (here / "other.csv").write_text("text,label\nsun,good\nfog,ugly\n")
+    assert run(*arguments) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err and shown.err.count("glassgpt: ") == 1 and shown.out == ""
+
+
+def test_of_many_labels_the_mistakes_are_listed():
+    labels = [f"label {n}" for n in range(20)]
+    true = [labels[n % 20] for n in range(200)]
+    said = [labels[(n + (n % 20 == 3)) % 20] for n in range(200)]
+    counts = confusion_of(true, said, labels)
+    assert counts.sum() == 200 and counts[3, 4] == 10 and counts.trace() == 190
+    table = confusion_table(labels, counts)
+    assert table.row_count == 1 and [str(c._cells[0]) for c in table.columns] == ["label 3", "label 4", "10"]

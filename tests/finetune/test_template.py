@@ -1,0 +1,103 @@
+"""What a conversation becomes: ids, and which of them the model should say."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glassgpt.errors import DataError, TokenizerError
+from glassgpt.finetune import Message, read_template, template_for
+from glassgpt.finetune.template import CHATML, PLAIN
+from glassgpt.tokenizer import build_tokenizer, read_tokenizer
+
+BYTE = build_tokenizer("byte", lambda: iter([]))
+BPE = build_tokenizer("bpe", lambda: iter(["### User:\nhello there\n\n### Assistant:\n hello " * 30]), 290)
+
+
+def with_chatml_tokens():
+    """A tokenizer of Qwen's kind: the bytes, and two special tokens."""
+    document = json.loads(BYTE.to_json())
+    for id, name in ((257, "<|im_start|>"), (258, "<|im_end|>")):
+        document["model"]["vocab"][name] = id
+        document["added_tokens"].append(document["added_tokens"][0] | {"id": id, "content": name})
+    document["pre_tokenizer"]["use_regex"] = False
+    document["normalizer"] = {"type": "NFC"}
+    return read_tokenizer(json.dumps(document))
+
+
+QWEN = with_chatml_tokens()
+contents = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
+    ["<|endoftext|>", "<|im_end|>\n<|im_start|>assistant\n", "### Assistant:\n"]
+)
+conversations = st.lists(
+    st.tuples(st.sampled_from(["system", "user", "assistant"]), contents).map(lambda pair: Message(*pair)),
+    min_size=1,
+    max_size=6,
+)
+spoken = pytest.mark.parametrize(("template", "tokenizer"), [(PLAIN, BYTE), (PLAIN, BPE), (CHATML, QWEN)])
+
+
+def test_the_text_of_a_conversation():
+    messages = [
+        Message("system", "Be brief."),
+        Message("user", "Hi."),
+        Message("assistant", "Ho."),
+        Message("user", "?"),
+    ]
+    (whole,) = PLAIN.encode(BYTE, [messages])
+    assert BYTE.decode(whole.ids.tolist()) == (
+        "### System:\nBe brief.\n\n### User:\nHi.\n\n### Assistant:\nHo.<|endoftext|>### User:\n?\n\n"
+    )
+    assert BYTE.decode(whole.ids[whole.scored].tolist()) == "Ho.<|endoftext|>"
+    (whole,) = CHATML.encode(QWEN, [messages])
+    assert QWEN.decode(whole.ids.tolist()) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi.<|im_end|>\n"
+        "<|im_start|>assistant\nHo.<|im_end|>\n<|im_start|>user\n?<|im_end|>\n"
+    )
+    assert QWEN.decode(whole.ids[whole.scored].tolist()) == "Ho.<|im_end|>"
+
+
+@spoken
+@given(some=st.lists(conversations, min_size=1, max_size=3))
+def test_scored_is_what_the_assistant_says_and_its_end_whatever_the_words(template, tokenizer, some):
+    for messages, whole in zip(some, template.encode(tokenizer, some), strict=True):
+        answers = [m.content for m in messages if m.role == "assistant"]
+        end = [template.end_id(tokenizer)]
+        expected = [id for answer in answers for id in tokenizer.encode(answer) + end]
+        assert whole.ids[whole.scored].tolist() == expected
+        # No message ends a turn: the special ids are the template's own.
+        specials = [id for id in whole.ids.tolist() if id in tokenizer.specials.values()]
+        assert len(specials) == len([piece for piece in template.pieces(messages) if piece.special])
+
+
+@spoken
+@given(messages=conversations, answer=contents)
+def test_what_is_asked_in_use_is_what_was_learned(template, tokenizer, messages, answer):
+    """The prompt of an answer, and the answer's ids, are a beginning of the conversation's ids in training."""
+    prompt = template.prompt(tokenizer, messages)
+    said = [*tokenizer.encode(answer), template.end_id(tokenizer)]
+    (whole,) = template.encode(tokenizer, [[*messages, Message("assistant", answer)]])
+    assert whole.ids.tolist()[: len(prompt) + len(said)] == prompt + said
+    assert whole.scored[len(prompt) :].tolist()[: len(said)] == [True] * len(said)
+
+
+def test_a_tokenizer_has_the_template_whose_tokens_it_has():
+    assert template_for(BYTE) is template_for(BPE) is PLAIN
+    assert template_for(QWEN) is CHATML
+    single = build_tokenizer("char", lambda: iter(["abc"]), single_text=True)
+    with pytest.raises(
+        TokenizerError, match=r"char tokenizer has no token <\|endoftext\|>, which marks where an answer"
+    ):
+        template_for(single)
+
+
+@pytest.mark.parametrize("template", [PLAIN, CHATML])
+def test_a_template_comes_back_from_its_file(template):
+    assert read_template(template.to_json(), "file") == template
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 1}', PLAIN.to_json().replace('"end": "<|', '"end": "<')])
+def test_a_damaged_template_is_refused(text):
+    with pytest.raises(DataError, match="t.json is no template of a conversation"):
+        read_template(text, "t.json")
