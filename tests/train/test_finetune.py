@@ -10,8 +10,14 @@ import pytest
 import torch
 
 import glassgpt
-from glassgpt.checkpoint import find_checkpoint, load_checkpoint, load_model, merge_checkpoint, open_run
-from glassgpt.checkpoint.checkpoint import load_tensors
+from glassgpt.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    load_model,
+    load_tensors,
+    merge_checkpoint,
+    open_run,
+)
 from glassgpt.config.presets import RECIPES
 from glassgpt.data import prepare
 from glassgpt.errors import CheckpointError, ConfigError, MachineError, Stopped, TokenizerError

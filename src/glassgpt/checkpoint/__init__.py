@@ -1,8 +1,18 @@
 """A run on disk: complete, verifiable, never half-written."""
 
-from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, load_model, merge_checkpoint, save_checkpoint
-from glassgpt.checkpoint.commit import commit_folder, verify_folder, write_text
-from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run
+from glassgpt.checkpoint.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_model,
+    load_tensors,
+    merge_checkpoint,
+    read_json,
+    save_checkpoint,
+    save_tensors,
+    whole_weights,
+)
+from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder, write_text
+from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run, run_of
 from glassgpt.checkpoint.run import Run, check_new_run, create_run
 
 __all__ = [
@@ -15,9 +25,15 @@ __all__ = [
     "find_checkpoint",
     "load_checkpoint",
     "load_model",
+    "load_tensors",
     "merge_checkpoint",
     "open_run",
+    "read_json",
+    "require_free",
+    "run_of",
     "save_checkpoint",
+    "save_tensors",
     "verify_folder",
+    "whole_weights",
     "write_text",
 ]

@@ -9,10 +9,16 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from glassgpt.checkpoint import Checkpoint, Run, find_checkpoint, load_checkpoint, save_checkpoint
-from glassgpt.checkpoint.checkpoint import whole_weights
-from glassgpt.checkpoint.commit import require_free
-from glassgpt.checkpoint.find import run_of
+from glassgpt.checkpoint import (
+    Checkpoint,
+    Run,
+    find_checkpoint,
+    load_checkpoint,
+    require_free,
+    run_of,
+    save_checkpoint,
+    whole_weights,
+)
 from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
 from glassgpt.finetune import Template

@@ -10,8 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from glassgpt.checkpoint import Checkpoint
-from glassgpt.checkpoint.checkpoint import load_tensors, read_json, save_tensors, whole_weights
+from glassgpt.checkpoint import Checkpoint, load_tensors, read_json, save_tensors, whole_weights
 from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
 from glassgpt.formats.folder import write_folder, write_json

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from glassgpt.checkpoint import Checkpoint
-from glassgpt.checkpoint.checkpoint import load_checkpoint, save_tensors
+from glassgpt.checkpoint import Checkpoint, load_checkpoint, save_tensors
 from glassgpt.errors import ConfigError
 from glassgpt.formats.folder import write_folder, write_json
 from glassgpt.formats.huggingface_models import MODEL_TYPE_OF, MODEL_TYPES

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from glassgpt.checkpoint.checkpoint import load_tensors, save_tensors
+from glassgpt.checkpoint import load_tensors, save_tensors
 from glassgpt.errors import CheckpointError
 
 SECONDS = 600  # a reader that takes longer has been given a file to stumble over

@@ -1,0 +1,99 @@
+"""`train --from`, `--lora`, `merge` and `export --to peft` as a user meets them."""
+
+import json
+
+import pytest
+
+import glassgpt
+from glassgpt.cli.main import main
+
+from .conftest import TINY
+from .conftest import glassgpt as command
+
+ONWARDS = ["--batch-size", "4", "--warmup-steps", "2", "--precision", "float32", "--threads", "1", "--max-steps", "20"]
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """A folder with a run, runs/song-1, and adapters for it, runs/tune-1."""
+    folder = tmp_path_factory.mktemp("family")
+    (folder / "song.txt").write_text("row, row, row your boat,\ngently down the stream.\n" * 60, encoding="utf-8")
+    (folder / "tune.txt").write_text("the boat goes down, the stream goes on.\n" * 90, encoding="utf-8")
+    code, _, err = command(folder, "train", "song.txt", *TINY, "--max-steps", 20)
+    assert code == 0, err
+    code, _, err = command(
+        folder, "train", "tune.txt", "--from", "runs/song-1", "--lora", 2, "--learning-rate", 0.05, *ONWARDS
+    )
+    assert code == 0, err
+    assert "glassgpt sample runs/tune-1" in err.replace("\\", "/")
+    return folder
+
+
+def test_adapters_are_trained_merged_sampled_and_exported(family):
+    def greedy(run):
+        return "row" + glassgpt.load_run(family / run).generate("row", max_new_tokens=40, temperature=0)
+
+    code, out, err = command(family, "merge", "runs/tune-1", "--out", "whole")
+    assert code == 0 and out.endswith("is now in whole; let it write: glassgpt sample whole\n"), err
+    code, out, err = command(family, "sample", "whole", "--prompt", "row", "--temperature", 0, "--max-new-tokens", 40)
+    assert code == 0 and out == greedy("runs/tune-1") + "\n", err
+    assert greedy("runs/tune-1") != greedy("runs/song-1")
+    code, out, err = command(family, "export", "runs/tune-1", "--to", "peft", "--out", "adapters")
+    assert code == 0 and "adapter_model.safetensors" in out, err
+    assert json.loads((family / "adapters/adapter_config.json").read_text())["r"] == 2
+
+
+@pytest.fixture
+def refused_here(family, monkeypatch, capsys):
+    """As conftest's `refused`, without a process: the one line of a command that is refused, in the family's folder."""
+    monkeypatch.chdir(family)
+    monkeypatch.setenv("GLASSGPT_CACHE", str(family / "cache"))
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        out, err = capsys.readouterr()
+        assert (left.value.code, out) == (2, "")
+        *_, line = err.splitlines()
+        assert line.startswith("glassgpt: ") and err.count("glassgpt: ") == 1, err
+        return line.removeprefix("glassgpt: ")
+
+    return run
+
+
+TRAIN = ["train", "tune.txt", *ONWARDS]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["merge", "runs/song-1", "--out", "x"], "has no adapters to fold in; it is whole as it is"),
+        (["merge", "runs/tune-1", "--out", "runs"], "runs is already there, and nothing is overwritten"),
+        (["merge", "runs/tune-1"], "--out"),
+        (
+            ["export", "runs/song-1", "--to", "peft", "--out", "x"],
+            "holds whole weights, no adapters; write it with --to",
+        ),
+        (
+            ["export", "runs/tune-1", "--to", "peft", "--out", "runs"],
+            "runs is already there, and nothing is overwritten",
+        ),
+        (["export", "runs/song-1", "--out", "runs"], "runs is already there, and nothing is overwritten"),
+        (["export", "runs/song-1", "--to", "gguf", "--out", "x"], "there is no format 'gguf'; there are: huggingface"),
+        ([*TRAIN, "--lora", "2"], "lora adapts a model that is there; say which one with from"),
+        (
+            [*TRAIN, "--from", "runs/song-1", "--tokenizer", "byte"],
+            "tokenizer byte is not the char tokenizer that runs/song-1 was trained with; leave tokenizer out",
+        ),
+        (
+            [*TRAIN, "--from", "runs/song-1", "--context-length", "17"],
+            "context_length 17 is longer than runs/song-1's 16",
+        ),
+        ([*TRAIN, "--from", "runs/song-1", "--n-layer", "3"], "n_layer 3 does not fit runs/song-1, which has 1"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(family, refused_here, arguments, message):
+    before = {*family.iterdir(), *family.glob("runs/*")}
+    assert message in refused_here(*arguments)
+    assert {*family.iterdir(), *family.glob("runs/*")} == before
