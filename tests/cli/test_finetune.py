@@ -81,7 +81,11 @@ TRAIN = ["train", "tune.txt", *ONWARDS]
         ),
         (["export", "runs/song-1", "--out", "runs"], "runs is already there, and nothing is overwritten"),
         (["export", "runs/song-1", "--to", "gguf", "--out", "x"], "there is no format 'gguf'; there are: huggingface"),
-        ([*TRAIN, "--lora", "2"], "lora adapts a model that is there; say which one with from"),
+        ([*TRAIN, "--lora", "2"], "lora adapts a model that is there; the setting from says which one"),
+        (
+            [*TRAIN, "--from", "runs/song-2"],
+            "runs/song-2 is not there; in runs there are: song-1, tune-1; pass a model's",
+        ),
         (
             [*TRAIN, "--from", "runs/song-1", "--tokenizer", "byte"],
             "tokenizer byte is not the char tokenizer that runs/song-1 was trained with; leave tokenizer out",

@@ -175,7 +175,7 @@ def test_a_parent_that_came_without_a_tokenizer(text):
 def test_a_parent_that_is_none():
     with pytest.raises(MachineError, match="no/where is no file or folder here, not in the hub's cache"):
         train_run(going_on("t.txt", from_="no/where"))
-    with pytest.raises(ConfigError, match="lora adapts a model that is there; say which one with from"):
+    with pytest.raises(ConfigError, match="lora adapts a model that is there; the setting from says which one"):
         glassgpt.build_config(flags={"lora": 2})
 
 

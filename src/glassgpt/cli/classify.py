@@ -54,9 +54,7 @@ def classify(
         with open_corpus(sources(data), text_field) as corpus:
             documents = list(corpus)
         if corpus.wanted.task == "conversations":
-            raise DataError(
-                f"{', '.join(data)} holds conversations, no texts to label; name a file of texts"
-            )
+            raise DataError(f"{', '.join(data)} holds conversations, no texts to label; name a file of texts")
         if corpus.wanted.task == "labels":
             judged = [document.label or "" for document in documents]
         require_known(judged, model.labels)

@@ -204,7 +204,7 @@ class FinetuneConfig:
         check_ranges(self)
         require_unicode(self.from_)
         if self.lora and not self.from_:
-            raise ConfigError("lora adapts a model that is there; say which one with from")
+            raise ConfigError("lora adapts a model that is there; the setting from says which one")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ FILES = [
     "*.safetensors.index.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
     "generation_config.json",
     "vocab.json",
     "merges.txt",

@@ -60,8 +60,8 @@ class CharTokenizer:
             position = int(ids.argmin())
             raise TokenizerError(
                 f"character {text[position]!r} (U+{ord(text[position]):04X}) at position {position} (counted from 0) "
-                f"is not one of the {self._character_count} characters of this vocabulary; leave it out, or train with "
-                "the tokenizer byte or bpe, which know every character"
+                f"is not one of the {self._character_count} characters of this vocabulary; leave it out, or take a "
+                "model with the tokenizer byte or bpe, which know every character"
             )
         known: IdArray = ids.astype(id_dtype(self.vocab_size))
         return known
