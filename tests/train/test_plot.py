@@ -16,8 +16,16 @@ def test_smoothing_does_not_lag():
 
 
 @pytest.mark.parametrize("steps", [1, 3, 400])
-def test_a_picture_of_every_length(tmp_path, steps):
+@pytest.mark.parametrize(
+    ("validation", "baseline"),
+    [
+        ({"val_loss": 2.0, "bits_per_byte": 1.0}, 1.5),
+        ({"val_loss": 0.0, "bits_per_byte": 0.0}, 1.5),  # learned by heart: nothing to take a ratio of
+        ({"val_loss": 2.0, "accuracy": 0.5}, None),
+    ],
+)
+def test_a_picture_of_every_length(tmp_path, steps, validation, baseline):
     metrics = [{"step": step, "train_loss": 9 / step} for step in range(1, steps + 1)]
-    metrics.append({"step": steps, "val_loss": 2.0, "bits_per_byte": 1.0})
-    plot_losses(metrics, tmp_path / "loss.png", 1.5, "run-1")
+    metrics.append({"step": steps, **validation})
+    plot_losses(metrics, tmp_path / "loss.png", baseline, "run-1")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")

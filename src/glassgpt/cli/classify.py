@@ -1,6 +1,7 @@
 """`glassgpt classify`: tell texts apart with a model that was trained on labels."""
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,8 @@ def classify(
     from glassgpt.checkpoint import find_checkpoint, load_checkpoint, open_run
     from glassgpt.cli.confusion import confusion_of, confusion_table, require_known, validation_of
     from glassgpt.cli.main import STANDARD_INPUT, say
-    from glassgpt.data import open_corpus
+    from glassgpt.cli.progress import PreparationDisplay
+    from glassgpt.data.prepare import part_of
     from glassgpt.generate import load_classifier
 
     folder = find_checkpoint(run, say)
@@ -47,22 +49,31 @@ def classify(
         console.print(confusion_table(model.labels, measured["confusion"]))
         return
     asked: list[str] = []
-    for one in text:
-        asked += [line.strip() for line in sys.stdin if line.strip()] if one == STANDARD_INPUT else [one]
     judged: list[str] = []  # the labels of the first texts
-    if data:
-        with open_corpus(sources(data), text_field) as corpus:
-            documents = list(corpus)
-        if corpus.wanted.task == "conversations":
-            raise DataError(f"{', '.join(data)} holds conversations, no texts to label; name a file of texts")
-        if corpus.wanted.task == "labels":
-            judged = [document.label or "" for document in documents]
-        require_known(judged, model.labels)
-        asked = [document.text for document in documents] + asked
-    verdicts = list(model.classify(asked))
+    with PreparationDisplay() as display:
+        if data:
+            asked, judged = texts_and_labels(data, text_field, part_of(display.on_prepare, "reading the texts"))
+            require_known(judged, model.labels)
+        for one in text:
+            asked += [line.strip() for line in sys.stdin if line.strip()] if one == STANDARD_INPUT else [one]
+        report = part_of(display.on_prepare, "reading their labels") if data else None
+        verdicts = list(model.classify(asked, report))
     if judged:
         confusion = confusion_of(judged, [verdict.label for verdict in verdicts], model.labels)
         console.print(f"{confusion.trace() / confusion.sum():.1%} of {len(judged):,} texts right")
         console.print(confusion_table(model.labels, confusion))
     for words, verdict in [*zip(asked, verdicts, strict=True)][len(judged) :]:
         print(f"{verdict.label}\t{verdict.probabilities[verdict.label]:.3f}\t{' '.join(words.split())}")
+
+
+def texts_and_labels(
+    data: Sequence[str], text_field: str, report: Callable[[float], None]
+) -> tuple[list[str], list[str]]:
+    """The texts of files, and their labels, where they have them. Raises DataError where they hold conversations."""
+    from glassgpt.data import open_corpus
+
+    with open_corpus(sources(data), text_field, report) as corpus:
+        documents = list(corpus)
+    if corpus.wanted.task == "conversations":
+        raise DataError(f"{', '.join(data)} holds conversations, no texts to label; name a file of texts")
+    return [document.text for document in documents], [d.label for d in documents if d.label is not None]

@@ -31,9 +31,9 @@ class Examples:
         lengths = np.minimum(sizes - targets, context_length)
         numbers = np.flatnonzero(lengths > 0)
         if self.task == "conversations":
-            marked = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.marks, dtype=np.int64)])
-            first, last = starts[numbers] + 1, starts[numbers] + 1 + lengths[numbers]
-            numbers = numbers[marked[last] > marked[first]]
+            marked = np.append(np.flatnonzero(self.marks), len(self.marks))
+            first = marked[np.searchsorted(marked, starts[numbers] + 1)]  # the first target that is scored
+            numbers = numbers[first <= starts[numbers] + lengths[numbers]]
         self.left_out = len(starts) - len(numbers)
         self.numbers, self.starts, self.lengths = numbers, starts[numbers], lengths[numbers]
         if not len(numbers):

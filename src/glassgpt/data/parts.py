@@ -1,9 +1,10 @@
 """A corpus in pieces, each on its side of the split; and as tokens."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from glassgpt.data.corpus import Corpus
@@ -63,15 +64,15 @@ def batched(parts: Parts) -> Iterator[list[Part]]:
 
 def encode(
     batch: Sequence[Part], tokenizer: Tokenizer, template: Template | None, number_of: Mapping[str, int]
-) -> Iterator[tuple[npt.NDArray[Any], Iterable[int] | None]]:
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
     """The ids of each part, and its marks (see token_file.py)."""
     if template is not None:
         for whole in template.encode(tokenizer, [part.document.messages for part in batch]):
-            yield whole.ids, whole.scored.tolist()
+            yield whole.ids, whole.scored
         return
     for part, ids in zip(batch, tokenizer.encode_batch([part.text for part in batch]), strict=True):
         label = part.document.label
-        yield ids, None if label is None else [number_of[label]]
+        yield ids, None if label is None else np.array([number_of[label]])
 
 
 def bytes_of_answers(document: Document) -> bytes:

@@ -20,6 +20,7 @@ from glassgpt.data.parts import Parts, batched, bytes_of_answers, encode
 from glassgpt.data.sources import expanded
 from glassgpt.data.token_file import (
     FORMAT_VERSION,
+    MARKS,
     SPLITS,
     TEMPLATE,
     DataFolder,
@@ -237,14 +238,14 @@ def write_folder(
         labels=corpus.labels,
         baseline_bits_per_byte=baseline.bits_per_byte if baseline else None,
         baseline_order=baseline.order if baseline else 0,
-        baseline_accuracy=share_of_commonest(train.marks, val.marks) if task == "labels" else None,
+        baseline_accuracy=share_of_commonest(folder) if task == "labels" else None,
         sources=tuple(sources),
         text_field=corpus.wanted.text_field,
         skipped=tuple(corpus.skipped),
     )
 
 
-def share_of_commonest(train: Sequence[int], val: Sequence[int]) -> float:
-    """The share of `val` that has the label which is commonest in `train`."""
-    commonest = int(np.bincount(np.asarray(train)).argmax())
-    return float((np.asarray(val) == commonest).mean())
+def share_of_commonest(folder: Path) -> float:
+    """The share of the validation texts that has the label which is commonest in training."""
+    train, val = (np.fromfile(folder / f"{split}.marks.bin", MARKS["labels"]) for split in SPLITS)
+    return float((val == np.bincount(train).argmax()).mean())

@@ -2,7 +2,7 @@
 
 train.bin, val.bin             ids, little-endian, uint16 where the vocabulary fits, else uint32; nothing else
 train.documents.npy, val...    (documents, 2) int64: first token of each document, bytes of its text in UTF-8
-train.marks.npy, val...        conversations: (tokens,) uint8, 1 where the model should say the token;
+train.marks.bin, val...        conversations: (tokens,) uint8, 1 where the model should say the token;
                                labels: (documents,) uint32, the number of each text's label
 tokenizer.json                 turns ids into text again
 template.json                  how conversations were written
@@ -12,7 +12,7 @@ meta.json                      DataMeta, written last: a folder without it was n
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ TEMPLATE = "template.json"
 
 def file_names(task: Task) -> list[str]:
     """The files of a prepared folder, but for meta.json."""
-    ends = [".bin", ".documents.npy"] + ([".marks.npy"] if task != "text" else [])
+    ends = [".bin", ".documents.npy"] + ([".marks.bin"] if task != "text" else [])
     return ["tokenizer.json", *([TEMPLATE] if task == "conversations" else []), *(s + e for s in SPLITS for e in ends)]
 
 
@@ -81,7 +81,7 @@ class DataMeta:
     @property
     def content_hash(self) -> str:
         """sha256 over tokens, split, marks and tokenizer: equal exactly where training sees the same."""
-        marks = [name for name in sorted(self.files) if name.endswith(".marks.npy")]
+        marks = [name for name in sorted(self.files) if name.endswith(".marks.bin")]
         parts = [
             self.tokenizer_hash,
             *(self.files[name].sha256 for name in ("train.bin", "val.bin", *marks)),
@@ -125,13 +125,12 @@ class TokenFileWriter:
 
     def __init__(self, folder: Path, split: Split, tokenizer: Tokenizer, task: Task = "text") -> None:
         self.tokenizer, self.task = tokenizer, task
-        self.marks = array("B" if task == "conversations" else "I")
-        self.marks_path = folder / f"{split}.marks.npy"
         self.dtype = token_dtype(tokenizer.vocab_size)
         self.starts, self.source_bytes = array("q"), array("q")
         self.tokens = 0
         self.documents_path = folder / f"{split}.documents.npy"
         self.file = (folder / f"{split}.bin").open("wb")
+        self.marks_file = None if task == "text" else (folder / f"{split}.marks.bin").open("wb")
 
     def __enter__(self) -> Self:
         return self
@@ -140,19 +139,19 @@ class TokenFileWriter:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.file.close()
+        if self.marks_file is not None:
+            self.marks_file.close()
         if kind is None:
             table = np.stack([np.frombuffer(self.starts, np.int64), np.frombuffer(self.source_bytes, np.int64)], axis=1)
             np.save(self.documents_path, table.astype("<i8"))
-            if self.task != "text":
-                np.save(self.marks_path, np.array(self.marks, MARKS[self.task]))
 
     def add(
-        self, ids: npt.NDArray[Any], source_bytes: int, starts_document: bool, marks: Iterable[int] | None = None
+        self, ids: npt.NDArray[Any], source_bytes: int, starts_document: bool, marks: npt.NDArray[Any] | None = None
     ) -> None:
         """(tokens,) ids of a text of `source_bytes` bytes, which begins a document or goes on with the last one. `marks`: one
         for each token of a conversation, or one label."""
-        if marks is not None:
-            self.marks.extend(marks)
+        if marks is not None and self.marks_file is not None:
+            self.marks_file.write(marks.astype(MARKS[self.task]).tobytes())
         if starts_document:
             if self.starts and self.task == "text" and self.tokenizer.end_of_text is not None:
                 self._write(np.array([self.tokenizer.end_of_text]))
@@ -261,7 +260,7 @@ def load_data(folder: str | Path, verify: bool = False) -> DataFolder:
             )
         arrays[f"{split}_documents"] = np.load(folder / f"{split}.documents.npy", mmap_mode="r")
         if meta.task != "text":
-            arrays[f"{split}_marks"] = np.load(folder / f"{split}.marks.npy", mmap_mode="r")
+            arrays[f"{split}_marks"] = np.memmap(folder / f"{split}.marks.bin", MARKS[meta.task], "r")
     return DataFolder(folder, meta, **arrays)
 
 

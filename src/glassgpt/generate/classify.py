@@ -32,13 +32,14 @@ class TextClassifier:
     def verdict(self, text: str) -> Verdict:
         return next(self.classify([text]))
 
-    def classify(self, texts: Sequence[str]) -> Iterator[Verdict]:
-        """In the order of the texts, of each the first context_length tokens. Raises DataError for an empty text."""
-        for probabilities in self.probabilities(texts):
+    def classify(self, texts: Sequence[str], report: Callable[[float], None] | None = None) -> Iterator[Verdict]:
+        """In the order of the texts, of each the first context_length tokens. `report` is handed the share that is done.
+        Raises DataError for an empty text."""
+        for probabilities in self.probabilities(texts, report):
             shares = dict(zip(self.labels, probabilities.tolist(), strict=True))
             yield Verdict(self.labels[int(probabilities.argmax())], shares)
 
-    def probabilities(self, texts: Sequence[str]) -> torch.Tensor:
+    def probabilities(self, texts: Sequence[str], report: Callable[[float], None] | None = None) -> torch.Tensor:
         """(texts, labels), float32, on the CPU."""
         limit = self.model.config.context_length
         rows = [ids[:limit].astype(np.int64) for ids in self.tokenizer.encode_batch(texts)]
@@ -62,6 +63,8 @@ class TextClassifier:
                 ends = torch.tensor([len(rows[i]) - 1 for i in chosen])
                 hidden = self.model.hidden(tokens.to(device))[torch.arange(len(chosen)), ends]  # (B, C)
                 answers[chosen] = self.model.unembed(hidden).float().softmax(dim=-1).cpu()
+                if report:
+                    report(first / len(order))
         return answers
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glassgpt.config.schema import FinetuneConfig
 from glassgpt.errors import ConfigError
 from glassgpt.model.language_model import LanguageModel
 
@@ -33,6 +34,11 @@ class LoRA(NamedTuple):
     rank: int
     alpha: float
     on: Literal["attention", "mlp", "all"]
+
+
+def lora_of(config: FinetuneConfig) -> LoRA | None:
+    """The adapters that a run trains; None where it trains the weights."""
+    return LoRA(config.lora, config.lora_alpha, config.lora_on) if config.lora else None
 
 
 class LoRALinear(nn.Linear):

@@ -27,7 +27,7 @@ def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, baseline_bits_per
         steps, losses = [line["step"] for line in val], [line["val_loss"] for line in val]
         axes.plot(steps, losses, "o-", color="#d94801", linewidth=2, markersize=4, label="validation")
         figures = f"{losses[-1]:.3f} nats a {target}"
-        if baseline_bits_per_byte is not None:
+        if baseline_bits_per_byte is not None and losses[-1] > 0:
             figures += f", {val[-1]['bits_per_byte']:.3f} bits a byte"
             # Both axes show the same curve: one is the other times a constant of the text and its tokenizer.
             bits_per_nat = val[-1]["bits_per_byte"] / losses[-1]
@@ -40,17 +40,18 @@ def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, baseline_bits_per
                 linewidth=1,
                 label="counting n-grams",
             )
-        else:
+        elif "accuracy" in val[-1]:
             figures += f", {val[-1]['accuracy']:.1%} right"
             shares = axes.twinx()
-            shares.plot(steps, [100 * line["accuracy"] for line in val], "s:", color="#238b45", markersize=4)
-            shares.set_ylabel("right answers in validation, %", color="#238b45")
+            right_shares = [100 * line["accuracy"] for line in val]
+            shares.plot(steps, right_shares, "s:", color="#238b45", markersize=4, label="validation, right")
+            shares.set_ylabel("right labels, %", color="#238b45")
             shares.set_ylim(0, 102)
         axes.set_title(f"{name}: {figures}", fontsize="medium")
     axes.set_xlabel("step")
     axes.set_ylabel(f"loss, nats a {target}")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=4)  # below, where no curve can run through it
     figure.savefig(path)
 
 

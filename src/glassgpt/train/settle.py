@@ -16,7 +16,7 @@ from glassgpt.finetune import Task
 from glassgpt.machine import decide_compile, decide_device, decide_precision, decide_threads, free_memory, total_memory
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.classifier import Classifier
-from glassgpt.model.lora import LoRA, attach_lora
+from glassgpt.model.lora import attach_lora, lora_of
 from glassgpt.model.size import count_parameters, training_bytes
 from glassgpt.train.loss import chunked_loss, plain_loss
 from glassgpt.train.observers import Observer, tell
@@ -80,8 +80,8 @@ def settle_machine(
     model = build_model(config.model, seed=train.seed if parent is None else None, device=device)
     if parent is not None:
         load_weights(model, parent.weights, parent.source)
-    if config.finetune.lora:
-        attach_lora(model, lora_of(config), train.seed)
+    if (lora := lora_of(config.finetune)) is not None:
+        attach_lora(model, lora, train.seed)
     if data.meta.labels:
         model = Classifier(model, data.meta.labels)
         model.init_score(train.seed)
@@ -136,10 +136,6 @@ def settle_machine(
         warmup_steps=timed_warmup(train, step_seconds) if train.minutes else train.warmup_steps,
     )
     return settled, model, loss
-
-
-def lora_of(config: RunConfig) -> LoRA:
-    return LoRA(config.finetune.lora, config.finetune.lora_alpha, config.finetune.lora_on)
 
 
 def timed_warmup(train: TrainConfig, step_seconds: float) -> int:

@@ -17,6 +17,7 @@ from glassgpt.config import RunConfig
 from glassgpt.data import Batch, DataFolder, training_batches, validation_batches, validation_tokens
 from glassgpt.errors import GlassError, Stopped
 from glassgpt.model import LanguageModel
+from glassgpt.model.lora import lora_of
 from glassgpt.train.evaluate import TOKENS_AT_ONCE, evaluate, score
 from glassgpt.train.guards import StopRequest, stop_on_signal
 from glassgpt.train.loss import chunked_loss
@@ -25,7 +26,6 @@ from glassgpt.train.optimizer import build_optimizer, load_optimizer_tensors, op
 from glassgpt.train.parallel import Parallel, SingleDevice
 from glassgpt.train.plan import Measured, length_share, plan
 from glassgpt.train.schedule import fewest_steps, learning_rate_at
-from glassgpt.train.settle import lora_of
 from glassgpt.train.step import Loss, update
 
 # The speed is measured over at least so many steps and seconds, and over this share of the time that was given, so that
@@ -181,7 +181,7 @@ class Trainer:
             folder,
             config=self.config.model,
             weights={name: p for name, p in self.model.named_parameters() if p.requires_grad},
-            lora=lora_of(self.config) if self.config.finetune.lora else None,
+            lora=lora_of(self.config.finetune),
             optimizer_tensors=optimizer_tensors(self.model, self.optimizer),
             tokenizer_json=self.tokenizer_json,
             template=self.template,
