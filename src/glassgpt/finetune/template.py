@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,13 +55,10 @@ class Template:
         assert self.end in self.specials and self.after[ANSWERING].startswith(self.end)
 
     def pieces(self, messages: Iterable[Message]) -> list[Piece]:
-        pieces = []
+        pieces: list[Piece] = []
         for role, content in messages:
-            answers = role == ANSWERING
-            closing = self._split(self.after[role])
-            if answers:
-                closing[0] = closing[0]._replace(scored=True)
-            pieces += [*self._split(self.before[role]), Piece(content, scored=answers), *closing]
+            opening, closing = self._frames[role]
+            pieces += [*opening, Piece(content, scored=role == ANSWERING), *closing]
         return pieces
 
     def encode(self, tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
@@ -74,7 +72,7 @@ class Template:
 
     def prompt(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
         """The ids of `messages` and of what stands before the next answer."""
-        pieces = [*self.pieces(messages), *self._split(self.before[ANSWERING])]
+        pieces = [*self.pieces(messages), *self._frames[ANSWERING][0]]
         parts = ([self._id(p, tokenizer)] if p.special else tokenizer.encode(p.text) for p in pieces)
         return [id for part in parts for id in part]
 
@@ -92,10 +90,17 @@ class Template:
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
+    @cached_property
+    def _frames(self) -> dict[str, tuple[list[Piece], list[Piece]]]:
+        """What stands before and after a message of each role; of what follows an answer, the first piece is its end."""
+        frames = {role: (self._split(self.before[role]), self._split(self.after[role])) for role in ROLES}
+        closing = frames[ANSWERING][1]
+        closing[0] = closing[0]._replace(scored=True)
+        return frames
+
     def _split(self, text: str) -> list[Piece]:
         names = "|".join(map(re.escape, self.specials))
-        parts = re.split(f"({names})", text)
-        return [Piece(part, special=part in self.specials) for part in parts if part]
+        return [Piece(part, special=part in self.specials) for part in re.split(f"({names})", text) if part]
 
     def _id(self, piece: Piece, tokenizer: Tokenizer) -> int:
         if piece.text not in tokenizer.specials:
