@@ -13,8 +13,14 @@ CHECKS = {
     "lint": ["ruff", "check", "--quiet", "."],
     "types": ["mypy"],
     "layers": ["lint-imports", "--no-cache"],
-    "tests": ["pytest", *sys.argv[1:]],
 }
+# What measures time is disturbed by what runs beside it.
+TIMED = ["tests/train/test_minutes.py", "tests/cli/test_quick.py"]
+if sys.argv[1:]:
+    CHECKS["tests"] = ["pytest", *sys.argv[1:]]
+else:
+    CHECKS["tests"] = ["pytest", "-n2", "--dist=worksteal", *(f"--ignore={file}" for file in TIMED)]
+    CHECKS["tests that measure time"] = ["pytest", *TIMED]
 
 
 def main() -> None:
