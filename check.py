@@ -24,8 +24,8 @@ else:
 
 
 def main() -> None:
-    # Many short tests on few cores: threads that spin while they wait cost more than they give.
-    environment = {"GOMP_SPINCOUNT": "1000", **os.environ}
+    # Many short tests on few cores: threads cost more than they give, the more so while they spin and wait.
+    environment = {"GOMP_SPINCOUNT": "1000", "OMP_NUM_THREADS": "1", **os.environ}
     for name, (tool, *arguments) in CHECKS.items():
         begin = time.perf_counter()
         print(f"== {name}: {tool} {' '.join(arguments)}", flush=True)
