@@ -13,13 +13,19 @@ CHECKS = {
     "lint": ["ruff", "check", "--quiet", "."],
     "types": ["mypy"],
     "layers": ["lint-imports", "--no-cache"],
-    "tests": ["pytest", *sys.argv[1:]],
 }
+# What measures time is disturbed by what runs beside it.
+TIMED = ["tests/train/test_minutes.py", "tests/cli/test_quick.py"]
+if sys.argv[1:]:
+    CHECKS["tests"] = ["pytest", *sys.argv[1:]]
+else:
+    CHECKS["tests"] = ["pytest", "-n2", "--dist=worksteal", *(f"--ignore={file}" for file in TIMED)]
+    CHECKS["tests that measure time"] = ["pytest", *TIMED]
 
 
 def main() -> None:
-    # Many short tests on few cores: threads that spin while they wait cost more than they give.
-    environment = {"GOMP_SPINCOUNT": "1000", **os.environ}
+    # Many short tests on few cores: threads cost more than they give, the more so while they spin and wait.
+    environment = {"GOMP_SPINCOUNT": "1000", "OMP_NUM_THREADS": "1", **os.environ}
     for name, (tool, *arguments) in CHECKS.items():
         begin = time.perf_counter()
         print(f"== {name}: {tool} {' '.join(arguments)}", flush=True)

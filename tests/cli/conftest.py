@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from glassgpt.cli import main
 
 TINY = [
     "--tokenizer", "char", "--context-length", "16", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",
@@ -48,9 +51,32 @@ def glassgpt(folder, *arguments, stdin="", environment=None):
 
 def refused(folder, *arguments, code=2):
     """The one line on standard error of a command that is refused."""
-    returned, out, err = glassgpt(folder, *arguments)
+    return line_of(*glassgpt(folder, *arguments), code)
+
+
+def line_of(returned, out, err, code):
     assert returned == code, err
     assert out == ""
     *progress, line = err.splitlines()
     assert line.startswith("glassgpt: ") and not any(piece.startswith(("glassgpt", "Trace")) for piece in progress), err
     return line.removeprefix("glassgpt: ")
+
+
+@pytest.fixture
+def refused_here(folder, monkeypatch, capsys):
+    """`refused` in this process, for the many refusals that are found once torch is loaded, which takes over a second."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GLASSGPT_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")  # main would set it, and nobody take it back
+    threads, on_terminate = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+
+    def refuse(*arguments, code=2):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([*map(str, arguments)])
+        return line_of(left.value.code, *capsys.readouterr(), code)
+
+    yield refuse
+    signal.signal(signal.SIGTERM, on_terminate)
+    torch.set_num_threads(threads)

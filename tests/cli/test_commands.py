@@ -165,7 +165,8 @@ def test_a_disk_that_is_full_is_one_line(folder):
     ],
 )
 def test_too_little_memory_is_one_line(folder, arguments):
-    assert glassgpt(folder, "train", "song.txt", *TINY, "--max-steps", 1)[0] == 0
+    if arguments[0] == "sample":
+        assert glassgpt(folder, "train", "song.txt", *TINY, "--max-steps", 1)[0] == 0
     process = start(folder, *arguments, **limited(RLIMIT_AS=12 << 30))
     _, err = process.communicate(timeout=60)
     assert process.returncode in (1, 2) and "Traceback" not in err, err
@@ -194,9 +195,8 @@ def test_runs_that_lead_nowhere_are_said_so_before_the_text_is_read(folder):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_before_training_leaves_nothing_half_written(folder, number, code):
     process = start(folder, "prepare", "-", "--out", "prepared")
-    process.stdin.write("some text ")
-    process.stdin.flush()
-    time.sleep(1.0)  # it waits for the rest of its input
+    process.stdin.write("some text " * 100_000)
+    process.stdin.flush()  # more than a pipe holds: it is being read, and waits for the rest of its input
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
@@ -207,8 +207,6 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "nowhere.txt"], "nowhere.txt does not exist"),
-        (["train", "sing.txt"], "did you mean song.txt?"),
         (
             ["train", "song.txt", "--block-size", "3"],
             "--block-size is not an option; here it is called --context-length",
@@ -223,6 +221,30 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
         (["train", "song.txt", "--schedule", "stairs"], "--schedule"),
         (["train", "song.txt", "--max-steps", "3", "--minutes", "1"], "max_steps and minutes both say how long"),
         (["train", "song.txt", "--config", "none.toml"], "config file none.toml is not there"),
+        (["train", "song.txt", "-x"], "-x is not an option; see glassgpt train --help"),
+        (["train", "song.txt", "--presset", "baby"], "--presset is not an option; did you mean --preset?"),
+        (["sample", "--promt", "x"], "--promt is not an option; did you mean --prompt?; see glassgpt sample --help"),
+        (["sample", "runs", "The"], "'The' is one argument too many; see glassgpt sample --help"),
+        (["tran"], 'Did you mean "train"?'),
+        (["prepare"], "prepare needs text"),
+        (["train", "song.txt", "--vocab-size", "1e20"], "--vocab-size"),
+        (
+            ["train", "song.txt", "--vocab-size", "1" + 20 * "0"],
+            "vocab_size is 1" + 20 * "0" + "; it has to be at most",
+        ),
+        (["train", "song.txt", "--architecture", "modern", "--bias"], "architecture modern has no use for bias"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(folder, arguments, message):
+    assert message in refused(folder, *arguments)
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere.txt"], "nowhere.txt does not exist"),
+        (["train", "sing.txt"], "did you mean song.txt?"),
         (["train", "song.txt", "--out", "."], ". is already there, and a run is never overwritten"),
         (["train", "song.txt", *TINY[2:], "--tokenizer", "bqe", "--max-steps", "1"], "did you mean bpe?"),
         (["train", "song.txt", "--max-steps", "1", "--device", "tpu"], "device 'tpu' is not known; it is auto, cpu"),
@@ -234,29 +256,17 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
         (["train", "binary.bin"], "binary.bin"),
         (["train", "latin.txt"], "latin.txt"),
         (["train", "short.txt", "--tokenizer", "char", "--max-steps", "1"], "lower context_length to at most"),
-        (["train", "song.txt", "-x"], "-x is not an option; see glassgpt train --help"),
-        (["train", "song.txt", "--presset", "baby"], "--presset is not an option; did you mean --preset?"),
-        (["sample", "--promt", "x"], "--promt is not an option; did you mean --prompt?; see glassgpt sample --help"),
-        (["sample", "runs", "The"], "'The' is one argument too many; see glassgpt sample --help"),
-        (["tran"], 'Did you mean "train"?'),
         (["sample"], "there is no run under runs/ yet; train one with: glassgpt train"),
         (["sample", "song.txt"], "song.txt is not a run"),
         (["resume", "nowhere"], "run nowhere is not there"),
-        (["prepare"], "prepare needs text"),
-        (["train", "song.txt", "--vocab-size", "1e20"], "--vocab-size"),
-        (
-            ["train", "song.txt", "--vocab-size", "1" + 20 * "0"],
-            "vocab_size is 1" + 20 * "0" + "; it has to be at most",
-        ),
-        (["train", "song.txt", "--architecture", "modern", "--bias"], "architecture modern has no use for bias"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(folder, arguments, message):
+def test_what_cannot_be_done_is_one_line(folder, refused_here, arguments, message):
     (folder / "empty.txt").touch()
     (folder / "short.txt").write_text("too short to learn from")
     (folder / "binary.bin").write_bytes(b"MZ\x00\x01" * 50)
     (folder / "latin.txt").write_bytes("Grüße ".encode("latin-1") * 50)
-    assert message in refused(folder, *arguments)
+    assert message in refused_here(*arguments)
     assert not (folder / "runs").exists()
 
 
@@ -283,17 +293,11 @@ def test_every_setting_is_a_flag_of_its_name(folder):
     assert {"--" + shown_name(name).replace("_", "-") for name in FIELDS if name != "data"} <= flags
 
 
-def test_help_and_version_are_quick_and_do_not_load_torch(folder):
+def test_help_and_version_do_not_load_torch():
     probe = "import sys; from glassgpt.cli import main\ntry: main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
     for arguments in (["--help"], ["--version"], ["train", "--help"], ["sample", "--help"]):
         done = subprocess.run([sys.executable, "-c", probe, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0 and done.stdout.endswith("False\n"), done.stderr
-    seconds = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        assert glassgpt(folder, "--help")[0] == 0
-        seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 0.3
 
 
 def test_the_output_may_be_cut_off(folder):

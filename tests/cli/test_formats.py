@@ -51,7 +51,7 @@ def test_a_run_goes_out_with_its_own_tokenizer(folder):
         (["sample", "toy"], "toy is a Hugging Face folder; bring it in first"),
     ],
 )
-def test_what_cannot_be_brought_in_or_out_is_one_line(folder, arguments, message):
+def test_what_cannot_be_brought_in_or_out_is_one_line(folder, refused_here, arguments, message):
     toy(folder)
-    assert message in refused(folder, *arguments)
+    assert message in refused_here(*arguments)
     assert not (folder / "x").exists()

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import glassgpt
 from glassgpt.config import RunConfig
 from glassgpt.train import Observer
+from glassgpt.train.loss import chunked_loss
 
 TINY = {
     "tokenizer": "char", "context_length": 11, "n_layer": 2, "n_head": 3, "n_embd": 24, "n_inner": 40, "dropout": 0.1,
@@ -78,3 +80,22 @@ class Recorder(Observer):
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
+
+
+@pytest.fixture
+def soon_finished(monkeypatch):
+    """Nothing is set aside for the end, so that a run of few seconds has time to train."""
+    monkeypatch.setattr("glassgpt.train.plan.SECONDS_TO_FINISH", 0.3)
+
+
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """Makes each forward and backward last so many seconds more; may be called again meanwhile."""
+    seconds = [0.0]
+
+    def loss(model, batch):
+        time.sleep(seconds[0])
+        return chunked_loss(model, batch)
+
+    monkeypatch.setattr("glassgpt.train.settle.chunked_loss", loss)
+    return lambda each: seconds.__setitem__(0, each)

@@ -33,10 +33,20 @@ TRAIN = {
 }
 
 
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory):
+    return tmp_path_factory.mktemp("parents")
+
+
 @pytest.fixture(params=["gpt2", "modern"])
-def parent(request, config):
+def parent(request, config, parents):
+    """Trained once; each test has a copy of its own."""
     sizes = {"gpt2": {}, "modern": {"n_head": 4, "n_kv_head": 2, "dropout": 0.0}}[request.param]
-    return train_run(config.with_values(architecture=request.param, **sizes), out="parent")
+    trained = parents / request.param
+    if not trained.exists():
+        train_run(config.with_values(architecture=request.param, **sizes), out=trained)
+    shutil.copytree(trained, "parent")
+    return open_run(Path("parent"))
 
 
 def going_on(text, **flags):

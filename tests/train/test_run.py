@@ -86,6 +86,25 @@ def test_a_rerun_from_its_config_file_is_the_same_run(config, architecture):
     assert_same(first, again)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_steps": 40},
+        {"max_steps": 0, "minutes": 0.06, "warmup_steps": 15},
+        {"max_steps": 0, "minutes": 0.06, "warmup_steps": 15, "schedule": "wsd"},
+    ],
+)
+def test_a_rerun_looks_up_where_the_first_run_did(config, slow_steps, soon_finished, given):
+    """Intervals that are settled on the way begin after the place where they were."""
+    slow_steps(0.06)
+    to_be_settled = {"eval_every": 0, "save_every": 0, "sample_every": 0, "micro_batch_size": 6}
+    first = train_run(config.with_values(**to_be_settled | given))
+    again = train_run(first.config())
+    assert again.config() == first.config()
+    assert_same(first, again)
+    assert sum("val_loss" in line for line in first.metrics()) > 1
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "modern"])
 @pytest.mark.parametrize("stop", [3, 4, 5, 9])  # at no boundary, at a save, at a validation, between
 def test_stopped_and_resumed_is_the_same_run(config, architecture, stop):

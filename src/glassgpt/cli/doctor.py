@@ -32,6 +32,7 @@ def doctor() -> None:
     from glassgpt.train.optimizer import build_optimizer
     from glassgpt.train.step import autocast, update
 
+    cache = cache_folder()  # first, since it can be refused
     console = Console()
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name, value in describe_environment().items():
@@ -68,7 +69,7 @@ def doctor() -> None:
     table.add_row("free memory", f"{free_memory(device) / 1e9:.1f} GB")
     table.add_row(
         "free disk",
-        f"{free_disk(Path.cwd()) / 1e9:.1f} GB here, {free_disk(cache_folder()) / 1e9:.1f} GB for the cache",
+        f"{free_disk(Path.cwd()) / 1e9:.1f} GB here, {free_disk(cache) / 1e9:.1f} GB for the cache",
     )
 
     model.zero_grad(set_to_none=True)
