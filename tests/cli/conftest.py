@@ -63,20 +63,26 @@ def line_of(returned, out, err, code):
 
 
 @pytest.fixture
-def refused_here(folder, monkeypatch, capsys):
-    """`refused` in this process, for the many refusals that are found once torch is loaded, which takes over a second."""
+def glassgpt_here(folder, monkeypatch, capsys):
+    """`glassgpt` in this process, where torch, which takes over a second, is loaded already."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("GLASSGPT_CACHE", str(folder / "cache"))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("GOMP_SPINCOUNT", "1000")  # main would set it, and nobody take it back
     threads, on_terminate = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
 
-    def refuse(*arguments, code=2):
+    def run(*arguments):
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
             main([*map(str, arguments)])
-        return line_of(left.value.code, *capsys.readouterr(), code)
+        return left.value.code, *capsys.readouterr()
 
-    yield refuse
+    yield run
     signal.signal(signal.SIGTERM, on_terminate)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def refused_here(glassgpt_here):
+    """`refused` in this process."""
+    return lambda *arguments, code=2: line_of(*glassgpt_here(*arguments), code)

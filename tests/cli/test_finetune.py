@@ -5,7 +5,6 @@ import json
 import pytest
 
 import glassgpt
-from glassgpt.cli.main import main
 
 from .conftest import TINY
 from .conftest import glassgpt as command
@@ -44,22 +43,8 @@ def test_adapters_are_trained_merged_sampled_and_exported(family):
 
 
 @pytest.fixture
-def refused_here(family, monkeypatch, capsys):
-    """As conftest's `refused`, without a process: the one line of a command that is refused, in the family's folder."""
-    monkeypatch.chdir(family)
-    monkeypatch.setenv("GLASSGPT_CACHE", str(family / "cache"))
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        out, err = capsys.readouterr()
-        assert (left.value.code, out) == (2, "")
-        *_, line = err.splitlines()
-        assert line.startswith("glassgpt: ") and err.count("glassgpt: ") == 1, err
-        return line.removeprefix("glassgpt: ")
-
-    return run
+def folder(family):
+    return family
 
 
 TRAIN = ["train", "tune.txt", *ONWARDS]

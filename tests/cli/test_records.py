@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from glassgpt.cli.confusion import confusion_of, confusion_table
-from glassgpt.cli.main import main
 
 from .conftest import glassgpt
 
@@ -38,15 +37,8 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def here(runs, monkeypatch):
-    monkeypatch.chdir(runs)
+def folder(runs):
     return runs
-
-
-def run(*arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return ended.value.code
 
 
 def test_training_shows_an_answer_and_says_what_to_do_next(runs):
@@ -57,9 +49,8 @@ def test_training_shows_an_answer_and_says_what_to_do_next(runs):
     assert "glassgpt classify moods" in shown and "says bad" in shown and "always the commonest label" in shown
 
 
-def test_chat_answers_what_is_asked(here, capsys, monkeypatch):
-    assert run("chat", "talks", "--prompt", "12?", "--temperature", "0") == 0
-    assert capsys.readouterr().out == "Yes.\n"
+def test_chat_answers_what_is_asked(glassgpt_here):
+    assert glassgpt_here("chat", "talks", "--prompt", "12?", "--temperature", "0") == (0, "Yes.\n", "")
 
 
 def test_chat_answers_each_line_of_a_pipe(runs):
@@ -95,28 +86,25 @@ def test_chat_in_a_terminal_asks_until_it_is_left(runs):
     os.close(terminal)
 
 
-def test_classify_tells_texts_apart(here, capsys):
-    assert run("classify", "moods", "--text", "sun", "--text", "rain") == 0
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [(label, text) for label, _, text in rows] == [("good", "sun"), ("bad", "rain")]
+def test_classify_tells_texts_apart(glassgpt_here):
+    code, out, err = glassgpt_here("classify", "moods", "--text", "sun", "--text", "rain")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert (code, err) == (0, "") and [(label, text) for label, _, text in rows] == [("good", "sun"), ("bad", "rain")]
     assert all(0.5 < float(share) <= 1 for _, share, _ in rows)
 
 
-def test_classify_judges_by_labels_that_are_there(here, capsys):
-    assert run("classify", "moods") == 0
-    validated = capsys.readouterr().out
-    assert "100.0% of its validation texts right" in validated and "says good" in validated
-    (here / "test.csv").write_text("text,label\nsun,good\nsun,good\nrain,good\n")
-    assert run("classify", "moods", "--data", "test.csv", "--text", "rain") == 0
-    out = capsys.readouterr().out
-    assert "66.7% of 3 texts right" in out
-    assert [line.split() for line in out.splitlines() if line.lstrip().startswith("good")] == [
-        ["good", "1", "2", "66.7%"]
-    ]
+def test_classify_judges_by_labels_that_are_there(folder, glassgpt_here):
+    code, out, _ = glassgpt_here("classify", "moods")
+    assert code == 0 and "100.0% of its validation texts right" in out and "says good" in out
+    (folder / "test.csv").write_text("text,label\nsun,good\nsun,good\nrain,good\n")
+    code, out, _ = glassgpt_here("classify", "moods", "--data", "test.csv", "--text", "rain")
+    assert code == 0 and "66.7% of 3 texts right" in out
+    (row,) = [line.split() for line in out.splitlines() if line.lstrip().startswith("good")]
+    assert row == ["good", "1", "2", "66.7%"]
     assert out.splitlines()[-1].startswith("bad\t") and out.count("\t") == 2
-    (here / "bare.csv").write_text("text,more\nsun,1\nrain,2\n")
-    assert run("classify", "moods", "--data", "bare.csv") == 0
-    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["good", "bad"]
+    (folder / "bare.csv").write_text("text,more\nsun,1\nrain,2\n")
+    code, out, _ = glassgpt_here("classify", "moods", "--data", "bare.csv")
+    assert code == 0 and [line.split("\t")[0] for line in out.splitlines()] == ["good", "bad"]
 
 
 def test_classify_reads_lines(runs):
@@ -139,11 +127,9 @@ def test_classify_reads_lines(runs):
         (("train", "moods.jsonl", "--task", "label"), "labels"),
     ],
 )
-def test_what_cannot_be_is_one_line(here, capsys, arguments, said):
-    (here / "other.csv").write_text("text,label\nsun,good\nfog,ugly\n")
-    assert run(*arguments) == 2
-    shown = capsys.readouterr()
-    assert said in shown.err and shown.err.count("glassgpt: ") == 1 and shown.out == ""
+def test_what_cannot_be_is_one_line(folder, refused_here, arguments, said):
+    (folder / "other.csv").write_text("text,label\nsun,good\nfog,ugly\n")
+    assert said in refused_here(*arguments)
 
 
 def test_of_many_labels_the_mistakes_are_listed():
