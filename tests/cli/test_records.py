@@ -1,5 +1,6 @@
 """Conversations and labels from the command line: chat and classify."""
 
+import io
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 from glassgpt.cli.confusion import confusion_of, confusion_table
+from glassgpt.data import prepare
 
 from .conftest import glassgpt
 
@@ -130,6 +132,29 @@ def test_classify_reads_lines(runs):
 def test_what_cannot_be_is_one_line(folder, refused_here, arguments, said):
     (folder / "other.csv").write_text("text,label\nsun,good\nfog,ugly\n")
     assert said in refused_here(*arguments)
+
+
+def test_the_same_question_gets_another_answer_each_time(glassgpt_here, monkeypatch):
+    """As `sample` says of its seed: another seed, another text."""
+    seeds = []
+
+    class Parrot:
+        def say(self, question, **settings):
+            seeds.append(settings["seed"])
+            yield question
+
+    monkeypatch.setattr("glassgpt.generate.load_chat", lambda *given: Parrot())
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n"))
+    assert glassgpt_here("chat", "talks", "--seed", "5") == (0, "a\nb\n", "")
+    assert seeds == [5, 6]
+
+
+def test_the_sample_of_training_is_asked_a_whole_question(runs, tmp_path):
+    from glassgpt.cli.display import first_question
+
+    data = prepare([str(runs / "talks.jsonl")], tmp_path / "data", "byte")
+    asked = data.tokenizer().decode(first_question(data))
+    assert asked.startswith("### User:\n") and asked.endswith("\n\n### Assistant:\n") and asked.count("###") == 2
 
 
 def test_of_many_labels_the_mistakes_are_listed():

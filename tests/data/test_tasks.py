@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassgpt.data import IGNORE_INDEX, Examples, load_data, prepare, prepare_cached, summarize
+from glassgpt.data import IGNORE_INDEX, Examples, load_data, open_corpus, prepare, prepare_cached, summarize
+from glassgpt.data.prepare import share_of_commonest
 from glassgpt.errors import DataError
 
 END = 256  # of the byte tokenizer
@@ -96,6 +97,9 @@ def test_the_task_follows_from_the_records_unless_it_is_said(talks, moods, write
     write("folder/b.txt", "text " * 50)
     some = prepare([str(folder)], tmp_path / "some-talk", "byte")
     assert some.meta.task == "text" and [s.name for s in some.meta.skipped] == ["a.jsonl"]
+    write("kinds/a.jsonl", lines(talk(n) for n in range(3)))
+    write("kinds/b.csv", "text,label\n" + "x,a\ny,b\n" * 9)
+    assert prepare([str(tmp_path / "kinds")], tmp_path / "two-kinds", "byte").meta.task == "text"
     both = prepare([str(folder)], tmp_path / "said", "byte", task="conversations")
     assert both.meta.task == "conversations" and [(s.name, s.reason) for s in both.meta.skipped] == [
         ("b.txt", "no records")
@@ -140,18 +144,19 @@ def test_a_text_holds_no_labels(write, tmp_path):
 
 def test_the_same_words_said_by_another_are_other_data(write, tmp_path):
     """Text alone does not tell who speaks, nor what a text is called: the cache must not confuse them."""
-    said = [
-        {"messages": [{"role": "user", "content": "a\n\n### Assistant:\nb"}, {"role": "assistant", "content": "c"}]},
-        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 1},
-    ]
-    other = [{"messages": [{"role": "user", "content": "a"}, *(2 * [{"role": "assistant", "content": "b"}])]}, said[1]]
-    texts = [{"text": "x", "label": "a"}, {"text": "y", "label": "b"}]
-    swapped = [{"text": "x", "label": "b"}, {"text": "y", "label": "a"}]
+    asked = {"role": "user", "content": "a"}
+    twice = [asked, {"role": "assistant", "content": "b"}, {"role": "assistant", "content": "c"}]
+    once = [asked, {"role": "assistant", "content": "b### Assistant:\nc"}]
+    swapped, renamed = ([{"text": "x", "label": a}, {"text": "y", "label": b}] for a, b in (("b", "a"), ("c", "d")))
     prints = []
-    for records in (said, other, texts, swapped):
+    for records in ([{"messages": twice}] * 2, [{"messages": once}] * 2, swapped[::-1], swapped, renamed):
         data = prepare_cached([str(write("a.jsonl", lines(records)))], "byte")
         prints += [data.meta.fingerprint, data.meta.content_hash]
     assert len(set(prints)) == len(prints)
+    with open_corpus([str(write("a.jsonl", lines([{"messages": twice}] * 2)))]) as one:
+        texts = [document.text for document in one]
+    with open_corpus([str(write("a.jsonl", lines([{"messages": once}] * 2)))]) as other:
+        assert texts == [document.text for document in other]  # so that nothing but the roles told them apart
 
 
 def test_counting_is_judged_by_the_answers_alone(write, tmp_path):
@@ -163,6 +168,13 @@ def test_counting_is_judged_by_the_answers_alone(write, tmp_path):
     reversed_ = [{"prompt": r["completion"], "completion": r["prompt"]} for r in records]
     data = prepare([str(write("b.jsonl", lines(reversed_)))], tmp_path / "other", "byte")
     assert data.meta.baseline_bits_per_byte > 3
+
+
+def test_the_commonest_label_is_that_of_training(tmp_path):
+    """What always saying it reaches is measured where it was not chosen."""
+    for split, labels in (("train", [1, 1, 0, 2]), ("val", [0, 0, 1, 2, 0])):
+        np.array(labels, "<u4").tofile(tmp_path / f"{split}.marks.bin")
+    assert share_of_commonest(tmp_path) == 1 / 5
 
 
 def test_the_summary_says_what_is_learned(talks, moods, tmp_path):
@@ -254,6 +266,22 @@ def test_what_is_longer_than_the_context_is_cut_and_what_has_no_answer_left_is_l
     assert not any((row == ord("z")).any() for row in batch.tokens)
     with pytest.raises(DataError, match="none of .* conversations for training has an answer within context_length 20"):
         Examples(data, "train", 20, seed=1)
+
+
+def test_where_exactly_the_context_ends(write, tmp_path):
+    """context_length tokens are read, and one more is a target."""
+    records = [{"prompt": "Q" * n, "completion": "abc"} for n in range(1, 12) for _ in range(4)]
+    path = write("a.jsonl", lines(records))
+    framed = len("### User:\n" + "\n\n" + "### Assistant:\n")
+    data, _ = examples(path, tmp_path)
+    lengths = [len(ids) for ids, _ in rows_of(data, "train")]
+    whole = framed + 5 + len("abc") + 1  # of five letters
+    chosen = Examples(data, "train", whole - 1, seed=1)
+    assert chosen.cut == sum(length > whole for length in lengths)
+    assert chosen.left_out == sum(
+        length - 4 > whole - 1 for length in lengths
+    )  # its answer begins after the last target
+    assert 0 < chosen.left_out < chosen.cut < len(lengths)
 
 
 def test_other_rows_and_the_filling_do_not_matter_to_a_row(talks, tmp_path):

@@ -13,6 +13,7 @@ from glassgpt.errors import ConfigError
 from glassgpt.finetune import Message
 from glassgpt.finetune.template import CHATML
 from glassgpt.formats import export_model, import_model
+from glassgpt.formats.huggingface import ends_of
 from glassgpt.generate import load_chat, load_classifier
 from glassgpt.tokenizer import build_tokenizer, load_tokenizer
 
@@ -143,6 +144,19 @@ def test_a_template_that_is_not_known_here_is_replaced_by_the_one_that_was_taugh
     export_model(Path("taught"), Path("out"), to="huggingface")
     assert "### Assistant:" in Path("out/chat_template.jinja").read_text()
     assert "chat_template" not in json.loads(Path("out/tokenizer_config.json").read_text())
+
+
+def test_what_ends_a_text_still_does_beside_what_ends_an_answer():
+    assert ends_of({}, 7) == ends_of({"eos_token_id": 7}, 7) == 7
+    assert ends_of({"eos_token_id": 9}, 7) == ends_of({"eos_token_id": [9, 7]}, 7) == [7, 9]
+
+
+def test_chatmls_tokens_alone_are_no_chat_template(tmp_path):
+    source = with_chatml(tmp_path / "theirs", hf_qwen3(vocab_size=259, max_position_embeddings=60))
+    (source / "chat_template.jinja").write_text("{{ 'another' }}")
+    import_model(str(source), Path("mine"))
+    with pytest.raises(ConfigError, match="mine was not trained on conversations"):
+        load_chat("mine")
 
 
 def test_adapters_of_a_classifier_alone_are_no_model(tmp_path):

@@ -119,7 +119,9 @@ def test_a_run_on_labels_learns_to_tell_them_apart(moods, recorder):
     assert result["task"] == "labels" and result["accuracy"] == 1.0 > result["baseline_accuracy"]
     last = [line for line in run.metrics() if "val_loss" in line][-1]
     confusion, val = np.array(last["confusion"]), run_data(run).val_marks
-    assert confusion.sum(axis=1).tolist() == np.bincount(val).tolist()
+    early = np.array(next(m for _, _, m in recorder.of("evaluation"))["confusion"])
+    assert (early != early.T).any()  # so that rows and columns cannot be confused
+    assert confusion.sum(axis=1).tolist() == early.sum(axis=1).tolist() == np.bincount(val).tolist()
     assert confusion.trace() / confusion.sum() == last["accuracy"] == result["accuracy"]
     model = load_classifier("r")
     assert model.labels == ("false", "true")
@@ -141,6 +143,11 @@ def test_classifying_many_texts_is_classifying_each(moods):
     apart = torch.cat([model.probabilities([text]) for text in texts])
     assert torch.allclose(together, apart, atol=1e-6)
     assert [v.label for v in model.classify(texts)] == [model.verdict(text).label for text in texts]
+    for text, said in zip(texts[:9], together, strict=False):
+        with torch.inference_mode():
+            logits = model.model(torch.tensor([list(text.encode())[:60]]))[0, -1]
+        assert torch.allclose(said, logits.softmax(-1), atol=1e-6)
+    assert max(len(text) for text in texts[:9]) > 60
     measured = evaluate(model.model, data, CPU, "float32")
     starts = [*data.val_documents[:, 0], len(data.val)]
     held_out = [bytes(data.val[a:b].astype(np.uint8)).decode() for a, b in pairwise(starts)]

@@ -93,14 +93,15 @@ def prepare_cached(
 def fingerprint(
     corpus: Corpus, tokenizer: str | Tokenizer, vocab_size: int | None, template: Template | None = None
 ) -> str:
-    """sha256 over format, tokenizer (its kind, or its hash where it exists), vocab_size, task, template and the text.
+    """sha256 over format, tokenizer (its kind, or its hash where it exists), vocab_size, the text, and the template where it
+    does not follow from the tokenizer.
 
-    The text field is in it as the text that it leads to.
+    The text field is in it as the text that it leads to, the task as who says what, or as labels.
     """
     kind = tokenizer if isinstance(tokenizer, str) else tokenizer_hash(tokenizer)
     parts = [FORMAT_VERSION, kind, vocab_size, corpus.fingerprint]
-    if corpus.wanted.task != "text":
-        parts += [corpus.wanted.task, template.to_json() if template else None]
+    if template is not None:
+        parts.append(template.to_json())
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
