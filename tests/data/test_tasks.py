@@ -147,9 +147,10 @@ def test_the_same_words_said_by_another_are_other_data(write, tmp_path):
     asked = {"role": "user", "content": "a"}
     twice = [asked, {"role": "assistant", "content": "b"}, {"role": "assistant", "content": "c"}]
     once = [asked, {"role": "assistant", "content": "b### Assistant:\nc"}]
-    swapped, renamed = ([{"text": "x", "label": a}, {"text": "y", "label": b}] for a, b in (("b", "a"), ("c", "d")))
+    pairs = (("a", "b"), ("b", "a"), ("c", "d"))
+    labels = [[{"text": "x", "label": one}, {"text": "y", "label": other}] for one, other in pairs]
     prints = []
-    for records in ([{"messages": twice}] * 2, [{"messages": once}] * 2, swapped[::-1], swapped, renamed):
+    for records in ([{"messages": twice}] * 2, [{"messages": once}] * 2, *labels):
         data = prepare_cached([str(write("a.jsonl", lines(records)))], "byte")
         prints += [data.meta.fingerprint, data.meta.content_hash]
     assert len(set(prints)) == len(prints)

@@ -50,8 +50,13 @@ def test_the_oldest_messages_are_forgotten_first_and_the_systems_never(byte):
     assert len(talk.prompt(messages)) <= 150  # a quarter of the context is left for the answer
     one_more = [messages[0], *messages[first:]]
     assert len(PLAIN.prompt(byte, one_more)) > 150
-    full = Message("user", "x" * (150 - len(PLAIN.prompt(byte, [Message("user", "")]))))
-    assert len(talk.prompt([full])) == 150 and talk.prompt([full]) == talk.prompt([Message("user", "old"), full])
+    two = [
+        Message("user", "old"),
+        Message("user", "x" * (150 - len(PLAIN.prompt(byte, 2 * [Message("user", "")])) - 3)),
+    ]
+    assert len(talk.prompt(two)) == 150 and talk.prompt(two) == PLAIN.prompt(
+        byte, two
+    )  # the room is used to its last token
     long = [Message("user", "old"), Message("user", "x" * 500)]
     assert talk.prompt(long) == PLAIN.prompt(byte, long[1:])  # the last one is kept, however long it is
     assert "".join(talk.answer(long, max_new_tokens=3)) != ""

@@ -53,8 +53,11 @@ def test_a_run_that_goes_on_writes_as_its_parent_did(talks, parent, lora):
         glassgpt.build_config(flags=TRAIN | {"data": (talks,), "tokenizer": "byte", "context_length": 40}), out="new"
     )
     whole = train_run(going_on(talks, lora=lora), out="whole", sample=shown)
+    train_run(going_on(talks, lora=lora).with_values(from_="new"), out="newer", sample=shown)
     assert load_chat("new").template == PLAIN and load_chat("whole").template == OLDER
+    # The same tokenizer and text: the cache keeps the two apart.
     assert Path("whole/samples/step-00000014.txt").read_text().startswith("Human: ")
+    assert Path("newer/samples/step-00000014.txt").read_text().startswith("### User:")
     with pytest.raises(Stopped):
         train_run(going_on(talks, lora=lora), out="r", observers=[StopAt(9)])
     shutil.rmtree("cache")
