@@ -1,6 +1,7 @@
 """What a conversation becomes: ids, and which of them the model should say."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,17 @@ conversations = st.lists(
     min_size=1,
     max_size=6,
 )
-spoken = pytest.mark.parametrize(("template", "tokenizer"), [(PLAIN, BYTE), (PLAIN, BPE), (CHATML, QWEN)])
+GPT2 = build_tokenizer("gpt2", lambda: iter([]))
+spoken = pytest.mark.parametrize(
+    ("template", "tokenizer"), [(PLAIN, BYTE), (PLAIN, BPE), (PLAIN, GPT2), (CHATML, QWEN)]
+)
+
+
+def test_tokens_that_may_stand_in_a_text_are_not_special():
+    document = json.loads(QWEN.to_json())
+    document["model"]["vocab"]["<think>"] = 259
+    document["added_tokens"].append(document["added_tokens"][0] | {"id": 259, "content": "<think>", "special": False})
+    assert "<think>" not in read_tokenizer(json.dumps(document)).specials
 
 
 def test_the_text_of_a_conversation():
@@ -68,7 +79,7 @@ def test_scored_is_what_the_assistant_says_and_its_end_whatever_the_words(templa
         assert whole.ids[whole.scored].tolist() == expected
         # No message ends a turn: the special ids are the template's own.
         specials = [id for id in whole.ids.tolist() if id in tokenizer.specials.values()]
-        assert len(specials) == len([piece for piece in template.pieces(messages) if piece.special])
+        assert len(specials) == len([piece for piece in template.pieces(messages) if piece.kind == "special"])
 
 
 @spoken
@@ -80,6 +91,20 @@ def test_what_is_asked_in_use_is_what_was_learned(template, tokenizer, messages,
     (whole,) = template.encode(tokenizer, [[*messages, Message("assistant", answer)]])
     assert whole.ids.tolist()[: len(prompt) + len(said)] == prompt + said
     assert whole.scored[len(prompt) :].tolist()[: len(said)] == [True] * len(said)
+
+
+words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=12)
+
+
+@spoken
+@given(contents=st.lists(words, min_size=1, max_size=5))
+def test_the_ids_are_those_of_the_whole_text(template, tokenizer, contents):
+    """So that other programs, which encode the whole, see what was learned."""
+    messages = [Message(("user", "assistant")[n % 2], content) for n, content in enumerate(contents)]
+    text = "".join(piece.text for piece in template.pieces(messages, answering=True))
+    whole = [id for part in re.split(f"({'|'.join(map(re.escape, template.specials))})", text) if part
+             for id in ([tokenizer.specials[part]] if part in template.specials else tokenizer.encode(part))]  # fmt: skip
+    assert template.prompt(tokenizer, messages) == whole
 
 
 def test_a_tokenizer_has_the_template_whose_tokens_it_has():

@@ -191,3 +191,21 @@ def test_building_draws_nothing_and_loads_no_compiler(architecture):
     )
     done = subprocess.run([sys.executable, "-c", build], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_a_compiled_model_takes_lengths_that_change(architecture):
+    """Conversations are as long as they are. A piece of Python that a length breaks apart would be compiled anew for each."""
+    model = small(architecture)
+    graphs = []
+
+    def count(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend=count)
+    for length in (5, 7, 8, 6, 9, 4):
+        tokens = torch.arange(2 * length).reshape(2, length)
+        assert torch.allclose(compiled(tokens), model(tokens), atol=1e-5)
+    torch._dynamo.reset()
+    assert len(graphs) == 2  # one for the first length, one for any

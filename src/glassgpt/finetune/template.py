@@ -3,7 +3,8 @@
 A template is data, kept beside the tokenizer: what stands before and after a message of each role. Its own special tokens,
 such as the one that ends an answer, become their ids; the same words inside a message are ordinary text, so that no message
 can end a turn that is not its own. Template and messages are encoded apart: a token never lies across their border, and what
-is scored in training is exactly what the model has to write later.
+is scored in training is exactly what the model has to write later. The ids are those of the text encoded as a whole, but for
+messages that begin or end with spaces or line ends.
 """
 
 import json
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ class Message(NamedTuple):
 
 class Piece(NamedTuple):
     text: str
-    special: bool = False  # the name of a token
+    kind: Literal["frame", "special", "content"]  # the template's own words, the name of a token, a message
     scored: bool = False  # the model should say it
 
 
@@ -54,38 +55,48 @@ class Template:
         assert set(self.before) == set(self.after) == set(ROLES)
         assert self.end in self.specials and self.after[ANSWERING].startswith(self.end)
 
-    def pieces(self, messages: Iterable[Message]) -> list[Piece]:
+    def pieces(self, messages: Iterable[Message], answering: bool = False) -> list[Piece]:
+        """`answering`: with what stands before the next answer. The words between two messages are one piece, as for a
+        program that encodes the whole text."""
         pieces: list[Piece] = []
         for role, content in messages:
             opening, closing = self._frames[role]
-            pieces += [*opening, Piece(content, scored=role == ANSWERING), *closing]
-        return pieces
+            pieces += [*opening, Piece(content, "content", scored=role == ANSWERING), *closing]
+        pieces += self._frames[ANSWERING][0] if answering else []
+        joined: list[Piece] = []
+        for piece in pieces:
+            if joined and piece.kind == joined[-1].kind == "frame":
+                joined[-1] = Piece(joined[-1].text + piece.text, "frame")
+            else:
+                joined.append(piece)
+        return joined
 
     def encode(self, tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
         """Whole conversations, many at once. Raises TokenizerError where the tokenizer lacks one of `specials`."""
         pieces = [self.pieces(messages) for messages in conversations]
-        texts = iter(tokenizer.encode_batch([p.text for some in pieces for p in some if not p.special]))
-        return [
-            _joined([(np.array([self._id(p, tokenizer)]) if p.special else next(texts), p.scored) for p in some])
-            for some in pieces
-        ]
+        texts = iter(tokenizer.encode_batch([p.text for some in pieces for p in some if p.kind != "special"]))
+
+        def ids_of(piece: Piece) -> npt.NDArray[Any]:
+            return np.array([self._id(piece.text, tokenizer)]) if piece.kind == "special" else next(texts)
+
+        return [_joined([(ids_of(piece), piece.scored) for piece in some]) for some in pieces]
 
     def prompt(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
         """The ids of `messages` and of what stands before the next answer."""
-        pieces = [*self.pieces(messages), *self._frames[ANSWERING][0]]
-        parts = ([self._id(p, tokenizer)] if p.special else tokenizer.encode(p.text) for p in pieces)
+        pieces = self.pieces(messages, answering=True)
+        parts = ([self._id(p.text, tokenizer)] if p.kind == "special" else tokenizer.encode(p.text) for p in pieces)
         return [id for part in parts for id in part]
 
     def end_id(self, tokenizer: Tokenizer) -> int:
         """The token after which an answer is over."""
-        return self._id(Piece(self.end), tokenizer)
+        return self._id(self.end, tokenizer)
 
     def fits(self, tokenizer: Tokenizer) -> bool:
         return all(name in tokenizer.specials for name in self.specials)
 
     def text(self, messages: Iterable[Message]) -> list[Piece]:
         """As `pieces`, without special tokens: what a person reads, and a tokenizer is trained on."""
-        return [piece for piece in self.pieces(messages) if not piece.special]
+        return [piece for piece in self.pieces(messages) if piece.kind != "special"]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
@@ -100,15 +111,16 @@ class Template:
 
     def _split(self, text: str) -> list[Piece]:
         names = "|".join(map(re.escape, self.specials))
-        return [Piece(part, special=part in self.specials) for part in re.split(f"({names})", text) if part]
+        parts = [part for part in re.split(f"({names})", text) if part]
+        return [Piece(part, "special" if part in self.specials else "frame") for part in parts]
 
-    def _id(self, piece: Piece, tokenizer: Tokenizer) -> int:
-        if piece.text not in tokenizer.specials:
+    def _id(self, name: str, tokenizer: Tokenizer) -> int:
+        if name not in tokenizer.specials:
             raise TokenizerError(
-                f"the {tokenizer.kind} tokenizer has no token {piece.text}, which marks where an answer ends; "
+                f"the {tokenizer.kind} tokenizer has no token {name}, which marks where an answer ends; "
                 "take a model or a tokenizer that has it"
             )
-        return tokenizer.specials[piece.text]
+        return tokenizer.specials[name]
 
 
 def _joined(parts: Sequence[tuple[npt.NDArray[Any], bool]]) -> Encoded:

@@ -37,12 +37,13 @@ def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
     """The same in one kernel that never writes the (T, S) weights to memory (Dao et al. 2022, 2205.14135)."""
     T, S = q.shape[-2], k.shape[-2]
-    if T == S or T == 1:
-        # Torch aligns its own causal mask with the first key, ours with the last: they agree only where T == S. A single
-        # query sees every key and needs no mask.
-        mask, is_causal = None, T == S and T > 1
+    mask, is_causal = None, False  # plain values on every way: a compiled model takes lengths that change
+    if T == 1:
+        pass  # a single query sees every key
+    elif T == S:
+        is_causal = True  # torch aligns its own mask with the first key, ours with the last: here they agree
     else:
-        mask, is_causal = causal_mask(T, S, q.device), False
+        mask = causal_mask(T, S, q.device)
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, enable_gqa=q.shape[1] != k.shape[1]
     )
