@@ -50,7 +50,7 @@ def test_found_files_that_are_no_text_are_skipped_with_their_reason(write, tmp_p
         "empty.txt": "empty",
         "only_mark.txt": "empty",
         "table.csv": "no field 'text'",
-        "rows.jsonl": "2 empty records in it",
+        "rows.jsonl": "in part: 2 empty records",
     }
     assert names(tmp_path / "notes") == ["good.txt", "rows.jsonl:2"]
     assert names(tmp_path / "notes" / "*.*") == ["good.txt", "rows.jsonl:2"]

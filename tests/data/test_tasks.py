@@ -94,23 +94,37 @@ def test_the_task_follows_from_the_records_unless_it_is_said(talks, moods, write
     assert mixed.meta.task == "text" and mixed.meta.documents == 49
     folder = write("folder/a.jsonl", lines(talk(n) for n in range(9))).parent
     assert prepare([str(folder)], tmp_path / "all-talk", "byte").meta.task == "conversations"
-    write("folder/b.txt", "text " * 50)
-    some = prepare([str(folder)], tmp_path / "some-talk", "byte")
-    assert some.meta.task == "text" and [s.name for s in some.meta.skipped] == ["a.jsonl"]
-    write("kinds/a.jsonl", lines(talk(n) for n in range(3)))
-    write("kinds/b.csv", "text,label\n" + "x,a\ny,b\n" * 9)
-    assert prepare([str(tmp_path / "kinds")], tmp_path / "two-kinds", "byte").meta.task == "text"
-    both = prepare([str(folder)], tmp_path / "said", "byte", task="conversations")
-    assert both.meta.task == "conversations" and [(s.name, s.reason) for s in both.meta.skipped] == [
-        ("b.txt", "no records")
-    ]
+    for no_vote in ("logo.png", "none.jsonl", "none.txt"):  # what is skipped decides nothing
+        write(f"folder/{no_vote}", b"\0" if no_vote == "logo.png" else "")
+    assert prepare([str(folder)], tmp_path / "still-all-talk", "byte").meta.task == "conversations"
+    for name, content in (("b.txt", "text " * 50), ("b.csv", "text,label\n" + "x,a\ny,b\n" * 9)):
+        other = write(f"folder/{name}", content)
+        with pytest.raises(
+            DataError, match=f"a.jsonl holds conversations, {name} does not; name one kind of files, or say"
+        ):
+            prepare([str(folder)], tmp_path / "mixed-up", "byte")
+        both = prepare([str(folder)], tmp_path / f"said-{name}", "byte", task="conversations")
+        assert both.meta.task == "conversations" and name in [skipped.name for skipped in both.meta.skipped]
+        assert "a.jsonl" in [
+            s.name for s in prepare([str(folder)], tmp_path / f"t-{name}", "byte", task="text").meta.skipped
+        ]
+        other.unlink()
+
+
+def test_where_an_example_ends_is_part_of_the_data(write, tmp_path):
+    """The same tokens and marks, cut otherwise."""
+    hashes = []
+    for first, second in (("ab", "c"), ("a", "bc")):
+        records = [{"text": first, "label": "a"}, {"text": second, "label": "b"}] * 9
+        hashes.append(prepare_cached([str(write("a.jsonl", lines(records)))], "byte").meta.content_hash)
+    assert hashes[0] != hashes[1]
 
 
 @pytest.mark.parametrize(
     ("content", "task", "said"),
     [
         (lines([talk(1)]), "auto", "there is one conversation only; give at least two"),
-        (lines([talk(1), {"messages": []}]), "auto", "a.jsonl, line 2: no message has the role assistant"),
+        (lines([talk(1), {"messages": []}]), "auto", "a.jsonl, line 2: the assistant says nothing"),
         (lines([talk(1), {"text": "x"}]), "auto", "line 2: no field 'messages', nor 'prompt' and 'completion'"),
         (lines([{"text": "x"}] * 2), "conversations", "line 1: no field 'messages', nor 'prompt' and 'completion'"),
         (
@@ -124,7 +138,10 @@ def test_the_task_follows_from_the_records_unless_it_is_said(talks, moods, write
         (lines([{"text": "x"}]), "labels", "line 1: no fields 'text' and 'label'; the fields are 'text'; rename"),
         (lines([{"text": "x", "label": "a"}, {"text": "y", "label": None}]), "auto", "line 2: label must hold a word"),
         (lines([{"text": "x", "label": "a"}, {"text": 5, "label": "b"}]), "auto", "line 2: field 'text' must hold a string"),
-        ("text", "labels", "a.jsonl, line 1: not JSON"),
+        ("text", "labels", 'line 1: not JSON (Expecting value at character 1); each line must be an object such as {"text": '),
+        (lines([talk(1)]) + "{", "auto", '("messages": [{"role": "user", "content": "..."}, {"role": "assistant"'[1:]),
+        (lines([talk(1), {"id": 1}]), "auto", 'the fields are \'id\'; each record has to be such as {"messages"'),
+        (lines([talk(1)] * 2), "text", "it holds conversations, which are learned as such: leave task out"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learned_is_said_in_a_line(write, tmp_path, content, task, said):

@@ -10,16 +10,20 @@ from glassgpt.finetune.labels import ordered
 def test_messages_and_pairs():
     pair = {"prompt": "Hi.", "completion": "Ho.", "more": 1}
     assert conversation_of(pair, "x") == (Message("user", "Hi."), Message("assistant", "Ho."))
-    messages = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "", "more": 1}]
-    assert conversation_of({"messages": messages}, "x") == (Message("user", "Hi."), Message("assistant", ""))
+    messages = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Ho.", "more": 1}]
+    assert conversation_of({"messages": messages}, "x") == (Message("user", "Hi."), Message("assistant", "Ho."))
 
 
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ({"messages": "Hi."}, "x: messages must be a list such as"),
-        ({"messages": []}, "no message has the role assistant, so that there is nothing to learn"),
-        ({"messages": [{"role": "user", "content": "Hi."}]}, "no message has the role assistant"),
+        ({"messages": {"a": 1}}, "x: messages must be a list such as"),
+        ({"messages": []}, "x: the assistant says nothing, so that there is nothing to learn; add its answer"),
+        ({"messages": [{"role": "user", "content": "Hi."}]}, "the assistant says nothing"),
+        ({"messages": [{"role": "assistant", "content": ""}]}, "the assistant says nothing"),
+        ({"prompt": "a", "completion": ""}, "the assistant says nothing"),
+        ({"messages": '[{"role": "user"}]'}, "messages is a text, it must be a list; keep them in jsonl"),
+        ({"messages": [{"from": "human", "value": "a"}]}, "message 1: from is called role here, and value content"),
         ({"messages": ["Hi."]}, "x, message 1 must be an object such as"),
         ({"messages": [{"role": "user"}]}, "x, message 1 must be an object such as"),
         ({"messages": [{"role": "user", "content": None}]}, "x, message 1: content must hold a string, it holds None"),
@@ -49,6 +53,7 @@ def test_labels_are_words_numbers_and_truths():
 def test_labels_are_ordered_as_a_person_would():
     assert ordered(["10", "9", "-1", "9"]) == ("-1", "9", "10")
     assert ordered(["b", "10", "9", "b"]) == ("10", "9", "b")
+    assert ordered(["9", "1" * 5000]) == ("1" * 5000, "9")
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,7 @@ def test_a_run_on_conversations_says_what_it_did(talks, recorder):
     )
     messages = [message for _, message in recorder.of("message")]
     assert any("70 conversations" in m and "answers to learn" in m for m in messages)
-    long = (
-        "1 of 70 conversations are longer than context_length 60 and cut there; 1 of them are left out, since no answer"
-    )
+    long = "longer than context_length 60, and cut there: 1 of 70 conversations; left out, since no answer begins before that: 1"
     assert any(long in m for m in messages)
     assert run.config().data.task == "conversations"
     result = json.loads(run.result_file.read_text())

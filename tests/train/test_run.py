@@ -47,7 +47,7 @@ def assert_same(a, b):
 
 
 def test_a_run_leaves_everything_behind(config, recorder):
-    run = train_run(config, observers=[recorder], sample=lambda model, tokenizer: tokenizer.decode([1, 2]))
+    run = train_run(config, observers=[recorder], sample=lambda model, data: data.tokenizer().decode([1, 2]))
     assert run.folder == Path("runs/words-1")
     result = json.loads(run.result_file.read_text())
     metrics = run.metrics()
@@ -252,7 +252,7 @@ def test_a_loss_that_explodes_says_where_to_lower_the_rate(config):
 
 def test_a_complete_run_is_not_resumed(config):
     run = train_run(config)
-    with pytest.raises(ConfigError, match="is complete: all 14 steps are done; sample from it instead"):
+    with pytest.raises(ConfigError, match="is complete: all 14 steps are done; use it, or start a new run"):
         resume_run(run)
 
 

@@ -136,6 +136,8 @@ def read_file(path: Path) -> FileContent:
             if SECTION_OF.get(field, section) != section:
                 raise ConfigError(f"{path}: {name} stands under [{section}]; put it under [{SECTION_OF[field]}]")
             values[field] = check_value(field, value, f"{path}:")
+    if asked is not None:  # a run's: one that was begun before there were tasks learned text
+        values.setdefault("task", "text")
     return FileContent(values, preset, tuple(values if asked is None else asked))
 
 

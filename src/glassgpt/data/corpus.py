@@ -74,7 +74,9 @@ class Corpus:
                 self.skipped.append(Skipped(file.name, problem.reason))
                 continue
             if empty or not sizes:
-                self.skipped.append(Skipped(file.name, f"{empty} empty records in it" if sizes else "empty"))
+                self.skipped.append(
+                    Skipped(file.name, f"in part: {empty} empty record{'s' * (empty > 1)}" if sizes else "empty")
+                )
             if sizes:
                 self.files.append(file)
                 self.name_hashes.extend(hashes)
@@ -122,13 +124,20 @@ def open_corpus(
 
 
 def task_of_files(files: Sequence[TextFile], text_field: str) -> Task:
-    task: Task = "text"
-    for number, file in enumerate(files):
-        here = task_in(file.path, file.name, text_field)
-        if here == "text" or (number > 0 and here != task):
-            return "text"
-        task = here
-    return task
+    """What they all are for. Texts with labels are texts beside others; conversations beside something else would be left out
+    in silence, so that a person has to choose: DataError."""
+    first: dict[Task, str] = {}  # the first file for each
+    for file in files:
+        task = task_in(file.path, file.name, text_field)
+        if task is not None:
+            first.setdefault(task, file.name)
+        if "conversations" in first and len(first) > 1:
+            other = next(name for task, name in first.items() if task != "conversations")
+            raise DataError(
+                f"{first['conversations']} holds conversations, {other} does not; name one kind of files, or say with task "
+                "which of them is to be learned: conversations or text"
+            )
+    return next(iter(first)) if len(first) == 1 else "text"
 
 
 def require_learnable(corpus: Corpus) -> None:

@@ -40,7 +40,8 @@ def counting_baseline(train: Bytes, val: Bytes, marks: Bytes | None = None) -> C
     asked = np.frombuffer(val, np.uint8)[:VAL_LIMIT]
     scored = asked != SEPARATOR
     if marks is not None:
-        scored &= np.frombuffer(marks, np.uint8)[:VAL_LIMIT] != 0
+        marked = np.frombuffer(marks, np.uint8)[:VAL_LIMIT] != 0
+        scored = scored & marked if marked.any() else scored
     bits = [float(-np.log2(p[scored]).mean()) for p in probabilities(text, asked)]
     best = int(np.argmin(bits))
     return CountingBaseline(bits[best], best + 1)

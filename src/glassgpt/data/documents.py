@@ -59,12 +59,19 @@ class Wanted(NamedTuple):
             return holds_conversation(fields)
         return {self.text_field, *([LABEL] if self.task == "labels" else [])} <= set(fields)
 
+    @property
+    def example(self) -> str:
+        return {
+            "text": f'{{"{self.text_field}": "..."}}',
+            "conversations": '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}',
+            "labels": f'{{"{self.text_field}": "...", "{LABEL}": "..."}}',
+        }[self.task]
+
     def __str__(self) -> str:
-        labelled = f"fields {self.text_field!r} and {LABEL!r}"
         return {
             "text": f"field {self.text_field!r}",
             "conversations": f"field 'messages', nor {PAIR[0]!r} and {PAIR[1]!r}",
-            "labels": labelled,
+            "labels": f"fields {self.text_field!r} and {LABEL!r}",
         }[self.task]
 
 
@@ -91,17 +98,17 @@ def read_documents(path: Path, name: str, wanted: Wanted) -> Iterator[Document]:
         raise cannot_be_read(name, problem) from problem
 
 
-def task_in(path: Path, name: str, text_field: str) -> Task:
-    """What the first record of a file is for; text, where it holds none."""
+def task_in(path: Path, name: str, text_field: str) -> Task | None:
+    """What the first record of a file is for, or text, where it is none of records; None for a file that will be skipped."""
     reader = RECORD_READERS.get(path.suffix.lower())
-    if reader is None:
-        return "text"
     try:
         refuse_binary(path, name)
-        _, first = next(reader(path, name, None), (0, {}))
+        if reader is None:
+            return "text" if path.stat().st_size else None
+        first = next(reader(path, name, None), None)
     except (DataError, OSError):  # said where the file is read
-        return "text"
-    return task_of(set(first), text_field)
+        return None
+    return task_of(set(first[1]), text_field) if first else None
 
 
 def document_of(record: Mapping[str, Any], wanted: Wanted, name: str, where: str) -> Document:
@@ -225,11 +232,16 @@ def _json_records(path: Path, name: str, wanted: Wanted | None) -> Iterator[tupl
             position += len(line)
             if not text.strip():
                 continue
-            example = f'each line must be an object such as {{"{wanted.text_field if wanted else "text"}": "..."}}'
+            example = f"each line must be an object such as {(wanted or Wanted()).example}"
             try:
                 record = json.loads(text)
             except (ValueError, RecursionError) as problem:
-                raise DataError(f"{name}, line {number}: not JSON ({problem}); {example}") from None
+                why = (
+                    f"{problem.msg} at character {problem.colno}"
+                    if isinstance(problem, json.JSONDecodeError)
+                    else problem
+                )
+                raise DataError(f"{name}, line {number}: not JSON ({why}); {example}") from None
             if not isinstance(record, dict):
                 raise DataError(f"{name}, line {number}: {example}, this is {record!r:.40}")
             if wanted and not wanted.is_in(record):
@@ -243,13 +255,15 @@ def missing_field(where: str, wanted: Wanted, fields: list[str], first: bool) ->
     if len(fields) == 1 and ";" in fields[0]:
         advice = "its columns are not separated by commas; save it with commas"
     elif wanted.task == "conversations":
-        advice = f"rename them{renamed(fields)}"
+        advice = (
+            f"rename them{hint}" if (hint := renamed(fields)) else f"each record has to be such as {wanted.example}"
+        )
     elif wanted.task == "labels":
         advice = (
             f"rename the one that holds the class to {LABEL}, and name the one that holds the text as the text field"
         )
     elif holds_conversation(fields):
-        advice = "it holds conversations: train on such files alone, or say that the task is conversations"
+        advice = "it holds conversations, which are learned as such: leave task out, or name the field of some text"
     elif hint := renamed(fields):
         advice += f"; or rename them{hint}, to train on conversations"
     message = f"{where}: no {wanted}; the fields are {there}; {advice}"

@@ -80,13 +80,13 @@ class DataMeta:
 
     @property
     def content_hash(self) -> str:
-        """sha256 over tokens, split, marks and tokenizer: equal exactly where training sees the same."""
-        marks = [name for name in sorted(self.files) if name.endswith(".marks.bin")]
-        parts = [
-            self.tokenizer_hash,
-            *(self.files[name].sha256 for name in ("train.bin", "val.bin", *marks)),
-            *self.labels,
-        ]
+        """sha256 over whatever training sees, and nothing else: tokens, split and tokenizer; of examples also where each
+        begins, their marks and labels."""
+        names = ["train.bin", "val.bin"]
+        if self.task != "text":
+            names += [f"{split}{end}" for end in (".documents.npy", ".marks.bin") for split in SPLITS]
+        parts = [self.tokenizer_hash, *(self.files[name].sha256 for name in names)]
+        parts += [json.dumps(self.labels)] if self.labels else []
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -211,6 +211,13 @@ class DataFolder:
         if self.meta.task != "conversations":
             return None
         return read_template((self.path / TEMPLATE).read_text(encoding="utf-8"), str(self.path / TEMPLATE))
+
+    @cached_property
+    def token_lengths(self) -> npt.NDArray[np.int64]:
+        """(V,) bytes of text that each token stands for; a special one stands for none."""
+        tokenizer = self.tokenizer()
+        special = set(tokenizer.specials.values())
+        return np.array([0 if i in special else len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)])
 
     @cached_property
     def scored_bytes(self) -> int:

@@ -10,7 +10,7 @@ from glassgpt.finetune.template import ANSWERING, ROLES, Message
 PAIR = ("prompt", "completion")
 # What other programs call them.
 ELSEWHERE = {
-    "instruction": "prompt", "question": "prompt", "query": "prompt", "input": "prompt",
+    "instruction": "prompt", "question": "prompt", "query": "prompt",
     "output": "completion", "response": "completion", "answer": "completion",
     "conversations": "messages", "conversation": "messages", "dialogue": "messages",
 }  # fmt: skip
@@ -31,22 +31,30 @@ def conversation_of(record: Mapping[str, Any], where: str) -> tuple[Message, ...
     """Its messages, at least one of them the assistant's. Raises DataError, beginning with `where`, for another record."""
     if "messages" not in record:
         prompt, completion = (text_in(record, field, where) for field in PAIR)
-        return (Message("user", prompt), Message(ANSWERING, completion))
+        return require_answer((Message("user", prompt), Message(ANSWERING, completion)), where)
     messages = record["messages"]
+    if isinstance(messages, str):
+        raise DataError(
+            f"{where}: messages is a text, it must be a list; keep them in jsonl, or take the columns {PAIR[0]} and {PAIR[1]}"
+        )
     if not isinstance(messages, list):
         raise DataError(
             f'{where}: messages must be a list such as [{{"role": "user", "content": "..."}}, ...], '
             f"it is {messages!r:.40}"
         )
     conversation = tuple(message_of(message, f"{where}, message {n}") for n, message in enumerate(messages, start=1))
-    if all(message.role != ANSWERING for message in conversation):
-        raise DataError(
-            f"{where}: no message has the role {ANSWERING}, so that there is nothing to learn; add its answer"
-        )
+    return require_answer(conversation, where)
+
+
+def require_answer(conversation: tuple[Message, ...], where: str) -> tuple[Message, ...]:
+    if not any(message.content for message in conversation if message.role == ANSWERING):
+        raise DataError(f"{where}: the {ANSWERING} says nothing, so that there is nothing to learn; add its answer")
     return conversation
 
 
 def message_of(message: Any, where: str) -> Message:
+    if isinstance(message, dict) and {"from", "value"} <= message.keys():
+        raise DataError(f"{where}: from is called role here, and value content; rename them")
     if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
         raise DataError(
             f'{where} must be an object such as {{"role": "user", "content": "..."}}, it is {message!r:.60}'

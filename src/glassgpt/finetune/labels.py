@@ -22,7 +22,7 @@ def ordered(labels: Iterable[str]) -> tuple[str, ...]:
     """Each once: numbers by their size, words by the alphabet."""
 
     def is_number(label: str) -> bool:
-        return label.isascii() and label.removeprefix("-").isdigit()
+        return label.isascii() and label.removeprefix("-").isdigit() and len(label) < 20
 
     every = set(labels)
     return tuple(sorted(every, key=lambda label: (int(label), label)) if all(map(is_number, every)) else sorted(every))

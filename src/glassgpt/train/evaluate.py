@@ -1,16 +1,14 @@
 """Validation: the whole validation set, once."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from glassgpt.data import IGNORE_INDEX, Batch, DataFolder, validation_batches
 from glassgpt.model import LanguageModel
-from glassgpt.tokenizer import Tokenizer
 from glassgpt.train.loss import chunked_loss, count_targets
 from glassgpt.train.step import autocast
 
@@ -27,10 +25,19 @@ def evaluate(model: LanguageModel, data: DataFolder, device: torch.device, preci
     batches = validation_batches(data, model.config.context_length, TOKENS_AT_ONCE)
     if data.meta.task == "labels":
         return score_labels(model, batches, len(data.meta.labels), device, precision)
-    kept = list(batches) if data.meta.task == "conversations" else batches
-    nats, targets = score(model, kept, device, precision)
-    scored = data.scored_bytes if data.meta.task == "text" else bytes_of_targets(kept, data.tokenizer())
-    return {"val_loss": nats / targets, "bits_per_byte": nats / math.log(2) / max(1, scored)}
+    if data.meta.task == "text":
+        nats, targets = score(model, batches, device, precision)
+        return {"val_loss": nats / targets, "bits_per_byte": nats / math.log(2) / data.scored_bytes}
+    answered = 0  # bytes of the answers
+
+    def counted() -> Iterator[Batch]:
+        nonlocal answered
+        for batch in batches:
+            answered += int(data.token_lengths[batch.targets[batch.targets != IGNORE_INDEX].numpy()].sum())
+            yield batch
+
+    nats, targets = score(model, counted(), device, precision)
+    return {"val_loss": nats / targets, "bits_per_byte": nats / math.log(2) / max(1, answered)}
 
 
 def score(model: LanguageModel, batches: Iterable[Batch], device: torch.device, precision: str) -> tuple[float, int]:
@@ -70,11 +77,3 @@ def score_labels(
         model.train(was_training)
     count = int(confusion.sum())
     return {"val_loss": nats / count, "accuracy": int(confusion.trace()) / count, "confusion": confusion.tolist()}
-
-
-def bytes_of_targets(batches: Iterable[Batch], tokenizer: Tokenizer) -> int:
-    """Bytes of text that the targets stand for; a special token stands for none."""
-    special = set(tokenizer.specials.values())
-    lengths = [0 if id in special else len(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)]
-    table: npt.NDArray[np.int64] = np.array(lengths)
-    return sum(int(table[batch.targets[batch.targets != IGNORE_INDEX].numpy()].sum()) for batch in batches)

@@ -86,12 +86,13 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
         checkpoint = load_checkpoint(folder) if folder else None
         if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result_file.exists():
             raise ConfigError(
-                f"{run.folder} is complete: all {config.train.max_steps} steps are done; sample from it instead"
+                f"{run.folder} is complete: all {config.train.max_steps} steps are done; use it, or start a new run"
             )
         if checkpoint:
             require_same_run(config, checkpoint, run)
         parent, tokenizer = reopen_parent(config, run, checkpoint)
-        template = checkpoint.template if checkpoint else parent.template if parent else None
+        known = checkpoint if checkpoint else parent
+        template = known.template if known and config.finetune.from_ else None
         data = reopen_data(config, observers, checkpoint, tokenizer, template)
         for rejected, reason in damaged.items():
             tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
@@ -111,7 +112,7 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
 def require_same_run(config: RunConfig, checkpoint: Checkpoint, run: Run) -> None:
     """What makes the weights and the order of the text what they are cannot change on the way; the rest may, and the text
     may have moved (`reopen_data`)."""
-    before, now = checkpoint.state["settings"], config.flat()
+    before, now = {"task": "text"} | checkpoint.state["settings"], config.flat()
     fixed = [name for name, section in SECTION_OF.items() if section in ("model", "finetune")]
     for name in (*fixed, "tokenizer", "text_field", "task", "seed", "batch_size"):
         was = before.get(name, now[name])  # an older version may not have known the setting
@@ -215,8 +216,8 @@ def cut_examples(config: RunConfig, data: DataFolder) -> Iterator[str]:
     if cut := sum(examples.cut for examples in both):
         what = f"{data.meta.documents:,} {'conversations' if data.meta.task == 'conversations' else 'texts'}"
         gone = sum(examples.left_out for examples in both)
-        without = f"; {gone:,} of them are left out, since no answer begins before that" if gone else ""
-        yield f"{cut:,} of {what} are longer than context_length {context_length} and cut there{without}"
+        without = f"; left out, since no answer begins before that: {gone:,}" if gone else ""
+        yield f"longer than context_length {context_length}, and cut there: {cut:,} of {what}{without}"
 
 
 def reopen_data(
