@@ -12,10 +12,10 @@ from .conftest import Script, small
 
 @pytest.fixture
 def chat(byte):
-    def build(answer, asked, **more):
+    def build(answer, asked, ends=(), **more):
         """A chat whose model gives the ids of `answer` after `asked`."""
         length = len(PLAIN.prompt(byte, asked))
-        return Chat(Engine(Script(byte.vocab_size, [answer], length), byte), PLAIN, **more)
+        return Chat(Engine(Script(byte.vocab_size, [answer], length), byte, ends), PLAIN, **more)
 
     return build
 
@@ -57,9 +57,25 @@ def test_the_oldest_messages_are_forgotten_first_and_the_systems_never(byte):
     assert len(talk.prompt(two)) == 150 and talk.prompt(two) == PLAIN.prompt(
         byte, two
     )  # the room is used to its last token
-    long = [Message("user", "old"), Message("user", "x" * 500)]
-    assert talk.prompt(long) == PLAIN.prompt(byte, long[1:])  # the last one is kept, however long it is
-    assert "".join(talk.answer(long, max_new_tokens=3)) != ""
+    long = [Message("user", "old"), Message("user", "x" * 160)]
+    assert talk.prompt(long) == PLAIN.prompt(
+        byte, long[1:]
+    )  # the last one is kept, as long as there is place for an answer
+    assert (
+        len(list(talk.answer(long, temperature=0))) <= 200 - len(talk.prompt(long)) + 1
+    )  # which ends with the context
+    for messages, said in (
+        ([Message("user", "x" * 200)], "the message takes 2.. tokens, the model sees 200 at once, its answer included"),
+        ([Message("system", "x" * 170), Message("user", "y")], "what the system says and the last message take 2"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            talk.prompt(messages)
+
+
+def test_an_answer_also_ends_where_any_text_does(chat, byte):
+    """A model that was taught to end answers otherwise still knows the end of a text."""
+    talk = chat([*byte.encode("Ho."), 5, *byte.encode("never")], [Message("user", "Hi.")], ends=[5])
+    assert "".join(talk.say("Hi.")) == "Ho."
 
 
 def test_settings_are_those_of_sampling(chat):

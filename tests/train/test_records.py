@@ -70,7 +70,7 @@ def test_a_run_on_conversations_says_what_it_did(talks, recorder):
     )
     messages = [message for _, message in recorder.of("message")]
     assert any("70 conversations" in m and "answers to learn" in m for m in messages)
-    long = "longer than context_length 60, and cut there: 1 of 70 conversations; left out, since no answer begins before that: 1"
+    long = "longer than context_length 60, and cut there: 1 of 70 conversations; left out, since no answer begins"
     assert any(long in m for m in messages)
     assert run.config().data.task == "conversations"
     result = json.loads(run.result_file.read_text())
@@ -194,7 +194,7 @@ def test_models_are_used_for_what_they_were_made_for(moods, talks):
             use(name)
         assert said in str(caught.value)
     with pytest.raises(
-        CheckpointError, match="m tells labels apart and writes no text; name the model that it was made"
+        CheckpointError, match="m tells labels apart, and a run goes on from models that write text only"
     ):
         train_run(flags(talks).with_values(from_="m"))
     assert load_run("t").generate("### User:\n", max_new_tokens=3)

@@ -39,12 +39,11 @@ def training_sample(model: LanguageModel, data: DataFolder) -> str:
     tokenizer, template = data.tokenizer(), data.template()
     if isinstance(model, Classifier):
         return labelled_sample(model, data)
-    engine = Engine(model, tokenizer)
     if template is None:
-        return engine.generate(max_new_tokens=SAMPLE_TOKENS)
+        return Engine(model, tokenizer).generate(max_new_tokens=SAMPLE_TOKENS)
+    engine = Engine(model, tokenizer, [template.end_id(tokenizer)])
     asked = first_question(data)[-model.config.context_length :]
-    end = template.end_id(tokenizer)
-    answer = engine.write(torch.tensor([asked], device=engine.device), 1, end, max_new_tokens=SAMPLE_TOKENS)
+    answer = engine.write(torch.tensor([asked], device=engine.device), max_new_tokens=SAMPLE_TOKENS)
     return tokenizer.decode(asked) + "".join(pieces[0] for pieces in answer)
 
 
@@ -83,6 +82,7 @@ class TrainingDisplay(Observer):
         )  # fmt: skip
         self.task = self.bar.add_task("", total=1.0, step="", news="")
         self.max_steps = 0
+        self.does = "writes"
         self.deadline = math.inf
         self.intervals_shown = False
         self.first_step = 0
@@ -109,6 +109,7 @@ class TrainingDisplay(Observer):
     def on_start(self, run: Run, config: RunConfig, step: int, deadline: float) -> None:
         self._print(f"run: {run.folder}" + (f", going on after step {step}" if step else ""))
         self.first_step, self.loop_began, self.deadline = step, time.monotonic(), deadline
+        self.does = "says" if config.data.task == "labels" else "writes"
         self.on_plan(config)
         if self.preparation.is_live:
             self.live = Live(self.bar, console=self.console, transient=True, refresh_per_second=4)
@@ -148,18 +149,18 @@ class TrainingDisplay(Observer):
         self.sample, self.sample_step = text, step
         if self.live:
             lines = text.splitlines()[:LINES_OF_SAMPLE]
-            title = f"what it writes after {step:,} steps" if step else "what it writes before training"
+            title = f"what it {self.does} after {step:,} steps" if step else f"what it {self.does} before training"
             self.live.update(Group(self.bar, Panel(Text("\n".join(lines)), title=title, height=LINES_OF_SAMPLE + 2)))
         elif 0 < step != self.max_steps:
-            head = " ".join(text.split())[:160]
-            self._print(f"step {step:>6}  it writes: {head}")
+            head = " ".join((text.splitlines()[0] if self.does == "says" else text).split())[:160]
+            self._print(f"step {step:>6}  it {self.does}: {head}")
 
     def on_end(self) -> None:
         if self.live:
             self.live.stop()
             self.live = None
         if self.sample_step and self.sample_step == self.max_steps:
-            self._print(f"--- what it writes after {self.sample_step:,} steps ---\n{self.sample}\n---")
+            self._print(f"--- what it {self.does} after {self.sample_step:,} steps ---\n{self.sample}\n---")
             self.sample_step = 0
 
     def _share_done(self, step: int) -> float:

@@ -105,6 +105,11 @@ def read_model(source: str, n_head: int | None = None) -> Foreign:
     checkpoint. `n_head` is for files that do not say it (the book's and minGPT's). Raises CheckpointError where it is no
     such model."""
     foreign = _read(source, n_head)
+    broken = next((name for name, tensor in foreign.weights.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise CheckpointError(
+            f"{source}: tensor {broken} holds values that are no finite numbers; get a whole copy of it"
+        )
     if foreign.tokenizer is not None and foreign.tokenizer.vocab_size > foreign.config.vocab_size:
         raise CheckpointError(
             f"{source}: its tokenizer has {foreign.tokenizer.vocab_size} tokens, its model only {foreign.config.vocab_size}"
@@ -119,7 +124,8 @@ def _read(source: str, n_head: int | None) -> Foreign:
         tokenizer = checkpoint.tokenizer() if checkpoint.has_tokenizer else None
         if checkpoint.labels:
             raise CheckpointError(
-                f"{source} tells labels apart and writes no text; name the model that it was made from"
+                f"{source} tells labels apart, and a run goes on from models that write text only; name the one that it was "
+                "made from, with all the texts"
             )
         companions = checkpoint.state.get(COMPANIONS, {})
         return Foreign(checkpoint.config, whole_weights(checkpoint), tokenizer, OURS, companions, checkpoint.template)

@@ -43,6 +43,11 @@ def read_huggingface(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     if not isinstance(kind, str) or kind not in MODEL_TYPES:
         raise CheckpointError(f"{folder / CONFIG}: model_type is {kind!r}; here are known: {', '.join(MODEL_TYPES)}")
     model_type = MODEL_TYPES[kind]
+    if any("Classification" in str(name) for name in content.get("architectures") or []):
+        raise CheckpointError(
+            f"{folder} tells labels apart ({content['architectures'][0]}), and only models that write text are imported; "
+            "take the one that it was made from"
+        )
     try:
         config = model_type.read_config(content)
         layout = model_type.layout(config)
@@ -111,6 +116,14 @@ def read_companions(folder: Path) -> dict[str, Any]:
     if (folder / CHAT_TEMPLATE).is_file():
         found[CHAT_TEMPLATE] = (folder / CHAT_TEMPLATE).read_text(encoding="utf-8", errors="replace")
     return found
+
+
+def published_ends(state: Mapping[str, Any]) -> set[int]:
+    """The ids that end a text, as the folder of a checkpoint's model says it, if it came from one."""
+    companions = state.get(COMPANIONS, {})
+    said = [companions.get(name, {}).get("eos_token_id") for name in (GENERATION, CONFIG)]
+    ids = [id for one in said for id in (one if isinstance(one, list) else [one])]
+    return {id for id in ids if isinstance(id, int)}
 
 
 def read_huggingface_tokenizer(folder: Path) -> Tokenizer | None:
@@ -207,14 +220,14 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
         "pad_token_id": ends,
     }
     generation = {name: value for name, value in generation.items() if value is not None}
-    if checkpoint.labels:
-        settings |= classifier_settings(checkpoint.labels, settings["architectures"][0], ends)
+    architecture = settings["architectures"][0]
+    classes = classifier_settings(checkpoint.labels, architecture, ends) if checkpoint.labels else {}
     token = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT} if ends is not None else {}
     about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length}
     about |= token | {"clean_up_tokenization_spaces": False}
     kept = checkpoint.state.get(COMPANIONS, {})  # of a model that came from such a folder
     writers: dict[str, Callable[[Path], object]] = {
-        CONFIG: write_json(settings | kept.get(CONFIG, special) | {"dtype": dtype}),
+        CONFIG: write_json(settings | kept.get(CONFIG, special) | {"dtype": dtype} | classes),
         WEIGHTS: lambda path: save_tensors(tensors, path),
         "README.md": lambda path: path.write_text(
             model_card(config, out.name, tokenizer, result, checkpoint.labels), "utf-8", "replace"
@@ -228,6 +241,8 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
     if tokenizer is not None:
         writers["tokenizer.json"] = lambda path: path.write_text(tokenizer.to_json(), encoding="utf-8")
         about = dict(kept.get(TOKENIZER_SETTINGS, about))
+        if checkpoint.labels:  # a batch of texts is filled up, and long ones are cut
+            about |= token | {"model_max_length": config.context_length}
         chat = chat_template(checkpoint.template, tokenizer, kept)
         if chat is not None:
             about.pop("chat_template", None)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from glassgpt.checkpoint import as_argument, find_checkpoint, load_checkpoint, load_model
 from glassgpt.errors import ConfigError
 from glassgpt.finetune import Message, Template
-from glassgpt.generate.engine import Engine
+from glassgpt.generate.engine import Engine, SamplingSettings
 from glassgpt.machine import decide_device
 
 # Of the context, what is left for the answer, however much was said before.
@@ -20,7 +21,9 @@ class Chat:
     """`answer` streams what the assistant says next; `say` does the same and remembers both sides."""
 
     def __init__(self, engine: Engine, template: Template, system: str = "") -> None:
-        self.engine, self.template = engine, template
+        """An answer ends with one of the engine's `ends`, or as the template says."""
+        ends = engine.ends | {template.end_id(engine.tokenizer)}
+        self.engine, self.template = Engine(engine.model, engine.tokenizer, ends), template
         self.messages = [Message("system", system)] if system else []
 
     def say(self, content: str, **settings: float) -> Iterator[str]:
@@ -34,14 +37,17 @@ class Chat:
         self.messages = [*asked, Message("assistant", answer)]
 
     def answer(self, messages: Sequence[Message], **settings: float) -> Iterator[str]:
-        tokens = torch.tensor([self.prompt(messages)], device=self.engine.device)
-        end = self.template.end_id(self.engine.tokenizer)
-        for pieces in self.engine.write(tokens, 1, end, **settings):
+        """As long as it may be, and the context: beyond, the model would lose sight of what it was asked."""
+        ids = self.prompt(messages)
+        chosen = SamplingSettings(**settings)  # type: ignore[arg-type]
+        room = self.engine.model.config.context_length - len(ids)
+        limited = asdict(chosen) | {"max_new_tokens": min(chosen.max_new_tokens, room)}
+        for pieces in self.engine.write(torch.tensor([ids], device=self.engine.device), 1, **limited):
             yield pieces[0]
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids that the answer follows. Where they leave no room in the context, the oldest messages but the system's are
-        forgotten, whole ones and never the last; where that alone is too long, the model sees its end."""
+        forgotten, whole ones and never the last. Raises ConfigError where the context is too short for these alone."""
         context_length = self.engine.model.config.context_length
         room = context_length - int(ROOM_TO_ANSWER * context_length)
         first = 1 if messages and messages[0].role == "system" else 0
@@ -49,6 +55,11 @@ class Chat:
             ids = self.template.prompt(self.engine.tokenizer, [*messages[:first], *messages[first + forgotten :]])
             if len(ids) <= room:
                 break
+        if len(ids) >= context_length:
+            what = "what the system says and the last message take" if first else "the message takes"
+            raise ConfigError(
+                f"{what} {len(ids)} tokens, the model sees {context_length} at once, its answer included; say it shorter"
+            )
         return ids
 
 

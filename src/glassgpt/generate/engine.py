@@ -2,7 +2,7 @@
 
 import codecs
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glassgpt.checkpoint import as_argument, find_checkpoint, load_checkpoint, load_model
+from glassgpt.checkpoint import Checkpoint, as_argument, find_checkpoint, load_checkpoint, load_model
 from glassgpt.config.setting import LARGEST
 from glassgpt.errors import ConfigError, MachineError, TokenizerError
+from glassgpt.formats.huggingface import published_ends
 from glassgpt.generate.decoder import decode
 from glassgpt.generate.sampling import check_sampling, sample
 from glassgpt.machine import decide_device, free_memory
@@ -47,8 +48,10 @@ class SamplingSettings:
 class Engine:
     """`generate` and `stream` write, `logits` shows what the model thinks. The weights are never changed."""
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, ends: Collection[int] = ()) -> None:
+        """A text ends with the tokenizer's end-of-text, or with one of `ends`."""
         self.model, self.tokenizer = model.eval(), tokenizer  # dropout is for training
+        self.ends = frozenset(ends) | ({tokenizer.end_of_text} if tokenizer.end_of_text is not None else set())
         self.device = next(model.parameters()).device
 
     def generate(self, prompt: str = "", **settings: float) -> str:
@@ -66,11 +69,11 @@ class Engine:
         return ["".join(pieces) for pieces in zip(*steps, strict=True)]
 
     def stream_many(self, prompt: str = "", num_samples: int = 1, **settings: float) -> Iterator[list[str]]:
-        """After each token the new piece of every sample. A sample ends with its end-of-text token, which is not shown."""
-        return self.write(self.encode_prompt(prompt), num_samples, self.tokenizer.end_of_text, **settings)
+        """After each token the new piece of every sample. A sample ends with one of `ends`, which is not shown."""
+        return self.write(self.encode_prompt(prompt), num_samples, **settings)
 
-    def write(self, tokens: Tensor, num_samples: int, end: int | None, **settings: float) -> Iterator[list[str]]:
-        """As `stream_many`, from tokens (1, T) on; a sample ends with the token `end`."""
+    def write(self, tokens: Tensor, num_samples: int = 1, **settings: float) -> Iterator[list[str]]:
+        """As `stream_many`, from tokens (1, T) on."""
         if not 1 <= num_samples <= LARGEST:
             raise ConfigError(f"num_samples is {num_samples}; it has to be at least 1 and at most {LARGEST}")
         chosen = SamplingSettings(**settings)  # type: ignore[arg-type]
@@ -93,7 +96,7 @@ class Engine:
             for index, token in enumerate(row.tolist()):
                 if index not in open_samples:
                     continue
-                if token == end:
+                if token in self.ends:
                     open_samples.discard(index)
                     pieces[index] = writers[index].decode(b"", final=True)
                 elif token < self.tokenizer.vocab_size:  # ids beyond only pad the embedding to a round size
@@ -140,4 +143,10 @@ def load_run(
         folder = as_argument(checkpoint.folder)
         raise ConfigError(f"{checkpoint.folder} tells labels apart and writes no text; use: glassgpt classify {folder}")
     chosen = checkpoint.tokenizer(tokenizer)
-    return Engine(load_model(checkpoint, decide_device(device).choice), chosen)
+    return Engine(load_model(checkpoint, decide_device(device).choice), chosen, ends_of(checkpoint, chosen))
+
+
+def ends_of(checkpoint: Checkpoint, tokenizer: Tokenizer) -> set[int]:
+    """The tokens that end a text beside end-of-text: what ends an answer, and what a published model was told."""
+    template = checkpoint.template
+    return ({template.end_id(tokenizer)} if template else set()) | published_ends(checkpoint.state)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from glassgpt.errors import ConfigError
+from glassgpt.errors import ConfigError, GlassError
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -33,6 +33,8 @@ def sample(
     Temperature acts first, so that top_p is a share of what is really drawn from. The draw is made on the CPU in float64:
     the same generator gives the same text on every device, and no temperature above 0 is too small to divide by.
     """
+    if logits.isnan().any():
+        raise GlassError("the model's scores are not numbers, so that it can write nothing; its weights are broken")
     if temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits.cpu().double()
