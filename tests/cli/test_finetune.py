@@ -33,7 +33,7 @@ def test_adapters_are_trained_merged_sampled_and_exported(family):
         return "row" + glassgpt.load_run(family / run).generate("row", max_new_tokens=40, temperature=0)
 
     code, out, err = command(family, "merge", "runs/tune-1", "--out", "whole")
-    assert code == 0 and out.endswith("is now in whole; let it write: glassgpt sample whole\n"), err
+    assert code == 0 and out.endswith("is now in whole; use it: glassgpt sample whole\n"), err
     code, out, err = command(family, "sample", "whole", "--prompt", "row", "--temperature", 0, "--max-new-tokens", 40)
     assert code == 0 and out == greedy("runs/tune-1") + "\n", err
     assert greedy("runs/tune-1") != greedy("runs/song-1")

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import select
+import shutil
 import subprocess
 import sys
 
@@ -125,6 +126,7 @@ def test_classify_reads_lines(runs):
         (("classify", "moods", "--data", "other.csv"), "the label 'ugly' is none that the model knows (bad, good)"),
         (("classify", "moods", "--data", "gone.csv"), "gone.csv does not exist"),
         (("chat", "talks", "--temperature", "-1"), "temperature is -1.0"),
+        (("chat", "talks", "--prompt", "x" * 60), "the message takes 87 tokens, the model sees 48 at once"),
         (("train", "moods.jsonl", "--task", "conversations"), "no field 'messages', nor 'prompt' and 'completion'"),
         (("train", "moods.jsonl", "--task", "label"), "labels"),
     ],
@@ -155,6 +157,33 @@ def test_the_sample_of_training_is_asked_a_whole_question(runs, tmp_path):
     data = prepare([str(runs / "talks.jsonl")], tmp_path / "data", "byte")
     asked = data.tokenizer().decode(first_question(data))
     assert asked.startswith("### User:\n") and asked.endswith("\n\n### Assistant:\n") and asked.count("###") == 2
+
+
+def test_who_types_too_much_can_say_it_otherwise(glassgpt_here, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    typed = iter(["x" * 60, "12?"])
+
+    def type_next(prompt):
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("builtins.input", type_next)
+    code, out, err = glassgpt_here("chat", "talks", "--temperature", "0")
+    assert code == 0 and out.split() == ["Yes."]
+    assert err.startswith("glassgpt: the message takes") and err.count("\n") == 1
+
+
+def test_of_a_model_that_lies_in_no_run_nothing_is_known(folder, refused_here):
+    shutil.copytree(next((folder / "moods/checkpoints").glob("step-*")), folder / "alone", dirs_exist_ok=True)
+    assert refused_here("classify", "alone").startswith(
+        "nothing is known of the validation of alone; judge it by texts"
+    )
 
 
 def test_of_many_labels_the_mistakes_are_listed():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassgpt.data.split import from_on, split_character, split_documents, up_to
+from glassgpt.data.split import from_on, split_character, split_documents, split_labelled, up_to
 from glassgpt.errors import DataError
 
 
@@ -66,3 +66,23 @@ def test_a_single_text_is_cut_at_its_character(text, places):
 def test_one_character_cannot_be_split():
     with pytest.raises(DataError, match="a text of 1 characters cannot be split"):
         split_character(1)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 4)),
+        min_size=2,
+        max_size=120,
+        unique_by=lambda pair: pair[0],
+    )
+)
+def test_of_each_label_a_tenth_is_for_validation(texts):
+    hashes, labels = zip(*texts, strict=True)
+    chosen = split_labelled(hashes, labels)
+    assert 0 < chosen.sum() < len(texts)
+    for label in set(labels):
+        of_it = [taken for taken, other in zip(chosen, labels, strict=True) if other == label]
+        if len(of_it) > 1:
+            assert sum(of_it) == max(1, round(0.1 * len(of_it)))
+    order = sorted(range(len(texts)), key=lambda i: hashes[i])  # whatever the order of the files
+    assert split_labelled([hashes[i] for i in order], [labels[i] for i in order]).tolist() == chosen[order].tolist()

@@ -3,8 +3,7 @@
 import pytest
 
 from glassgpt.errors import DataError
-from glassgpt.finetune import Message, conversation_of, label_of, task_of
-from glassgpt.finetune.labels import ordered
+from glassgpt.finetune import Message, conversation_of, label_of, ordered, task_of
 
 
 def test_messages_and_pairs():

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glassgpt.errors import DataError, TokenizerError
-from glassgpt.finetune import Message, read_template, template_for
-from glassgpt.finetune.template import CHATML, PLAIN
+from glassgpt.finetune import CHATML, PLAIN, Message, read_template, template_for
 from glassgpt.tokenizer import build_tokenizer, read_tokenizer
 
 BYTE = build_tokenizer("byte", lambda: iter([]))

@@ -9,9 +9,8 @@ import transformers
 
 import glassgpt
 from glassgpt.checkpoint import find_checkpoint, load_checkpoint
-from glassgpt.errors import ConfigError
-from glassgpt.finetune import Message
-from glassgpt.finetune.template import CHATML
+from glassgpt.errors import CheckpointError, ConfigError
+from glassgpt.finetune import CHATML, Message
 from glassgpt.formats import export_model, import_model
 from glassgpt.formats.huggingface import ends_of
 from glassgpt.generate import load_chat, load_classifier
@@ -157,6 +156,44 @@ def test_chatmls_tokens_alone_are_no_chat_template(tmp_path):
     import_model(str(source), Path("mine"))
     with pytest.raises(ConfigError, match="mine was not trained on conversations"):
         load_chat("mine")
+
+
+def test_a_classifier_of_an_imported_model_takes_batches_and_long_texts_there(tmp_path):
+    """What came with the model said of no padding, and of no length."""
+    folder = tmp_path / "theirs"
+    hf_gpt2(vocab_size=260, n_positions=60, pad_token_id=None).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(build_tokenizer("byte", lambda: iter([])).to_json())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    import_model(str(folder), Path("mine"))
+    Path("moods.jsonl").write_text("\n".join(map(json.dumps, moods())))
+    going_on = {name: TINY[name] for name in TINY if not name.startswith(("n_", "context"))}
+    glassgpt.train_run(glassgpt.build_config(flags=going_on | {"data": ("moods.jsonl",), "from_": "mine"}), out="run")
+    export_model(Path("run"), Path("out"), to="huggingface")
+    texts = ["it is good", "it is bad" * 20, "xx"]
+    said = transformers.pipeline("text-classification", model="out")(texts, batch_size=3, truncation=True)
+    ours = load_classifier("run").probabilities(texts)
+    assert [s["score"] for s in said] == pytest.approx([row.max().item() for row in ours], abs=1e-5)
+    with pytest.raises(
+        CheckpointError, match="out tells labels apart .GPT2ForSequenceClassification., and only models that"
+    ):
+        import_model("out", Path("back"))
+
+
+def test_a_published_model_ends_where_it_was_told_to(tmp_path):
+    source = with_chatml(tmp_path / "theirs", hf_qwen3(vocab_size=259, max_position_embeddings=60))
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": [256, 77]}))
+    import_model(str(source), Path("mine"))
+    assert glassgpt.load_run("mine").ends == {256, 77, 258}  # end-of-text, its own, and what ends an answer
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    model = hf_gpt2()
+    with torch.no_grad():
+        model.transformer.h[1].ln_1.weight[3] = value
+    model.save_pretrained(tmp_path / "theirs")
+    with pytest.raises(CheckpointError, match="theirs: tensor h.1.ln_1.weight holds values that are no finite numbers"):
+        import_model(str(tmp_path / "theirs"), Path("mine"))
 
 
 def test_adapters_of_a_classifier_alone_are_no_model(tmp_path):

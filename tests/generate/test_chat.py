@@ -3,8 +3,7 @@
 import pytest
 
 from glassgpt.errors import ConfigError
-from glassgpt.finetune import Message
-from glassgpt.finetune.template import PLAIN
+from glassgpt.finetune import PLAIN, Message
 from glassgpt.generate import Chat, Engine
 
 from .conftest import Script, small

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassgpt.errors import ConfigError
+from glassgpt.errors import ConfigError, GlassError
 from glassgpt.generate import SamplingSettings, sample
 from glassgpt.generate.sampling import keep_top_k, keep_top_p
 
@@ -154,3 +154,9 @@ def test_the_settings_of_somebody_who_says_nothing():
     assert vars(SamplingSettings()) == {
         "max_new_tokens": 500, "temperature": 0.8, "top_k": 200, "top_p": 1.0, "seed": 1337,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_scores_that_are_no_numbers_are_said(temperature):
+    with pytest.raises(GlassError, match="the model's scores are not numbers"):
+        sample(torch.tensor([[0.0, float("nan")]]), torch.Generator(), temperature)

@@ -11,7 +11,7 @@ import glassgpt
 from glassgpt.checkpoint import find_checkpoint, load_checkpoint, merge_checkpoint, open_run, save_checkpoint
 from glassgpt.data import prepare
 from glassgpt.errors import DataError, Stopped
-from glassgpt.finetune.template import PLAIN
+from glassgpt.finetune import PLAIN
 from glassgpt.generate import load_chat
 from glassgpt.model import build_model
 from glassgpt.tokenizer import build_tokenizer

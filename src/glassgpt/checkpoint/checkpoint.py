@@ -53,6 +53,11 @@ class Checkpoint:
         return read_template(file.read_text(encoding="utf-8"), str(file)) if file.is_file() else None
 
     @property
+    def verb(self) -> str:
+        """The command that it is made for."""
+        return "classify" if self.labels else "chat" if self.template else "sample"
+
+    @property
     def has_tokenizer(self) -> bool:
         return (self.folder / TOKENIZER).is_file()
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from glassgpt.errors import ConfigError
+
 
 def chat(
     run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
@@ -44,8 +46,13 @@ def chat(
     talk = load_chat(run, device, say, system)
     asked = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
     for number, question in enumerate([asked] if asked else questions()):
-        for piece in talk.say(question, **settings | {"seed": seed + number}):
-            print(piece, end="", flush=True)
+        try:
+            for piece in talk.say(question, **settings | {"seed": seed + number}):
+                print(piece, end="", flush=True)
+        except ConfigError as error:
+            if asked or not sys.stdin.isatty():
+                raise
+            say(str(error))  # somebody who types can say it otherwise
         print(flush=True)
 
 
@@ -58,9 +65,11 @@ def questions() -> Iterator[str]:
     while True:
         try:
             line = input("you: " if typed else "").strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt) as end:
             if typed:
-                print()
+                print()  # what follows begins on a line of its own
+            if isinstance(end, KeyboardInterrupt):
+                raise
             return
         if line:
             yield line

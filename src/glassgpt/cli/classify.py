@@ -22,7 +22,10 @@ def classify(
         ),
     ] = (),
     data: Annotated[
-        tuple[str, ...], Parameter(help="files of texts; jsonl or csv with labels as well: the model is judged by them")
+        tuple[str, ...],
+        Parameter(
+            help="files of texts, jsonl or csv a text a record; where they have labels, the model is judged by them"
+        ),
     ] = (),
     text_field: Annotated[str, Parameter(help="the field of jsonl and csv files that holds the text [text]")] = "text",
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")] = "auto",
@@ -33,7 +36,7 @@ def classify(
     """
     from rich.console import Console
 
-    from glassgpt.checkpoint import find_checkpoint, load_checkpoint, open_run
+    from glassgpt.checkpoint import find_checkpoint
     from glassgpt.cli.confusion import confusion_of, confusion_table, require_known, validation_of
     from glassgpt.cli.main import STANDARD_INPUT, say
     from glassgpt.cli.progress import PreparationDisplay
@@ -44,7 +47,7 @@ def classify(
     model = load_classifier(folder, device)
     console = Console(soft_wrap=True)
     if not text and not data:
-        measured = validation_of(open_run(folder), load_checkpoint(folder).state["step"])
+        measured = validation_of(folder)
         console.print(f"{measured['accuracy']:.1%} of its validation texts right")
         console.print(confusion_table(model.labels, measured["confusion"]))
         return

@@ -1,6 +1,7 @@
 """Which labels a model takes for which: a table for the terminal."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
 
-from glassgpt.checkpoint import Run
+from glassgpt.checkpoint import load_checkpoint, run_of
 from glassgpt.errors import CheckpointError, DataError
 
 WIDEST = 10  # labels; of more, the mistakes are listed
@@ -18,12 +19,13 @@ LONGEST_NAME = 14
 Counts = npt.NDArray[np.int64]
 
 
-def validation_of(run: Run, step: int) -> dict[str, Any]:
-    """What metrics.jsonl says of the validation after `step` updates."""
-    found = [line for line in run.metrics() if line["step"] == step and "val_loss" in line]
+def validation_of(checkpoint: Path) -> dict[str, Any]:
+    """What its run's metrics.jsonl says of the validation of this very checkpoint."""
+    run, step = run_of(checkpoint), load_checkpoint(checkpoint).state["step"]
+    found = [line for line in run.metrics() if line["step"] == step and "val_loss" in line] if run else []
     if not found:
         raise CheckpointError(
-            f"{run.metrics_file} says nothing of a validation after step {step}; name texts to judge it by"
+            f"nothing is known of the validation of {checkpoint}; judge it by texts of yours, with --data or --text"
         )
     return found[-1]
 
@@ -59,7 +61,7 @@ def whole_table(labels: Sequence[str], counts: Counts) -> Table:
     table.add_column("found", justify="right")
     for i, label in enumerate(labels):
         cells = [Text(f"{count:,}", style="bold" if i == j else "") for j, count in enumerate(counts[i])]
-        table.add_row(Text(short(label)), *cells, share(counts[i, i], counts[i].sum()))
+        table.add_row(Text(label), *cells, share(counts[i, i], counts[i].sum()))
     said = counts.sum(axis=0)
     right = [share(counts[j, j], said[j]) for j in range(len(labels))]
     table.add_row(Text("right", style="italic"), *right, share(counts.trace(), counts.sum()))
@@ -73,7 +75,7 @@ def mistakes_table(labels: Sequence[str], counts: Counts) -> Table:
     for place in np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES]:
         i, j = divmod(int(place), len(labels))
         if wrong[i, j]:
-            table.add_row(Text(short(labels[i])), Text(short(labels[j])), f"{wrong[i, j]:,}")
+            table.add_row(Text(labels[i]), Text(labels[j]), f"{wrong[i, j]:,}")
     return table
 
 
@@ -82,4 +84,6 @@ def share(part: int, whole: int) -> str:
 
 
 def short(label: str) -> str:
-    return label if len(label) <= LONGEST_NAME else label[: LONGEST_NAME - 1] + "…"
+    """For the head of a column: names that begin alike often end otherwise."""
+    half = LONGEST_NAME // 2
+    return label if len(label) <= LONGEST_NAME else f"{label[:half]}…{label[-half:]}"

@@ -219,5 +219,5 @@ def goodbye(run: Run) -> None:
         table.add_row("", f"which takes the best checkpoint, after step {result['best_step']:,}; the last is {last}")
     console.print(table)
     if "accuracy" in result:
-        labels = load_checkpoint(run.checkpoint_folder(result["best_step"])).labels
-        console.print(confusion_table(labels, validation_of(run, result["best_step"])["confusion"]))
+        best = run.checkpoint_folder(result["best_step"])
+        console.print(confusion_table(load_checkpoint(best).labels, validation_of(best)["confusion"]))

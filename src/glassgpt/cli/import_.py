@@ -22,6 +22,7 @@ def import_(
 ) -> None:
     """Turn a model from elsewhere into a checkpoint here, bit for bit: to sample from, to fine-tune, to export again."""
     from glassgpt.checkpoint import as_argument
+    from glassgpt.cli.main import say
     from glassgpt.formats import import_model
     from glassgpt.model.size import count_parameters
 
@@ -34,7 +35,10 @@ def import_(
         f"width {config.n_embd}, context {config.context_length:,}, vocabulary {config.vocab_size:,}"
     )
     where = as_argument(out)
-    print(
-        f"now in {where}; let it write: glassgpt sample {where}"
-        + ("" if kind != "none" else " --tokenizer KIND_OR_FILE")
-    )
+    named = "" if kind != "none" else " --tokenizer KIND_OR_FILE"
+    print(f"now in {where}; use it: glassgpt {checkpoint.verb} {where}{named}")
+    if kind == "none" and (Path(source).parent / "meta.pkl").is_file():
+        say(
+            "the characters in meta.pkl are not read, since a pickle can run programs; if it is yours, write its stoi to a "
+            "meta.json beside it with Python's pickle and json, and import again"
+        )

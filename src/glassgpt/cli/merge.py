@@ -18,6 +18,5 @@ def merge(
 
     checkpoint = load_checkpoint(find_checkpoint(run, say))
     merge_checkpoint(checkpoint, out)
-    print(
-        f"{checkpoint.folder}, its adapters folded in, is now in {out}; let it write: glassgpt sample {as_argument(out)}"
-    )
+    where = as_argument(out)
+    print(f"{checkpoint.folder}, its adapters folded in, is now in {where}; use it: glassgpt {checkpoint.verb} {where}")

@@ -12,16 +12,15 @@ from typing import Literal
 from glassgpt.data.documents import Document, Unreadable, Wanted, read_documents, task_in
 from glassgpt.data.sources import Skipped, TextFile, list_files
 from glassgpt.errors import DataError
-from glassgpt.finetune import LABEL, Task
-from glassgpt.finetune.labels import ordered
+from glassgpt.finetune import LABEL, Task, ordered
 
 
 class Corpus:
     """Documents that can be iterated any number of times, read from disk each time.
 
     Building it reads everything once: to check it, to measure it, and to fingerprint it. It keeps 16 bytes a document:
-    `name_hashes` (uint64) and `sizes` (bytes of UTF-8); besides `characters` in all, `labels`, `skipped`, and `fingerprint`,
-    the sha256 over every document's name and content.
+    `name_hashes` (uint64) and `sizes` (bytes of UTF-8), with labels `label_numbers` as well; besides `characters` in all,
+    `labels`, `skipped`, and `fingerprint`, the sha256 over every document's name and content.
     """
 
     def __init__(
@@ -37,6 +36,7 @@ class Corpus:
         self.name_hashes, self.sizes = array("Q"), array("q")
         self.characters = 0
         self.labels: tuple[str, ...] = ()
+        self.label_numbers = array("L")
         self.fingerprint = ""
         self._read_once(files, report or (lambda _: None))
 
@@ -51,10 +51,10 @@ class Corpus:
 
     def _read_once(self, files: Sequence[TextFile], report: Callable[[float], None]) -> None:
         seen = hashlib.sha256()
-        labels: set[str] = set()
+        numbers: dict[str, int] = {}  # of the labels, in the order of their appearance
         for done, file in enumerate(files):
             seen_here, hashes, sizes, characters, empty = seen.copy(), array("Q"), array("q"), 0, 0
-            labels_here = set()
+            labels = array("L")
             try:
                 for document in read_documents(file.path, file.name, self.wanted):
                     content, size, length = measure(document)
@@ -67,7 +67,7 @@ class Corpus:
                     sizes.append(size)
                     characters += length
                     if document.label is not None:
-                        labels_here.add(document.label)
+                        labels.append(numbers.setdefault(document.label, len(numbers)))
             except Unreadable as problem:
                 if file.named:
                     raise
@@ -82,10 +82,11 @@ class Corpus:
                 self.name_hashes.extend(hashes)
                 self.sizes.extend(sizes)
                 self.characters += characters
-                labels |= labels_here
+                self.label_numbers.extend(labels)
                 seen = seen_here
             report((done + 1) / len(files))
-        self.labels = ordered(labels)
+        names = list(numbers)
+        self.labels = ordered(names[number] for number in set(self.label_numbers))
         self.fingerprint = seen.hexdigest()
 
 

@@ -15,9 +15,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glassgpt.errors import DataError
-from glassgpt.finetune import LABEL, Message, Task, conversation_of, holds_conversation, label_of, task_of
-from glassgpt.finetune.conversations import PAIR, renamed
-from glassgpt.finetune.template import PLAIN
+from glassgpt.finetune import (
+    LABEL,
+    PAIR,
+    PLAIN,
+    Message,
+    Task,
+    conversation_of,
+    holds_conversation,
+    label_of,
+    renamed,
+    task_of,
+)
 
 PIECE_BYTES = 8 << 20
 LONGEST_PIECE = 64 << 20  # characters

@@ -9,10 +9,9 @@ import numpy.typing as npt
 
 from glassgpt.data.corpus import Corpus
 from glassgpt.data.documents import PIECE_BYTES, Document
-from glassgpt.data.split import from_on, split_character, split_documents, up_to
+from glassgpt.data.split import from_on, split_character, split_documents, split_labelled, up_to
 from glassgpt.data.token_file import Split
-from glassgpt.finetune import Template
-from glassgpt.finetune.template import PLAIN
+from glassgpt.finetune import PLAIN, Template
 from glassgpt.tokenizer import Tokenizer
 
 
@@ -32,7 +31,11 @@ class Parts:
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
         self.cut = split_character(corpus.characters) if len(corpus) == 1 else 0
-        self.for_validation = split_documents(corpus.name_hashes, corpus.sizes) if len(corpus) > 1 else None
+        self.for_validation = None
+        if corpus.labels:
+            self.for_validation = split_labelled(corpus.name_hashes, corpus.label_numbers)
+        elif len(corpus) > 1:
+            self.for_validation = split_documents(corpus.name_hashes, corpus.sizes)
 
     def __iter__(self) -> Iterator[Part]:
         for i, document in enumerate(self.corpus):

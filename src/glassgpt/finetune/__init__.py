@@ -3,9 +3,9 @@ token files, batches and the loop are those of any other text."""
 
 from typing import Literal
 
-from glassgpt.finetune.conversations import conversation_of, holds_conversation
-from glassgpt.finetune.labels import LABEL, label_of
-from glassgpt.finetune.template import Message, Template, read_template, template_for
+from glassgpt.finetune.conversations import PAIR, conversation_of, holds_conversation, renamed
+from glassgpt.finetune.labels import LABEL, label_of, ordered
+from glassgpt.finetune.template import ANSWERING, CHATML, PLAIN, ROLES, Message, Template, read_template, template_for
 
 Task = Literal["text", "conversations", "labels"]
 
@@ -18,14 +18,21 @@ def task_of(fields: set[str], text_field: str) -> Task:
 
 
 __all__ = [
+    "ANSWERING",
+    "CHATML",
     "LABEL",
+    "PAIR",
+    "PLAIN",
+    "ROLES",
     "Message",
     "Task",
     "Template",
     "conversation_of",
     "holds_conversation",
     "label_of",
+    "ordered",
     "read_template",
+    "renamed",
     "task_of",
     "template_for",
 ]

@@ -21,8 +21,7 @@ from glassgpt.checkpoint import (
 )
 from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
-from glassgpt.finetune import Template
-from glassgpt.finetune.template import CHATML
+from glassgpt.finetune import CHATML, Template
 from glassgpt.formats.book import is_book, read_book
 from glassgpt.formats.hub import download
 from glassgpt.formats.huggingface import (

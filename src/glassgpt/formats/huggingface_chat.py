@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from glassgpt.finetune import Template
-from glassgpt.finetune.template import ANSWERING, CHATML, ROLES
+from glassgpt.finetune import ANSWERING, CHATML, ROLES, Template
 from glassgpt.tokenizer import Tokenizer
 
 CHAT_TEMPLATE, TOKENIZER_SETTINGS = "chat_template.jinja", "tokenizer_config.json"

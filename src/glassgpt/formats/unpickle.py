@@ -6,6 +6,7 @@ A process besides, so that a file which is made to break the reader breaks nothi
 """
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -82,14 +83,15 @@ def _main(path: str, folder: str) -> None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        what = next((line for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line), str(error))
+        # torch's own advice, to allow what the file asks for, is not passed on.
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"{found[1]} in it" if found else str(error).splitlines()[0][:120]
         sys.exit(
-            f"it holds more than tensors and plain values, and only those are read ({' '.join(what.split())[:200]})"
+            f"it holds more than tensors and plain values, and only those are read ({what}); if it is yours, save "
+            "model.state_dict() alone"
         )
     except Exception as error:  # whatever a damaged or hostile file makes the reader do
-        sys.exit(
-            f"it is damaged, or no file of torch.save ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        )
+        sys.exit(f"it is damaged, or no file of torch.save ({type(error).__name__})")
     if not isinstance(content, dict):
         sys.exit(f"it holds a {type(content).__name__}, not a dict of tensors")
     for name in NOT_NEEDED:

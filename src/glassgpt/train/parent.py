@@ -68,8 +68,9 @@ def tokenizer_for(config: RunConfig, parent: Parent) -> Tokenizer:
             "leave tokenizer out"
         )
     if asked is None or named is None or isinstance(named, str):
+        made = f", and a {asked} tokenizer made of this text would give its ids other meanings" if asked else ""
         raise TokenizerError(
-            f"{parent.source} came without a tokenizer; say which one with tokenizer: gpt2, byte, or the path of its "
+            f"{parent.source} came without a tokenizer{made}; say which one with tokenizer: gpt2, byte, or the path of its "
             "tokenizer.json"
         )
     require_fitting(named, asked, parent.config.vocab_size, parent.source)

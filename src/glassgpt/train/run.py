@@ -73,7 +73,7 @@ def train_run(
             save_parent(run, parent, data)
         carried = carried_by(parent.carried) if parent else {}
         parent = None  # its weights are in the model now
-        trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried)
+        trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried, template)
         return finish(trainer, started)
 
 
@@ -101,7 +101,7 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
         config, model, loss = settle_machine(fit_to_data(config, data), data, observers, parent)
         carried = carried_by(checkpoint.state.get(COMPANIONS) if checkpoint else parent.carried if parent else None)
         parent = None  # its weights are in the model now
-        trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried)
+        trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried, template)
         if checkpoint:
             trainer.restore(checkpoint)
         else:
@@ -133,6 +133,7 @@ def build_trainer(
     sample: Sampler | None,
     started: float,
     carried: Mapping[str, Any],
+    template: Template | None,
 ) -> Trainer:
     return Trainer(
         run=run,
@@ -145,6 +146,7 @@ def build_trainer(
         loss=loss,
         deadline=started + 60 * config.train.minutes if config.train.minutes else math.inf,
         carried=carried,
+        template=template,
     )
 
 

@@ -16,6 +16,7 @@ from glassgpt.checkpoint.checkpoint import Checkpoint, load_weights
 from glassgpt.config import RunConfig
 from glassgpt.data import Batch, DataFolder, training_batches, validation_batches, validation_tokens
 from glassgpt.errors import GlassError, Stopped
+from glassgpt.finetune import Template
 from glassgpt.model import LanguageModel
 from glassgpt.model.lora import lora_of
 from glassgpt.train.evaluate import TOKENS_AT_ONCE, evaluate, score
@@ -51,10 +52,12 @@ class Trainer:
         parallel: Parallel | None = None,
         deadline: float = math.inf,
         carried: Mapping[str, Any] | None = None,
+        template: Template | None = None,
     ) -> None:
         """`config` has its machine settings and its micro batch settled. `sample` writes a text with the model as it is.
         `deadline` (time.monotonic) is when the run has to be over, where `minutes` was asked for. `carried` goes into the
-        state of every checkpoint: what the model that the run goes on from came with."""
+        state of every checkpoint: what the model that the run goes on from came with; its `template` goes along, where the
+        data has none."""
         self.run, self.config, self.data, self.device = run, config, data, device
         self.parallel = parallel or SingleDevice()
         self.model = model
@@ -62,7 +65,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, config.train)
         self.batches = training_batches(data, config.model.context_length, config.train.seed)
         self.tokenizer_json = (data.path / "tokenizer.json").read_text(encoding="utf-8")
-        self.template = data.template()
+        self.template = None if data.meta.labels else data.template() or template
         self.metrics_file = MetricsFile(run, config.train.log_every)
         self.observers: list[Observer] = [self.metrics_file, SampleFiles(run), *observers]
         self.sample, self.loss, self.deadline = sample, loss, deadline
