@@ -1,6 +1,7 @@
 """Adapters that were trained here, loaded by peft."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,14 +22,18 @@ peft = pytest.importorskip("peft")
 @pytest.mark.parametrize("architecture", ["gpt2", "modern"])
 def test_peft_computes_what_we_compute(architecture, on):
     parent = trained("char", architecture)
-    export_model(parent.folder, Path("base"), to="huggingface")
     flags = TINY | {"data": ("texts/3.txt",), "from_": str(parent.folder), "lora": 3, "lora_alpha": 5.0, "lora_on": on}
     for name in ("context_length", "n_layer", "n_head", "n_embd"):
         del flags[name]
     child = glassgpt.train_run(glassgpt.build_config(flags=flags | {"max_steps": 20}), out="child")
     export_model(child.folder, Path("adapters"), to="peft")
-    base = transformers.AutoModelForCausalLM.from_pretrained("base")
-    adapted = peft.PeftModel.from_pretrained(base, "adapters").eval()
+    card = Path("adapters/README.md").read_text(encoding="utf-8")  # which says how to get them to work
+    assert "glassgpt export child/parent --to huggingface --out base" in card
+    export_model(Path("child/parent"), Path("base"), to="huggingface")
+    snippet = card.partition("```python\n")[2].partition("```")[0]
+    said: dict[str, Any] = {}
+    exec(snippet, said)
+    adapted = said["model"].eval()
     engine = glassgpt.load_run("child")
     tokens = torch.tensor([engine.tokenizer.encode("Glass is made")])
     with torch.inference_mode():

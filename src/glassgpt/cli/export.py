@@ -22,6 +22,8 @@ def export(
     from glassgpt.model.size import count_parameters
 
     checkpoint = export_model(run, out, to=to, report=say)
-    print(f"{checkpoint.folder}, {count_parameters(checkpoint.config).total:,} parameters, written to {out}:")
+    adapters = sum(tensor.numel() for tensor in checkpoint.weights().values()) if to == "peft" else 0
+    numbers = f"{adapters:,} in adapters" if adapters else f"{count_parameters(checkpoint.config).total:,} parameters"
+    print(f"{checkpoint.folder}, {numbers}, written to {out}:")
     for file in sorted(out.iterdir()):
         print(f"  {file.name:<24} {file.stat().st_size:>14,} bytes")

@@ -13,6 +13,29 @@ from glassgpt.formats.folder import write_folder, write_json
 from glassgpt.formats.huggingface_models import MODEL_TYPE_OF, MODEL_TYPES
 from glassgpt.model.lora import TARGETS
 
+# Adapters alone compute nothing: how to get what they stand beside.
+README = """---
+library_name: peft
+tags:
+- glassgpt
+---
+
+# {name}
+
+Adapters (LoRA) made with GlassGPT. Write the model that they belong to with
+
+    glassgpt export {parent} --to huggingface --out base
+
+and put the two together:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("base"), "{name}")
+```
+"""
+
 
 def write_peft(checkpoint: Checkpoint, out: Path, result: Mapping[str, Any] | None) -> None:
     """The adapters of a --lora run. Raises ConfigError where there are none."""
@@ -44,6 +67,9 @@ def write_peft(checkpoint: Checkpoint, out: Path, result: Mapping[str, Any] | No
         "inference_mode": True,
     }
     writers: dict[str, Callable[[Path], object]] = {
+        "README.md": lambda path: path.write_text(
+            README.format(name=out.name, parent=checkpoint.parent.as_posix()), "utf-8"
+        ),
         "adapter_config.json": write_json(config),
         "adapter_model.safetensors": lambda path: save_tensors(tensors, path),
     }
