@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassgpt.data import documents
-from glassgpt.data.documents import Unreadable, Wanted, last_safe_cut, read_documents, read_pieces
+from glassgpt.data import text_pieces
+from glassgpt.data.documents import read_documents
+from glassgpt.data.records import Wanted
+from glassgpt.data.text_pieces import Unreadable, last_safe_cut, read_pieces
 from glassgpt.errors import DataError
 from glassgpt.tokenizer import build_tokenizer
 
@@ -79,7 +81,7 @@ def test_pieces_join_to_the_text_and_tokenize_as_the_whole(tmp_path_factory, tex
     path = tmp_path_factory.mktemp("pieces") / "a.txt"
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "PIECE_BYTES", block)
+        patch.setattr(text_pieces, "PIECE_BYTES", block)
         pieces = list(read_pieces(path, "a.txt"))
     assert "".join(pieces) == text
     assert all(pieces)
@@ -95,8 +97,8 @@ def test_crlf_and_lines_that_end_in_punctuation_can_be_cut():
 
 
 def test_a_stretch_without_a_safe_place_is_cut_all_the_same(write, monkeypatch):
-    monkeypatch.setattr(documents, "PIECE_BYTES", 4)
-    monkeypatch.setattr(documents, "LONGEST_PIECE", 16)
+    monkeypatch.setattr(text_pieces, "PIECE_BYTES", 4)
+    monkeypatch.setattr(text_pieces, "LONGEST_PIECE", 16)
     pieces = list(read_pieces(write("a.txt", "x" * 101), "a.txt"))
     assert "".join(pieces) == "x" * 101
     assert max(map(len, pieces)) <= 16 + 4

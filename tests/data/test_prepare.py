@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glassgpt.data import counting_bits_per_byte, documents, load_data, prepare, prepare_cached, summarize
+from glassgpt.data import counting_bits_per_byte, load_data, prepare, prepare_cached, summarize, text_pieces
 from glassgpt.data import parts as parts_module
 from glassgpt.data import prepare as prepare_function
 from glassgpt.errors import DataError, MachineError, TokenizerError
@@ -98,7 +98,7 @@ def test_the_same_text_gives_the_same_bytes(notes, tmp_path):
 def test_streaming_in_small_pieces_changes_nothing(notes, poem, tmp_path, monkeypatch):
     tokenizer = build_tokenizer("bpe", lambda: iter([POEM]), 320)
     whole = [folder_bytes(prepare([s], tmp_path / f"whole{i}", tokenizer).path) for i, s in enumerate((notes, poem))]
-    monkeypatch.setattr(documents, "PIECE_BYTES", 50)
+    monkeypatch.setattr(text_pieces, "PIECE_BYTES", 50)
     monkeypatch.setattr(parts_module, "PIECE_BYTES", 120)
     parts = [folder_bytes(prepare([s], tmp_path / f"parts{i}", tokenizer).path) for i, s in enumerate((notes, poem))]
     assert whole == parts

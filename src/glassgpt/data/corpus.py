@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from glassgpt.data.documents import Document, Unreadable, Wanted, read_documents, task_in
+from glassgpt.data.documents import Document, read_documents, task_in
+from glassgpt.data.records import Wanted
 from glassgpt.data.sources import Skipped, TextFile, list_files
+from glassgpt.data.text_pieces import Unreadable
 from glassgpt.errors import DataError
 from glassgpt.finetune import LABEL, Task, ordered
 

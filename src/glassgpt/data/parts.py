@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from glassgpt.data.corpus import Corpus
-from glassgpt.data.documents import PIECE_BYTES, Document
+from glassgpt.data.documents import Document
 from glassgpt.data.split import from_on, split_character, split_documents, split_labelled, up_to
+from glassgpt.data.text_pieces import PIECE_BYTES
 from glassgpt.data.token_file import Split
 from glassgpt.finetune import PLAIN, Template
 from glassgpt.tokenizer import Tokenizer
