@@ -113,11 +113,20 @@ def test_the_task_follows_from_the_records_unless_it_is_said(talks, moods, write
 
 def test_where_an_example_ends_is_part_of_the_data(write, tmp_path):
     """The same tokens and marks, cut otherwise."""
-    hashes = []
-    for first, second in (("ab", "c"), ("a", "bc")):
+    metas = []
+    for first, second in (("xx", "x"), ("x", "xx")):
         records = [{"text": first, "label": "a"}, {"text": second, "label": "b"}] * 9
-        hashes.append(prepare_cached([str(write("a.jsonl", lines(records)))], "byte").meta.content_hash)
-    assert hashes[0] != hashes[1]
+        metas.append(prepare_cached([str(write("a.jsonl", lines(records)))], "byte").meta)
+    one, other = metas
+    for name in ("train.bin", "val.bin", "train.marks.bin", "val.marks.bin"):
+        assert one.files[name] == other.files[name]
+    assert one.content_hash != other.content_hash
+
+
+def test_a_rare_label_is_learned_and_asked(write, tmp_path):
+    rows = [f"text {n},{'rare' if n % 16 == 0 else 'common'}" for n in range(64)]
+    data = prepare([str(write("a.csv", "text,label\n" + "\n".join(rows)))], tmp_path / "out", "byte")
+    assert np.bincount(data.val_marks).tolist() == [6, 1] and np.bincount(data.train_marks).tolist() == [54, 3]
 
 
 @pytest.mark.parametrize(

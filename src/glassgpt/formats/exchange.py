@@ -140,9 +140,8 @@ def _read(source: str, n_head: int | None) -> Foreign:
         raise CheckpointError(
             f"{path} is no model file that is known; pass a folder, or a file that ends in .pt or .pth"
         )
-    if path.is_absolute() or (
-        path.parent != Path() and path.parent.is_dir()
-    ):  # meant as a path, not as a name of the hub
+    names_a_place = path.is_absolute() or (path.parent != Path() and path.parent.is_dir())
+    if names_a_place:  # as opposed to a model of the hub
         there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
         hint = f"; in {path.parent} there are: {', '.join(there[:8])}" if there else ""
         raise CheckpointError(f"{source} is not there{hint}; pass a model's folder, its file, or a published name")
