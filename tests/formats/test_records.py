@@ -12,7 +12,7 @@ from glassgpt.checkpoint import find_checkpoint, load_checkpoint
 from glassgpt.errors import CheckpointError, ConfigError
 from glassgpt.finetune import CHATML, Message
 from glassgpt.formats import export_model, import_model
-from glassgpt.formats.huggingface import ends_of
+from glassgpt.formats.huggingface import eos_with
 from glassgpt.generate import load_chat, load_classifier
 from glassgpt.tokenizer import build_tokenizer, load_tokenizer
 
@@ -146,8 +146,8 @@ def test_a_template_that_is_not_known_here_is_replaced_by_the_one_that_was_taugh
 
 
 def test_what_ends_a_text_still_does_beside_what_ends_an_answer():
-    assert ends_of({}, 7) == ends_of({"eos_token_id": 7}, 7) == 7
-    assert ends_of({"eos_token_id": 9}, 7) == ends_of({"eos_token_id": [9, 7]}, 7) == [7, 9]
+    assert eos_with({}, 7) == eos_with({"eos_token_id": 7}, 7) == 7
+    assert eos_with({"eos_token_id": 9}, 7) == eos_with({"eos_token_id": [9, 7]}, 7) == [7, 9]
 
 
 def test_chatmls_tokens_alone_are_no_chat_template(tmp_path):

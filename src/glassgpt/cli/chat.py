@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from glassgpt.cli.flags import Device, Temperature, TopK, TopP
 from glassgpt.errors import ConfigError
 
 
@@ -25,11 +26,11 @@ def chat(
         str, Parameter(help="what the model is told before the first question", allow_leading_hyphen=True)
     ] = "",
     max_new_tokens: Annotated[int, Parameter(help="tokens in an answer at most [500]")] = 500,
-    temperature: Annotated[float, Parameter(help="0: always the likeliest token; 1: as learned [0.8]")] = 0.8,
-    top_k: Annotated[int, Parameter(help="draw from the k likeliest tokens only; 0: from all [200]")] = 200,
-    top_p: Annotated[float, Parameter(help="draw from the likeliest tokens that together reach p [1.0]")] = 1.0,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 200,
+    top_p: TopP = 1.0,
     seed: Annotated[int, Parameter(help="another seed, another answer [1337]")] = 1337,
-    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Talk with a model that was trained on conversations. Takes the best checkpoint of the run. Each line that you type is
     what the user says; from a pipe likewise. Ctrl-D (Windows: Ctrl-Z and Enter) ends it.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import sources
+from glassgpt.cli.flags import Device, sources
 from glassgpt.errors import DataError
 
 
@@ -28,7 +28,7 @@ def classify(
         ),
     ] = (),
     text_field: Annotated[str, Parameter(help="the field of jsonl and csv files that holds the text [text]")] = "text",
-    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Tell texts apart with a model that was trained on labels: a line a text, with its label and how sure the model is.
     Where the files have labels: how many it gets right, and which it takes for which. With no text: the same of the texts

@@ -10,6 +10,12 @@ from glassgpt.cli.main import STANDARD_INPUT
 from glassgpt.config.presets import DEFAULT_PRESET, PRESETS
 from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, shown_name
 
+# What several verbs ask for, in the same words.
+Temperature = Annotated[float, Parameter(help="0: always the likeliest token; 1: as learned [0.8]")]
+TopK = Annotated[int, Parameter(help="draw from the k likeliest tokens only; 0: from all [200]")]
+TopP = Annotated[float, Parameter(help="draw from the likeliest tokens that together reach p [1.0]")]
+Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")]
+
 GROUPS = {
     section: Group(f"{section.capitalize()} settings", sort_key=10 + order) for order, section in enumerate(SECTIONS)
 }

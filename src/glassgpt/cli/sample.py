@@ -6,6 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from glassgpt.cli.flags import Device, Temperature, TopK, TopP
+
 
 def sample(
     run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
@@ -15,15 +17,15 @@ def sample(
         str, Parameter(help="text to go on from; none: begin a new text", allow_leading_hyphen=True)
     ] = "",
     max_new_tokens: Annotated[int, Parameter(help="tokens to write; fewer where the text ends [500]")] = 500,
-    temperature: Annotated[float, Parameter(help="0: always the likeliest token; 1: as learned [0.8]")] = 0.8,
-    top_k: Annotated[int, Parameter(help="draw from the k likeliest tokens only; 0: from all [200]")] = 200,
-    top_p: Annotated[float, Parameter(help="draw from the likeliest tokens that together reach p [1.0]")] = 1.0,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 200,
+    top_p: TopP = 1.0,
     seed: Annotated[int, Parameter(help="another seed, another text [1337]")] = 1337,
     num_samples: Annotated[int, Parameter(help="texts to write [1]")] = 1,
     tokenizer: Annotated[
         str | None, Parameter(help="a kind or the path of a tokenizer.json, for a model that came without one")
     ] = None,
-    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Let a trained model write. Takes the best checkpoint of the run. Several texts are written side by side: the first
     appears as it is written, the others once all are done.

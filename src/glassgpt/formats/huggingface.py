@@ -121,9 +121,13 @@ def read_companions(folder: Path) -> dict[str, Any]:
 def published_ends(state: Mapping[str, Any]) -> set[int]:
     """The ids that end a text, as the folder of a checkpoint's model says it, if it came from one."""
     companions = state.get(COMPANIONS, {})
-    said = [companions.get(name, {}).get("eos_token_id") for name in (GENERATION, CONFIG)]
-    ids = [id for one in said for id in (one if isinstance(one, list) else [one])]
-    return {id for id in ids if isinstance(id, int)}
+    return {id for name in (GENERATION, CONFIG) for id in eos_ids(companions.get(name, {}))}
+
+
+def eos_ids(settings: Mapping[str, Any]) -> list[int]:
+    """`eos_token_id` is one id, a list of them, null, or not there."""
+    said = settings.get("eos_token_id")
+    return [id for id in (said if isinstance(said, list) else [said]) if isinstance(id, int)]
 
 
 def read_huggingface_tokenizer(folder: Path) -> Tokenizer | None:
@@ -190,11 +194,10 @@ def classifier_settings(labels: Sequence[str], architecture: str, padding: int |
     } | ({} if padding is None else {"pad_token_id": padding})
 
 
-def ends_of(generation: Mapping[str, Any], end: int) -> int | list[int]:
+def eos_with(generation: Mapping[str, Any], end: int) -> int | list[int]:
     """The ids that end a text, and `end` among them, which ends an answer."""
-    known = generation.get("eos_token_id")
-    ends = known if isinstance(known, list) else [known] if known is not None else []
-    return end if ends in ([], [end]) else sorted({*ends, end})
+    ends = sorted({*eos_ids(generation), end})
+    return end if len(ends) == 1 else ends
 
 
 def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, Any] | None) -> None:
@@ -236,7 +239,7 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
     if not checkpoint.labels:
         generation = kept.get(GENERATION, generation)
         if checkpoint.template is not None and tokenizer is not None:
-            generation |= {"eos_token_id": ends_of(generation, checkpoint.template.end_id(tokenizer))}
+            generation |= {"eos_token_id": eos_with(generation, checkpoint.template.end_id(tokenizer))}
         writers[GENERATION] = write_json(generation)
     if tokenizer is not None:
         writers["tokenizer.json"] = lambda path: path.write_text(tokenizer.to_json(), encoding="utf-8")

@@ -14,7 +14,7 @@ from glassgpt.train.step import autocast
 
 TOKENS_AT_ONCE = 8192  # enough to keep any machine busy; one window where a window is longer
 
-# What a model that tells labels apart is measured by, and any other. Beside val_loss, the nats a target.
+# What a validation found, as metrics.jsonl keeps it: val_loss (nats a target), and beside it what `evaluate` says.
 Metrics = dict[str, Any]
 
 
