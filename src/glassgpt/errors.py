@@ -6,6 +6,7 @@
     │   ├── DataError            the text is missing, unreadable, too short, or damaged
     │   ├── TokenizerError       text or ids that this tokenizer cannot represent; ranks that cannot be found
     │   └── CheckpointError      a run or checkpoint is missing, damaged, or does not fit the model
+    ├── DamageError            what was asked to be verified is not what was written
     ├── MachineError           this machine lacks what was asked for: a device, memory, disk
     └── Stopped                exit 128 + signal: a signal ended the work after everything was saved
 
@@ -42,6 +43,10 @@ class TokenizerError(UsageError):
 
 
 class CheckpointError(UsageError):
+    pass
+
+
+class DamageError(GlassError):
     pass
 
 

@@ -60,11 +60,9 @@ def test_the_default_run_ends_within_four_minutes_and_needs_no_network():
 
 
 def test_the_help_describes_every_preset_and_shows_what_holds_without_one():
-    from glassgpt.cli.flags import _help
+    from glassgpt.cli.flags import _default
     from glassgpt.config.presets import PURPOSES
 
     named = [name.strip() for names in PURPOSES for name in names.split(",")]
     assert sorted(named) == sorted(PRESETS) and named[0] == DEFAULT_PRESET
-    assert (
-        _help("n_embd").endswith("[128]") and _help("schedule").endswith("[wsd]") and _help("seed").endswith("[1337]")
-    )
+    assert (_default("n_embd"), _default("schedule"), _default("seed"), _default("bias")) == (128, "wsd", 1337, "on")

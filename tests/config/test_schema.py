@@ -16,7 +16,8 @@ ALL_FIELDS = {
     "tie_embeddings activation norm_eps rope_theta norm_position residual",
     "data": "data tokenizer text_field task",
     "train": "seed max_steps minutes batch_size micro_batch_size optimizer learning_rate warmup_steps schedule decay_to "
-    "weight_decay beta1 beta2 grad_clip eval_every save_every log_every sample_every keep_checkpoints gradient_checkpointing",
+    "weight_decay beta1 beta2 grad_clip eval_every save_every log_every sample_every keep_checkpoints gradient_checkpointing "
+    "on_nonfinite on_spike",
     "finetune": "from_ lora lora_alpha lora_on",
     "machine": "device precision compile threads",
 }

@@ -50,19 +50,31 @@ def test_a_checkpoint_that_lacks_any_entry_is_refused_and_one_that_lacks_none_is
         with pytest.raises(CheckpointError) as caught:
             load_optimizer_tensors(model, fresh, rest, "step-2")
         assert str(caught.value) == f"step-2 has no entry {lost}; the checkpoint is not whole, use another one"
-        assert not fresh.state  # and nothing was put back
+        assert not any(value.any() for value in optimizer_tensors(model, fresh).values())  # nothing was put back
     load_optimizer_tensors(model, fresh, tensors, "step-2")
     step(model, fresh)
 
 
-def test_before_the_first_step_there_is_nothing_to_put_back():
+def test_the_memory_before_the_first_step_is_all_there_and_changes_nothing():
+    """So that the checkpoint of step 0 is as large as every later one."""
     model, optimizer, _ = after_two_steps()
     fresh = build_optimizer(model, TrainConfig(max_steps=9))
-    assert optimizer_tensors(model, fresh) == {}
-    load_optimizer_tensors(model, fresh, {}, "step-0")
-    assert not fresh.state
-    step(model, fresh)
-    assert optimizer_tensors(model, fresh).keys() == optimizer_tensors(model, optimizer).keys()
+    empty = {key: value.clone() for key, value in optimizer_tensors(model, fresh).items()}
+    assert empty.keys() == optimizer_tensors(model, optimizer).keys()
+    assert not any(value.any() for value in empty.values())
+    load_optimizer_tensors(model, optimizer, empty, "step-0")
+    lazy = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, 0.5)
+    before = [p.detach().clone() for p in model.parameters()]
+    lazy.step()
+    expected = [p.detach().clone() for p in model.parameters()]
+    for p, old in zip(model.parameters(), before, strict=True):
+        p.data.copy_(old)
+    for group in optimizer.param_groups:
+        group |= {"lr": 1e-3, "weight_decay": 0.0, "betas": (0.9, 0.999)}
+    optimizer.step()
+    assert all(p.equal(other) for p, other in zip(model.parameters(), expected, strict=True))
 
 
 def test_frozen_weights_have_no_entries_and_need_none():

@@ -228,5 +228,5 @@ def test_the_task_of_a_run_cannot_change_on_the_way(talks):
         train_run(flags(talks), out="r", observers=[StopAt(9)])
     file = Path("r/config.toml")
     file.write_text(file.read_text().replace('task = "conversations"', 'task = "text"'))
-    with pytest.raises(ConfigError, match="says task = 'text', but the run was begun with 'conversations'"):
+    with pytest.raises(ConfigError, match="task was 'conversations' and is 'text'; this cannot change"):
         resume_run(open_run(Path("r")))

@@ -99,10 +99,9 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(poison):
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     batch = batch_of()
     batch.tokens[2, 3] = 4
-    with pytest.raises(
-        GlassError, match=r"step 1: the loss is (nan|inf).*so nothing was changed.*: lower learning_rate"
-    ):
-        one_update(model, batch, 2)
+    result, optimizer = one_update(model, batch, 2)
+    assert not result.applied and not math.isfinite(result.train_loss)
+    assert not any(value.any() for value in optimizer_tensors(model, optimizer).values())
     for name, p in model.named_parameters():
         torch.testing.assert_close(p.detach(), before[name], rtol=0, atol=0, equal_nan=True)
 
@@ -136,10 +135,10 @@ def test_optimizer_state_of_another_model_is_refused():
     model = small()
     _, optimizer = one_update(model, batch_of(), 6)
     tensors = optimizer_tensors(model, optimizer)
-    with pytest.raises(GlassError, match="has an entry for 'h.9', which this model does not have"):
+    with pytest.raises(GlassError, match="file has an entry h.9/exp_avg, which this model has no place for"):
         load_optimizer_tensors(model, optimizer, tensors | {"h.9/exp_avg": torch.zeros(2)}, "file")
     some = {key: value for key, value in tensors.items() if not key.startswith("h.1.ln_2.bias/")}
-    with pytest.raises(GlassError, match=r"file has no entry h\.1\.ln_2\.bias/exp_avg; the checkpoint is not whole"):
+    with pytest.raises(GlassError, match=r"file has no entry h\.1\.ln_2\.bias/step; the checkpoint is not whole"):
         load_optimizer_tensors(model, optimizer, some, "file")
-    with pytest.raises(GlassError, match=r"wte.weight/exp_avg has shape \(3, 5\), wte.weight has \(19, 12\)"):
+    with pytest.raises(GlassError, match=r"wte.weight/exp_avg has shape \(3, 5\), this model asks for \(19, 12\)"):
         load_optimizer_tensors(model, optimizer, tensors | {"wte.weight/exp_avg": torch.zeros(3, 5)}, "file")

@@ -9,10 +9,11 @@ from glassgpt.checkpoint.checkpoint import (
     read_json,
     save_checkpoint,
     save_tensors,
+    verify_checkpoint,
     whole_weights,
 )
-from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder, write_text
-from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run, run_of
+from glassgpt.checkpoint.commit import commit_folder, require_free, unwritten, verify_folder, write_text
+from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run, run_of, verify_run
 from glassgpt.checkpoint.run import Run, check_new_run, create_run
 
 __all__ = [
@@ -33,7 +34,10 @@ __all__ = [
     "run_of",
     "save_checkpoint",
     "save_tensors",
+    "unwritten",
+    "verify_checkpoint",
     "verify_folder",
+    "verify_run",
     "whole_weights",
     "write_text",
 ]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder
+from glassgpt.checkpoint.commit import commit_folder, require_free, unwritten, verify_folder
 from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError, MachineError, TokenizerError
 from glassgpt.finetune import Template, read_template
@@ -109,9 +109,15 @@ def save_checkpoint(
     try:
         commit_folder(folder, writers)
     except OSError as error:
+        needed = sum(t.nbytes for tensors in (weights, optimizer_tensors or {}) for t in tensors.values())
         raise MachineError(
-            f"checkpoint {folder} could not be written ({error}); make room, or check the disk; earlier checkpoints are whole"
+            f"checkpoint {unwritten(folder, error, needed)}; make room, or check the disk; earlier checkpoints are whole"
         ) from error
+
+
+def verify_checkpoint(folder: Path, without: Container[str] = (), needed: Iterable[str] = ()) -> str | None:
+    """Why a checkpoint is not whole, or None; as `verify_folder`, with the files that every checkpoint needs."""
+    return verify_folder(folder, without, {WEIGHTS, CONFIG, STATE, *needed})
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -150,7 +156,7 @@ def load_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> La
                 f"{checkpoint.folder} holds adapters only, and the model that they belong to is not in {checkpoint.parent}; "
                 "use it inside its run"
             )
-        reason = verify_folder(checkpoint.parent)
+        reason = verify_checkpoint(checkpoint.parent)
         if reason:
             raise CheckpointError(f"{checkpoint.parent}, which the adapters belong to, is damaged: {reason}")
         load_weights(model, load_checkpoint(checkpoint.parent).weights(), str(checkpoint.parent / WEIGHTS))

@@ -7,7 +7,7 @@ it visible, and the parent is synced so that the rename itself survives a power 
 import json
 import shutil
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 
 from glassgpt.data.disk import sha256_of, sync
@@ -49,14 +49,26 @@ def require_free(out: Path) -> None:
         raise ConfigError(f"{out} is already there, and nothing is overwritten; choose another --out")
 
 
-def verify_folder(folder: Path, without: Container[str] = ()) -> str | None:
-    """Why `folder` is not whole, or None where every file has the size and hash of the manifest. Files named in `without`
-    are not looked at."""
+def unwritten(path: Path, error: OSError, needed: int) -> str:
+    """In words, why `path` could not be written, how many bytes it needs and how many are free."""
+    nearest = next(place for place in path.absolute().parents if place.is_dir())
+    free = shutil.disk_usage(nearest).free
+    return f"{path} could not be written ({error.strerror or error}): {needed:,} bytes are needed, {free:,} are free"
+
+
+def verify_folder(folder: Path, without: Container[str] = (), needed: Iterable[str] = ()) -> str | None:
+    """Why `folder` is not whole, or None where every file has the size and hash of the manifest, which names those that are
+    `needed`. Files in `without` are not looked at."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name in needed:
+            if name not in manifest:
+                return f"{MANIFEST} does not name {name}"
         for name, expected in manifest.items():
             if name in without:
                 continue
+            if Path(name).name != name:
+                return f"{MANIFEST} names {name}, which does not lie in the folder"
             file = folder / name
             if not file.is_file():
                 return f"{name} is missing"

@@ -6,8 +6,10 @@ import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from glassgpt.checkpoint.commit import MANIFEST, verify_folder
+from glassgpt.checkpoint.checkpoint import PARENT, verify_checkpoint
+from glassgpt.checkpoint.commit import MANIFEST
 from glassgpt.checkpoint.run import RUNS, Run
 from glassgpt.errors import CheckpointError
 
@@ -47,11 +49,14 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
             f"{path} is a Hugging Face folder; bring it in first: glassgpt import {as_argument(path)} --out NAME"
         )
     if path is not None and is_checkpoint(path):
-        reason = verify_folder(path, without=NOT_FOR_SAMPLING)
+        reason = verify_checkpoint(path, without=NOT_FOR_SAMPLING)
         if reason:
             run = run_of(path)
-            siblings = [run.checkpoint_folder(step) for step in run.steps()] if run else []
-            whole = [str(other) for other in siblings if verify_folder(other, without=NOT_FOR_SAMPLING) is None]
+            whole = (
+                [str(run.checkpoint_folder(s)) for s in run.steps() if not run.problem_of(s, NOT_FOR_SAMPLING)]
+                if run
+                else []
+            )
             raise CheckpointError(
                 f"{path} is damaged: {reason}; name another checkpoint ({', '.join(whole) or 'none is whole'})"
             )
@@ -66,13 +71,40 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
     wanted = run.checkpoint_folder(order[0])
     reason = None
     for step in order:
-        problem = verify_folder(run.checkpoint_folder(step), without=NOT_FOR_SAMPLING)
+        problem = run.problem_of(step, without=NOT_FOR_SAMPLING)
         if problem is None:
             if reason:
                 report(f"{wanted} is damaged: {reason}; taking {run.checkpoint_folder(step)} instead")
             return run.checkpoint_folder(step)
         reason = reason or problem
     raise CheckpointError(f"no checkpoint of {run.folder} is whole; of {wanted.name}, {reason}")
+
+
+class Verified(NamedTuple):
+    folder: Path
+    bytes: int
+    problem: str | None  # why it is not whole
+
+
+def verify_run(path: Path | None) -> list[Verified]:
+    """Every checkpoint that RUN means, the oldest first, each file of it read again; the model that a run with adapters goes
+    on from comes first. Raises CheckpointError where there is none."""
+    if path is not None and is_checkpoint(path):
+        return [verified(path, verify_checkpoint(path))]
+    run = open_run(path)
+    found = [verified(run.checkpoint_folder(step), run.problem_of(step)) for step in run.steps()]
+    parent = run.folder / PARENT
+    if parent.is_dir():
+        found.insert(0, verified(parent, verify_checkpoint(parent)))
+    if not found:
+        raise CheckpointError(
+            f"{run.folder} has no checkpoint yet; go on with: glassgpt resume {as_argument(run.folder)}"
+        )
+    return found
+
+
+def verified(folder: Path, problem: str | None) -> Verified:
+    return Verified(folder, sum(file.stat().st_size for file in folder.iterdir()), problem)
 
 
 def is_checkpoint(folder: Path) -> bool:

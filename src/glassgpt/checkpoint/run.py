@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from glassgpt.checkpoint.commit import remove_folder, verify_folder, write_text
+from glassgpt.checkpoint.checkpoint import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
+from glassgpt.checkpoint.commit import remove_folder, write_text
 from glassgpt.config import RunConfig, build_config, config_text
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
@@ -73,10 +74,14 @@ class Run:
             best = json.loads(self.best_file.read_text(encoding="utf-8"))
             return {"step": int(best["step"]), "val_loss": float(best["val_loss"])}
         except (OSError, ValueError, KeyError, TypeError):
-            steps = set(self.steps())
-            validated = [line for line in self.metrics() if "val_loss" in line and line["step"] in steps]
-            best = min(validated, key=lambda line: line["val_loss"], default=None)
-            return {"step": best["step"], "val_loss": best["val_loss"]} if best else None
+            return self.best_of_metrics()
+
+    def best_of_metrics(self) -> dict[str, Any] | None:
+        """The same from metrics.jsonl alone."""
+        steps = set(self.steps())
+        validated = [line for line in self.metrics() if "val_loss" in line and line["step"] in steps]
+        best = min(validated, key=lambda line: line["val_loss"], default=None)
+        return {"step": best["step"], "val_loss": best["val_loss"]} if best else None
 
     def metrics(self) -> list[dict[str, Any]]:
         """All whole lines of metrics.jsonl; a last line that a kill cut short is left out."""
@@ -97,11 +102,19 @@ class Run:
         damaged: dict[Path, str] = {}
         for step in reversed(self.steps()):
             folder = self.checkpoint_folder(step)
-            reason = verify_folder(folder)
+            reason = self.problem_of(step)
             if reason is None:
                 return folder, damaged
             damaged[folder] = reason
         return None, damaged
+
+    def problem_of(self, step: int, without: Container[str] = ()) -> str | None:
+        """Why the checkpoint of `step` is not whole, or None. Files in `without` are not looked at."""
+        folder = self.checkpoint_folder(step)
+        reason = verify_checkpoint(folder, without, needed=(OPTIMIZER, TOKENIZER))
+        if reason is None and (said := read_json(folder / STATE).get("step")) != step:
+            reason = f"{STATE} is of step {said}: the folder was renamed, or files of another one were put into it"
+        return reason
 
     def put_aside(self, folder: Path) -> Path:
         """Rename a damaged checkpoint, so that its step can be saved again and nothing takes it for a whole one. Kept,
@@ -113,10 +126,17 @@ class Run:
         return aside
 
     def prune(self, keep: int) -> str | None:
-        """Remove all but the newest `keep` checkpoints and the best one; what could not be removed, in words, or None."""
-        best = self.best()
-        kept = set(self.steps()[-keep:]) | ({best["step"]} if best else set())
-        for step in self.steps():
+        """Remove all but the newest `keep` checkpoints and the best one; what could not be removed, in words, or None. Nothing
+        is removed unless one that stays is whole: those on the disk may have been damaged since they were written."""
+        best, steps = self.best(), self.steps()
+        kept = [step for step in steps if step in steps[-keep:] or (best and step == best["step"])]
+        if kept == steps:
+            return None
+        if all(self.problem_of(step) for step in reversed(kept)):
+            return (
+                f"no checkpoint is removed, since none of those that would stay is whole: {self.problem_of(kept[-1])}"
+            )
+        for step in steps:
             if step not in kept:
                 try:
                     remove_folder(self.checkpoint_folder(step))

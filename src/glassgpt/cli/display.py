@@ -21,6 +21,7 @@ from glassgpt.checkpoint import Run, as_argument, load_checkpoint
 from glassgpt.cli.confusion import confusion_table, validation_of
 from glassgpt.cli.progress import PreparationDisplay
 from glassgpt.config import RunConfig
+from glassgpt.config.schema import shown_name
 from glassgpt.data import DataFolder
 from glassgpt.generate import Engine, TextClassifier
 from glassgpt.model import LanguageModel
@@ -114,6 +115,10 @@ class TrainingDisplay(Observer):
         if self.preparation.is_live:
             self.live = Live(self.bar, console=self.console, transient=True, refresh_per_second=4)
             self.live.start()
+
+    def on_change(self, step: int, changes: dict[str, tuple[Any, Any]]) -> None:
+        said = ", ".join(f"{shown_name(name)} {now} (was {was})" for name, (was, now) in changes.items())
+        self._print(f"from step {step + 1} on: {said}")
 
     def on_plan(self, config: RunConfig) -> None:
         train = config.train

@@ -1,7 +1,7 @@
 """Every setting as a flag of the same name: the dataclasses in config/schema.py are the only place that lists them."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -21,8 +21,9 @@ GROUPS = {
 }
 
 
-def with_setting_flags(verb: Callable[..., Any], *, without: Sequence[str] = ()) -> Callable[..., Any]:
-    """`verb`, whose **settings become one flag for each setting. A flag that was not given is not passed."""
+def with_setting_flags(verb: Callable[..., Any], names: Iterable[str], *, defaults: bool) -> Callable[..., Any]:
+    """`verb`, whose **settings become one flag for each of these settings. A flag that was not given is not passed. The help
+    says the `defaults`, where it is these that hold then."""
     signature = inspect.signature(verb)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     flags = [
@@ -31,12 +32,15 @@ def with_setting_flags(verb: Callable[..., Any], *, without: Sequence[str] = ())
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                field.type | None,  # type: ignore[operator]
-                Parameter(name=_flag(name), help=_help(name), group=GROUPS[SECTION_OF[name]]),
+                FIELDS[name].type | None,  # type: ignore[operator]
+                Parameter(
+                    name=_flag(name),
+                    help=FIELDS[name].metadata["doc"] + (f" [{_default(name)}]" if defaults else ""),
+                    group=GROUPS[SECTION_OF[name]],
+                ),
             ],
         )
-        for name, field in FIELDS.items()
-        if name not in without
+        for name in names
     ]
     verb.__signature__ = signature.replace(parameters=own + flags)  # type: ignore[attr-defined]
     verb.__annotations__ = {p.name: p.annotation for p in own + flags}
@@ -47,10 +51,9 @@ def _flag(name: str) -> str:
     return "--" + shown_name(name).replace("_", "-")
 
 
-def _help(name: str) -> str:
+def _default(name: str) -> Any:
     default = PRESETS[DEFAULT_PRESET].get(name, FIELDS[name].default)
-    shown = {True: "on", False: "off"}.get(default, default) if isinstance(default, bool) else default
-    return f"{FIELDS[name].metadata['doc']} [{shown}]"
+    return {True: "on", False: "off"}.get(default, default) if isinstance(default, bool) else default
 
 
 def sources(arguments: Sequence[str]) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ VERBS = {
     "merge": ("glassgpt.cli.merge:merge", "Fold the adapters of a --lora run into its weights."),
     "export": ("glassgpt.cli.export:export", "Write a trained model in another program's format."),
     "prepare": ("glassgpt.cli.prepare:prepare", "Turn text into token files, and say what is in them."),
+    "verify": ("glassgpt.cli.verify:verify", "Check that every file of a run is still what was written."),
     "doctor": ("glassgpt.cli.doctor:doctor", "What a bug report needs, and one training step to see that all is well."),
 }
 

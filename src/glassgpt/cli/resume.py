@@ -1,19 +1,31 @@
 """`glassgpt resume`: go on where a run stopped."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from glassgpt.cli.flags import with_setting_flags
+from glassgpt.config.changes import CHANGEABLE
+
 
 def resume(
-    run: Annotated[Path | None, Parameter(help="folder of the run; the newest one where nothing is said")] = None, /
+    run: Annotated[Path | None, Parameter(help="folder of the run; the newest one where nothing is said")] = None,
+    /,
+    **settings: Any,
 ) -> None:
-    """Go on with a run from its last whole checkpoint. The result is the same, bit for bit, as without the break."""
+    """Go on with a run from its last whole checkpoint. The result is the same, bit for bit, as without the break.
+
+    A flag says that a setting is meant to differ from here on.
+    """
     from glassgpt.checkpoint import open_run
     from glassgpt.cli.display import TrainingDisplay, goodbye, training_sample
     from glassgpt.train import resume_run
 
     with TrainingDisplay() as display:
-        finished = resume_run(open_run(run), observers=[display], sample=training_sample)
+        changes = {name: value for name, value in settings.items() if value is not None}
+        finished = resume_run(open_run(run), changes=changes, observers=[display], sample=training_sample)
     goodbye(finished)
+
+
+resume = with_setting_flags(resume, CHANGEABLE, defaults=False)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from glassgpt.cli.flags import sources, with_setting_flags
 from glassgpt.config import build_config, describe_presets
+from glassgpt.config.schema import FIELDS
 
 
 def train(
@@ -49,4 +50,4 @@ def train(
     goodbye(run)
 
 
-train = with_setting_flags(train, without=["data"])
+train = with_setting_flags(train, [name for name in FIELDS if name != "data"], defaults=True)

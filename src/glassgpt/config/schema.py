@@ -168,6 +168,13 @@ class TrainConfig:
         False,
         "keep only what goes into each block, and compute the rest again for its gradient: less memory, a third slower",
     )
+    on_nonfinite: Literal["skip", "stop"] = setting(
+        "skip",
+        "a step whose loss or gradient is not finite never changes a weight; skip: stop after ten in a row; stop: at once",
+    )
+    on_spike: Literal["report", "skip", "stop"] = setting(
+        "report", "a step whose loss is 6 standard deviations, and a tenth, above the mean of the last 128"
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)

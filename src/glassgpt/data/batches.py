@@ -69,6 +69,10 @@ class Batches:
         room = np.uint64(len(self.tokens) - windows * context)  # room for the phase: the last target must exist
         return (mix(key) % room).view(np.int64) + index * context
 
+    def places(self, step: int, batch_size: int) -> list[int]:
+        """Where in the token file each window of that one global batch begins."""
+        return [int(start) for start in self.window_starts(running_numbers(step, batch_size))]
+
     def tokens_in(self, step: int, batch_size: int) -> int:
         """How many tokens that one global batch reads."""
         return batch_size * self.context_length

@@ -47,6 +47,10 @@ class Examples:
         """Step `step` (from 0) in batches of `batch_size` examples; `rows` picks some rows of that one global batch."""
         return self.rows(self.order.at(running_numbers(step, batch_size, rows))[0])
 
+    def places(self, step: int, batch_size: int) -> list[int]:
+        """Which examples of the prepared folder, counted from 0, that one global batch holds."""
+        return [int(number) for number in self.numbers[self.order.at(running_numbers(step, batch_size))[0]]]
+
     def tokens_in(self, step: int, batch_size: int) -> int:
         """How many tokens that one global batch reads, the filling left out."""
         return int(self.lengths[self.order.at(running_numbers(step, batch_size))[0]].sum())

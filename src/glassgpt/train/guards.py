@@ -1,4 +1,4 @@
-"""Signals: Ctrl-C, a polite kill and a closed terminal end the run after the step, saved."""
+"""What may end or disturb a run from outside: signals, and memory that is not there."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -6,13 +6,32 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Interrupted(BaseException):
+    """A signal came while nothing was under way that could be lost. No Exception: what fails on the way may be forgiven,
+    this not."""
+
+
 class StopRequest:
     """`signal_number` is 0 until somebody asks to stop."""
 
-    signal_number = 0
+    def __init__(self) -> None:
+        self.signal_number = 0
+        self.acts_at_once = False
 
     def __bool__(self) -> bool:
         return self.signal_number != 0
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While open, a request to stop raises Interrupted wherever the program is: for validation and samples, which may
+        last, and which a resumed run does again."""
+        self.acts_at_once = True
+        try:
+            if self:
+                raise Interrupted
+            yield
+        finally:
+            self.acts_at_once = False
 
 
 @contextmanager
@@ -27,8 +46,11 @@ def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         request.signal_number = number
-        signal.signal(number, previous[number])  # type: ignore[arg-type]
+        for caught, handler in previous.items():
+            signal.signal(caught, handler)  # type: ignore[arg-type]
         tell()
+        if request.acts_at_once:
+            raise Interrupted
 
     try:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -43,3 +65,8 @@ def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
     finally:
         for caught, handler in previous.items():
             signal.signal(caught, handler)  # type: ignore[arg-type]
+
+
+def smaller_micro_batch(micro_batch_size: int, batch_size: int) -> int:
+    """At most half of it, and still a divisor of the batch; 0 where there is nothing smaller."""
+    return next((size for size in range(micro_batch_size // 2, 0, -1) if batch_size % size == 0), 0)

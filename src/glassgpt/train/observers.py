@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glassgpt.checkpoint import Run
+from glassgpt.checkpoint import Run, as_argument, unwritten
 from glassgpt.config import RunConfig
+from glassgpt.errors import MachineError
 
 
 class Observer:
@@ -24,12 +25,18 @@ class Observer:
         """The loop is about to begin, or to go on, after `step` updates. `deadline` (time.monotonic) is when it has to be
         over, infinite unless the config says minutes."""
 
+    def on_change(self, step: int, changes: dict[str, tuple[Any, Any]]) -> None:
+        """From `step` on, settings differ from what the run was begun with: what each was, and what it is."""
+
     def on_plan(self, config: RunConfig) -> None:
         """What was open of the intervals and the number of steps is now known, or some of it (train/plan.py)."""
 
     def on_step(self, step: int, metrics: dict[str, Any]) -> None:
         """Update number `step` (the first is 1) is done: train_loss, learning_rate, grad_norm, tokens, seconds,
         tokens_per_second."""
+
+    def on_fault(self, step: int, diagnosis: dict[str, Any]) -> None:
+        """Something was wrong with update number `step` (train/watch.py), which is `skipped` or not."""
 
     def on_evaluation(self, step: int, metrics: dict[str, Any]) -> None:
         """val_loss, bits_per_byte, and best_val_loss so far."""
@@ -49,6 +56,24 @@ def tell(observers: Sequence[Observer], message: str) -> None:
         observer.on_message(message)
 
 
+class Audience:
+    """All who watch. `audience(event, ...)` tells them. Of `needed` ones a failure ends the run; nobody else can: whose
+    terminal or disk is gone is left out from then on, and the others hear of it."""
+
+    def __init__(self, needed: Sequence[Observer], others: Sequence[Observer]) -> None:
+        self.needed, self.others = list(needed), list(others)
+
+    def __call__(self, event: str, *details: object) -> None:
+        for observer in self.needed:
+            getattr(observer, event)(*details)
+        for observer in tuple(self.others):
+            try:
+                getattr(observer, event)(*details)
+            except OSError as error:
+                self.others.remove(observer)
+                self("on_message", f"{type(observer).__name__} is left out from here on: {error}")
+
+
 class MetricsFile(Observer):
     """metrics.jsonl: one JSON object a line, the source of truth for every plot."""
 
@@ -60,10 +85,12 @@ class MetricsFile(Observer):
     def size(self) -> int:
         return self.path.stat().st_size
 
-    def cut(self, size: int) -> None:
-        """Forget what came after a checkpoint that the run goes back to."""
-        if self.size() > size:
+    def cut(self, size: int) -> str | None:
+        """Forget what came after a checkpoint that the run goes back to; in words where less is there than it knew of."""
+        there = self.size()
+        if there > size:
             os.truncate(self.path, size)
+        return f"{self.path} has lost {size - there} bytes of its lines" if there < size else None
 
     def on_start(self, run: Run, config: RunConfig, step: int, deadline: float) -> None:
         self.max_steps = config.train.max_steps
@@ -71,17 +98,35 @@ class MetricsFile(Observer):
     def on_plan(self, config: RunConfig) -> None:
         self.max_steps = config.train.max_steps
 
+    def on_change(self, step: int, changes: dict[str, tuple[Any, Any]]) -> None:
+        self._append(step, {"changed": changes})
+
     def on_step(self, step: int, metrics: dict[str, Any]) -> None:
         if step % self.log_every == 0 or step in (1, self.max_steps):
             self._append(step, metrics)
+
+    def on_fault(self, step: int, diagnosis: dict[str, Any]) -> None:
+        self._append(step, diagnosis)
 
     def on_evaluation(self, step: int, metrics: dict[str, Any]) -> None:
         self._append(step, metrics)
 
     def _append(self, step: int, metrics: dict[str, Any]) -> None:
-        rounded = {name: _significant(value) for name, value in metrics.items()}
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps({"step": step, **rounded}) + "\n")
+        # JSON knows neither nan nor infinity; a step that had them is followed by what on_fault says of it.
+        rounded = {
+            name: _significant(value)
+            for name, value in metrics.items()
+            if not isinstance(value, float) or math.isfinite(value)
+        }
+        line = json.dumps({"step": step, **rounded}) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(line)
+        except OSError as error:
+            raise MachineError(
+                f"{unwritten(self.path, error, len(line))}; make room, then go on with: "
+                f"glassgpt resume {as_argument(self.path.parent)}"
+            ) from error
 
 
 class SampleFiles(Observer):
@@ -97,4 +142,4 @@ class SampleFiles(Observer):
 
 def _significant(value: Any) -> Any:
     """Eight significant digits: all that float32 has, and a file that can be read."""
-    return float(f"{value:.8g}") if isinstance(value, float) and math.isfinite(value) else value
+    return float(f"{value:.8g}") if isinstance(value, float) else value

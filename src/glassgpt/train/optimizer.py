@@ -18,12 +18,21 @@ def build_adamw(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimi
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     fused = parameters[0].device.type in ("cpu", "cuda")  # one kernel for all parameters instead of ten for each
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         fused=fused,
     )
+    # torch would make the moments in the first step. Made here, memory that is not there is missed before any work, and the
+    # checkpoint of step 0 is as large as all that follow.
+    for p in parameters:
+        optimizer.state[p] = {
+            "step": torch.zeros((), device=p.device if fused else None),
+            "exp_avg": torch.zeros_like(p, memory_format=torch.preserve_format),
+            "exp_avg_sq": torch.zeros_like(p, memory_format=torch.preserve_format),
+        }
+    return optimizer
 
 
 OPTIMIZERS: dict[str, Callable[[LanguageModel, TrainConfig], torch.optim.Optimizer]] = {"adamw": build_adamw}
@@ -45,21 +54,17 @@ def optimizer_tensors(model: LanguageModel, optimizer: torch.optim.Optimizer) ->
 def load_optimizer_tensors(
     model: LanguageModel, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], source: str
 ) -> None:
-    """Put back what `optimizer_tensors` gave; nothing, if that was before the first step. Raises CheckpointError where it
-    does not fit the model, or is not all of it: a parameter whose moments are missing would start anew in silence."""
-    parameters = dict(model.named_parameters())
-    kinds = {key.rpartition("/")[2] for key in tensors}
-    missing = {f"{name}/{kind}" for name, p in parameters.items() if p.requires_grad for kind in kinds} - tensors.keys()
-    if missing:
-        raise CheckpointError(f"{source} has no entry {min(missing)}; the checkpoint is not whole, use another one")
-    for key, value in tensors.items():
-        name, _, entry = key.rpartition("/")
-        if name not in parameters:
-            raise CheckpointError(f"{source} has an entry for {name!r}, which this model does not have")
-        parameter = parameters[name]
-        if value.ndim and value.shape != parameter.shape:
+    """Put back what `optimizer_tensors` gave. Raises CheckpointError where it does not fit the model, or is not all of it: a
+    parameter whose moments are missing would start anew in silence."""
+    places = optimizer_tensors(model, optimizer)
+    for key, place in places.items():
+        if key not in tensors:
+            raise CheckpointError(f"{source} has no entry {key}; the checkpoint is not whole, use another one")
+        if tensors[key].shape != place.shape:
             raise CheckpointError(
-                f"{source}: {key} has shape {tuple(value.shape)}, {name} has {tuple(parameter.shape)}"
+                f"{source}: {key} has shape {tuple(tensors[key].shape)}, this model asks for {tuple(place.shape)}"
             )
-        device = parameter.device if value.ndim or optimizer.param_groups[0].get("fused") else "cpu"
-        optimizer.state[parameter][entry] = value.to(device)
+    if surplus := tensors.keys() - places.keys():
+        raise CheckpointError(f"{source} has an entry {min(surplus)}, which this model has no place for")
+    for key, place in places.items():
+        place.copy_(tensors[key])

@@ -1,7 +1,6 @@
-"""From a configuration to a finished run, every step of it: `train_run` begins one, `resume_run` goes on with one."""
+"""From a configuration to a finished run, every step of it."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,14 +8,12 @@ from typing import Any
 
 import torch
 
-from glassgpt.checkpoint import Run, check_new_run, create_run, load_checkpoint, save_checkpoint
-from glassgpt.checkpoint.checkpoint import PARENT, Checkpoint
+from glassgpt.checkpoint import Run, check_new_run, create_run, save_checkpoint
+from glassgpt.checkpoint.checkpoint import PARENT
 from glassgpt.config import RunConfig
-from glassgpt.config.cache_folder import cache_folder
-from glassgpt.config.schema import SECTION_OF
 from glassgpt.data import DataFolder, DataMeta, Examples, is_prepared, load_data, prepare_cached, summarize, text_name
 from glassgpt.data.token_file import SPLITS
-from glassgpt.errors import CheckpointError, ConfigError, DataError
+from glassgpt.errors import DataError
 from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import COMPANIONS
 from glassgpt.machine import decide_device, decide_threads, describe_environment
@@ -77,52 +74,6 @@ def train_run(
         return finish(trainer, started)
 
 
-def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler | None = None) -> Run:
-    """Go on from the run's last whole checkpoint, or from step 0 where there is none yet."""
-    started = time.monotonic()
-    with run.locked():
-        config = run.config()
-        folder, damaged = run.last_whole_checkpoint()
-        checkpoint = load_checkpoint(folder) if folder else None
-        if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result_file.exists():
-            raise ConfigError(
-                f"{run.folder} is complete: all {config.train.max_steps} steps are done; use it, or start a new run"
-            )
-        if checkpoint:
-            require_same_run(config, checkpoint, run)
-        parent, tokenizer = reopen_parent(config, run, checkpoint)
-        known = checkpoint if checkpoint else parent
-        template = known.template if known and config.finetune.from_ else None
-        data = reopen_data(config, observers, checkpoint, tokenizer, template)
-        for rejected, reason in damaged.items():
-            tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
-        if checkpoint is None:
-            tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
-        config, model, loss = settle_machine(fit_to_data(config, data), data, observers, parent)
-        carried = carried_by(checkpoint.state.get(COMPANIONS) if checkpoint else parent.carried if parent else None)
-        parent = None  # its weights are in the model now
-        trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried, template)
-        if checkpoint:
-            trainer.restore(checkpoint)
-        else:
-            trainer.metrics_file.cut(0)
-        return finish(trainer, started)
-
-
-def require_same_run(config: RunConfig, checkpoint: Checkpoint, run: Run) -> None:
-    """What makes the weights and the order of the text what they are cannot change on the way; the rest may, and the text
-    may have moved (`reopen_data`)."""
-    before, now = {"task": "text"} | checkpoint.state["settings"], config.flat()
-    fixed = [name for name, section in SECTION_OF.items() if section in ("model", "finetune")]
-    for name in (*fixed, "tokenizer", "text_field", "task", "seed", "batch_size"):
-        was = before.get(name, now[name])  # an older version may not have known the setting
-        if was != now[name]:
-            raise ConfigError(
-                f"{run.config_file} says {name} = {now[name]!r}, but the run was begun with {was!r}; change it back, or start "
-                "a new run"
-            )
-
-
 def build_trainer(
     run: Run,
     config: RunConfig,
@@ -166,21 +117,6 @@ def save_parent(run: Run, parent: Parent, data: DataFolder) -> None:
     )
 
 
-def reopen_parent(config: RunConfig, run: Run, checkpoint: Checkpoint | None) -> tuple[Parent | None, Tokenizer | None]:
-    """What a run that goes on still needs of the model it began with: its weights beside adapters, or where nothing was saved
-    yet; its tokenizer in any case."""
-    if not config.finetune.from_:
-        return None, None
-    if checkpoint and not config.finetune.lora:
-        return None, checkpoint.tokenizer()
-    kept = run.folder / PARENT
-    if checkpoint and not kept.is_dir():
-        raise CheckpointError(f"{kept} is gone, the model that this run's adapters belong to; bring it back")
-    parent = open_parent(str(kept) if kept.is_dir() else config.finetune.from_, config)
-    config, parent = fit_to_parent(config, parent)
-    return parent, parent.tokenizer or tokenizer_for(config, parent)
-
-
 def open_data(
     config: RunConfig,
     observers: Sequence[Observer],
@@ -222,38 +158,13 @@ def cut_examples(config: RunConfig, data: DataFolder) -> Iterator[str]:
         yield f"longer than context_length {context_length}, and cut there: {cut:,} of {what}{without}"
 
 
-def reopen_data(
-    config: RunConfig,
-    observers: Sequence[Observer],
-    checkpoint: Checkpoint | None,
-    tokenizer: Tokenizer | None,
-    template: Template | None,
-) -> DataFolder:
-    """The text of a run that goes on: from the cache without reading it again, else prepared anew and compared."""
-    if checkpoint is None:
-        return open_data(config, observers, tokenizer, template)
-    cached = cache_folder() / "data" / checkpoint.state["data_fingerprint"]
-    if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"]["data"]:
-        data = load_data(cached)
-    elif "-" in config.data.data and sys.stdin.isatty():
-        raise DataError("this run's text came from standard input and is no longer in the cache; pipe it in once more")
-    else:
-        data = open_data(config, observers, tokenizer, template)
-    if data.meta.content_hash != checkpoint.state["data_content"]:
-        raise DataError(
-            f"the text or tokenizer of {', '.join(config.data.data)} has changed since this run began; "
-            "bring the old text back, or start a new run"
-        )
-    return data
-
-
 def finish(trainer: Trainer, started: float) -> Run:
     """Run the loop, then write result.json and loss.png."""
     earlier = trainer.seconds  # of the sittings before this one
     trainer.fit()
-    late = time.monotonic() - trainer.deadline
-    if late > 0.05 * (trainer.deadline - started):
-        tell(trainer.observers, f"{late:.0f} s late: this machine became slower after its speed was measured")
+    late = time.monotonic() - trainer.pace.deadline
+    if late > 0.05 * (trainer.pace.deadline - started):
+        trainer.tell("on_message", f"{late:.0f} s late: this machine became slower after its speed was measured")
     run = trainer.run
     metrics = run.metrics()
     last = [line for line in metrics if "val_loss" in line][-1]
@@ -270,6 +181,7 @@ def finish(trainer: Trainer, started: float) -> Run:
         "tokens": trainer.tokens,
         "seconds": round(earlier + time.monotonic() - started, 2),
         "training_seconds": round(trainer.seconds, 2),
+        "checkpoint_seconds": round(trainer.saver.waited, 2),  # of this sitting, in which training stood still for them
         "tokens_per_second": round(trainer.tokens / trainer.seconds, 1),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "data_fingerprint": meta.fingerprint,

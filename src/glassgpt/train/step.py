@@ -1,5 +1,6 @@
 """One optimizer update: forward and backward over the micro batches, then a checked step."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 
 from glassgpt.config import TrainConfig
 from glassgpt.data import Batch
-from glassgpt.errors import GlassError
 from glassgpt.train.loss import count_targets
 
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -18,6 +18,7 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 class StepResult(NamedTuple):
     train_loss: float  # nats a token, mean over the batch, before the update
     grad_norm: float  # length of the gradient before clipping
+    applied: bool  # whether the weights were moved
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -35,6 +36,10 @@ def seed_micro_step(seed: int, step: int, micro_step: int, rank: int) -> None:
     torch.manual_seed(key)
 
 
+def all_finite(train_loss: float, grad_norm: float) -> bool:
+    return math.isfinite(train_loss) and math.isfinite(grad_norm)
+
+
 def update(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -46,12 +51,14 @@ def update(
     precision: str,
     loss: Loss,
     rank: int = 0,
+    allows: Callable[[float, float], bool] = all_finite,
 ) -> StepResult:
     """Move the weights once. `batch` (B, T) is this rank's share of update `step`.
 
     The loss is a mean over all targets of the batch, so splitting it into micro batches changes nothing but rounding.
-    Raises GlassError before the weights are touched if the loss or the gradient is not finite.
+    Unless `allows` says yes to the loss and the gradient's length, nothing is changed, and the gradients stay to be looked at.
     """
+    optimizer.zero_grad(set_to_none=True)
     device = batch.tokens.device
     targets = count_targets(batch)
     means = []
@@ -62,18 +69,14 @@ def update(
             mean = loss(model, Batch(batch.tokens[rows], batch.targets[rows])) / targets
         mean.backward()  # type: ignore[no-untyped-call]
         means.append(mean.detach())
-    total = torch.stack(means).sum()
-    limit = config.grad_clip or float("inf")
-    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
-    result = StepResult(total.item(), norm.item())
-    if not all(map(torch.isfinite, (total, norm))):
-        optimizer.zero_grad(set_to_none=True)
-        raise GlassError(
-            f"step {step + 1}: the loss is {result.train_loss:.4g} and the gradient's length {result.grad_norm:.4g}, so "
-            f"nothing was changed; the learning rate is {learning_rate:.3g}: lower learning_rate"
-        )
+    learning = [p for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+    train_loss, grad_norm = torch.stack(means).sum().item(), norm.item()
+    if not allows(train_loss, grad_norm):
+        return StepResult(train_loss, grad_norm, applied=False)
+    nn.utils.clip_grads_with_norm_(learning, config.grad_clip or float("inf"), norm)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return result
+    return StepResult(train_loss, grad_norm, applied=True)

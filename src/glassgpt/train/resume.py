@@ -1,0 +1,139 @@
+"""Going on with a run: what it was begun with stays as it was, unless somebody says otherwise."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from glassgpt.checkpoint import Run, as_argument, load_checkpoint
+from glassgpt.checkpoint.checkpoint import PARENT, Checkpoint
+from glassgpt.config import RunConfig
+from glassgpt.config.cache_folder import cache_folder
+from glassgpt.config.changes import FIXED, changed_settings
+from glassgpt.config.schema import shown_name
+from glassgpt.data import DataFolder, load_data
+from glassgpt.errors import CheckpointError, ConfigError, DataError
+from glassgpt.finetune import Template
+from glassgpt.formats.huggingface import COMPANIONS
+from glassgpt.tokenizer import Tokenizer
+from glassgpt.train.observers import Observer, tell
+from glassgpt.train.parent import Parent, fit_to_parent, open_parent, tokenizer_for
+from glassgpt.train.run import Sampler, build_trainer, carried_by, finish, open_data
+from glassgpt.train.settle import fit_to_data, settle_machine
+from glassgpt.train.state import restore
+
+
+def resume_run(
+    run: Run,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    observers: Sequence[Observer] = (),
+    sample: Sampler | None = None,
+) -> Run:
+    """Go on from the run's last whole checkpoint, or from step 0 where there is none yet. `changes` are settings that are
+    meant to differ from what the run was begun with. Raises a GlassError where it cannot go on as the same run."""
+    started = time.monotonic()
+    changes = dict(changes or {})
+    with run.locked():
+        config = run.config()
+        config = config.with_values(**changes) if changes else config
+        folder, damaged = run.last_whole_checkpoint()
+        checkpoint = load_checkpoint(folder) if folder else None
+        if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result_file.exists():
+            raise ConfigError(
+                f"{run.folder} is complete: all {config.train.max_steps} steps are done; use it, train on with a higher "
+                "--max-steps, or start a new run"
+            )
+        differences = changed_settings(checkpoint.state["settings"], config) if checkpoint else {}
+        require_meant(differences, run, changes, checkpoint)
+        parent, tokenizer = reopen_parent(config, run, checkpoint)
+        known = checkpoint if checkpoint else parent
+        template = known.template if known and config.finetune.from_ else None
+        data = reopen_data(config, observers, checkpoint, tokenizer, template)
+        for rejected, reason in damaged.items():
+            tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
+        if checkpoint is None:
+            tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
+        config, model, loss = settle_machine(fit_to_data(config, data), data, observers, parent)
+        carried = carried_by(checkpoint.state.get(COMPANIONS) if checkpoint else parent.carried if parent else None)
+        parent = None  # its weights are in the model now
+        trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried, template)
+        if checkpoint:
+            restore(trainer, checkpoint)
+        else:
+            trainer.metrics_file.cut(0)
+        run.result_file.unlink(missing_ok=True)
+        if changes:
+            run.write_config(config)
+        if differences:
+            trainer.tell("on_change", trainer.step, differences)
+        return finish(trainer, started)
+
+
+def require_meant(
+    differences: Mapping[str, tuple[Any, Any]], run: Run, changes: Mapping[str, Any], checkpoint: Checkpoint | None
+) -> None:
+    """Raises ConfigError unless every difference was asked for, now or, from this checkpoint on, at an earlier resume."""
+    refused = {name: pair for name, pair in differences.items() if name in FIXED}
+    if refused:
+        raise ConfigError(
+            f"{run.config_file} is not what the run was begun with: {in_words(refused)}; this cannot change on the way: "
+            "change it back, or start a new run"
+        )
+    earlier = {
+        name: value
+        for line in run.metrics()
+        if "changed" in line and checkpoint and line["step"] >= checkpoint.state["step"]
+        for name, (_, value) in line["changed"].items()
+    }
+    unsaid = {n: pair for n, pair in differences.items() if n not in changes and earlier.get(n, pair) != pair[1]}
+    if unsaid:
+        flags = " ".join(f"--{shown_name(n).replace('_', '-')} {value}" for n, (_, value) in unsaid.items())
+        raise ConfigError(
+            f"{run.config_file} was changed since the last checkpoint: {in_words(unsaid)}; change it back, or say that it is "
+            f"meant: glassgpt resume {as_argument(run.folder)} {flags}"
+        )
+
+
+def in_words(differences: Mapping[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{shown_name(name)} was {was!r} and is {now!r}" for name, (was, now) in differences.items())
+
+
+def reopen_parent(config: RunConfig, run: Run, checkpoint: Checkpoint | None) -> tuple[Parent | None, Tokenizer | None]:
+    """What a run that goes on still needs of the model it began with: its weights beside adapters, or where nothing was saved
+    yet; its tokenizer in any case."""
+    if not config.finetune.from_:
+        return None, None
+    if checkpoint and not config.finetune.lora:
+        return None, checkpoint.tokenizer()
+    kept = run.folder / PARENT
+    if checkpoint and not kept.is_dir():
+        raise CheckpointError(f"{kept} is gone, the model that this run's adapters belong to; bring it back")
+    parent = open_parent(str(kept) if kept.is_dir() else config.finetune.from_, config)
+    config, parent = fit_to_parent(config, parent)
+    return parent, parent.tokenizer or tokenizer_for(config, parent)
+
+
+def reopen_data(
+    config: RunConfig,
+    observers: Sequence[Observer],
+    checkpoint: Checkpoint | None,
+    tokenizer: Tokenizer | None,
+    template: Template | None,
+) -> DataFolder:
+    """The text of a run that goes on: from the cache without reading it again, else prepared anew and compared."""
+    if checkpoint is None:
+        return open_data(config, observers, tokenizer, template)
+    cached = cache_folder() / "data" / checkpoint.state["data_fingerprint"]
+    if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"]["data"]:
+        data = load_data(cached)
+    elif "-" in config.data.data and sys.stdin.isatty():
+        raise DataError("this run's text came from standard input and is no longer in the cache; pipe it in once more")
+    else:
+        data = open_data(config, observers, tokenizer, template)
+    if data.meta.content_hash != checkpoint.state["data_content"]:
+        raise DataError(
+            f"the text or tokenizer of {', '.join(config.data.data)} has changed since this run began; "
+            "bring the old text back, or start a new run"
+        )
+    return data

@@ -1,0 +1,125 @@
+"""Checkpoints beside the training: a copy is taken while the loop waits, and written while it goes on.
+
+The rule for a save that fails: it is reported and tried once more with the state of that moment; when that fails too, the run
+ends, since whoever trains on without checkpoints has nothing to come back to. The first save of all has no second chance: a
+folder that cannot be written to is found before the first hour and not after it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glassgpt.checkpoint import Run, as_argument, save_checkpoint
+from glassgpt.data.disk import sync
+from glassgpt.errors import GlassError, MachineError
+from glassgpt.machine import free_memory
+
+CPU = torch.device("cpu")
+
+
+class Saver:
+    """One checkpoint is written at a time. `tell` is how observers hear of it, always in the thread that trains."""
+
+    def __init__(self, run: Run, tell: Callable[..., None]) -> None:
+        self.run, self.tell = run, tell
+        self.step = -1  # of the newest checkpoint that was begun, or that the run goes on from
+        self.waited = 0.0  # seconds that training stood still for checkpoints
+        self.failures = 1  # in a row; see above for the first save
+        self.thread: Thread | None = None
+        self.problem: Exception | None = None
+        self.left_over: str | None = None
+
+    def went_on_from(self, step: int) -> None:
+        self.step, self.failures = step, 0
+
+    def save(self, step: int, keep: int, tensors: Mapping[str, Mapping[str, Tensor]], rest: Mapping[str, Any]) -> None:
+        """Begin to commit a checkpoint. `tensors` and `rest` are the arguments of save_checkpoint; the newest `keep` stay.
+        Where memory is too short for a copy, training waits instead."""
+        with self._standing_still():
+            self._finish()
+            self.step = step
+            size = sum(t.nbytes for group in tensors.values() for t in group.values())
+            beside = step > 0 and size < free_memory(CPU) / 2
+            if beside:
+                tensors = {name: copied(group) for name, group in tensors.items()}
+            work = (step, keep, {**rest, **tensors})
+            if beside:
+                self.thread = Thread(
+                    target=self._write, args=work, daemon=True
+                )  # nothing waits for it after a second Ctrl-C
+                self.thread.start()
+            else:
+                self._write(*work)
+                self._settle()
+
+    def look(self) -> None:
+        """Hear whether what was being written is done. Raises what made two saves in a row fail."""
+        if self.thread is not None and not self.thread.is_alive():
+            self._finish()
+
+    def finish(self) -> None:
+        """Wait until nothing is being written, as `look` otherwise."""
+        with self._standing_still():
+            self._finish()
+
+    @property
+    def failed(self) -> bool:
+        return self.failures > 0
+
+    @contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        before = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - before
+
+    def _finish(self) -> None:
+        if self.thread is None:
+            return
+        while self.thread.is_alive():
+            self.thread.join(0.2)  # not longer: a signal is not heard meanwhile everywhere
+        self.thread = None
+        self._settle()
+
+    def _write(self, step: int, keep: int, contents: Mapping[str, Any]) -> None:
+        try:
+            require_finite(step, contents["weights"], self.run)
+            sync(self.run.metrics_file)  # which the checkpoint says how much of belongs to it
+            save_checkpoint(self.run.checkpoint_folder(step), **contents)
+            self.left_over = self.run.prune(keep)
+        except Exception as problem:  # handed to the thread that trains
+            self.problem = problem
+
+    def _settle(self) -> None:
+        problem, self.problem = self.problem, None
+        if problem is None:
+            self.failures = 0
+            self.tell("on_save", self.step, self.run.checkpoint_folder(self.step))
+            if self.left_over:
+                self.tell("on_message", self.left_over)
+            return
+        self.failures += 1
+        if self.failures > 1 or not isinstance(problem, MachineError):
+            raise problem
+        self.tell("on_message", f"{problem}; trying once more")
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """In the machine's own memory, whatever device they are on."""
+    return {name: tensor.detach().to(CPU, copy=True) for name, tensor in tensors.items()}
+
+
+def require_finite(step: int, weights: Mapping[str, Tensor], run: Run) -> None:
+    """A step is checked before it is taken (train/watch.py), but a huge learning rate can still carry a weight away."""
+    broken = next((name for name, weight in weights.items() if not weight.isfinite().all()), None)
+    if broken:
+        raise GlassError(
+            f"after step {step} the weight {broken} is not finite, so that nothing was saved; lower the learning rate: "
+            f"glassgpt resume {as_argument(run.folder)} --learning-rate RATE"
+        )

@@ -1,0 +1,64 @@
+"""What makes the next step what it is, as a checkpoint holds it: nothing else is remembered from one step to the next."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from glassgpt.checkpoint.checkpoint import Checkpoint, load_weights
+from glassgpt.model.lora import lora_of
+from glassgpt.train.optimizer import load_optimizer_tensors, optimizer_tensors
+
+if TYPE_CHECKING:
+    from glassgpt.train.trainer import Trainer
+
+
+def checkpoint_of(trainer: "Trainer") -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Any]]:
+    """The arguments of save_checkpoint: those that are tensors, and the others. The learning rate, the order of the text and
+    dropout's masks are not among them, since they follow from seed and step."""
+    config, data = trainer.config, trainer.data
+    tensors: dict[str, Mapping[str, Tensor]] = {
+        "weights": {name: p for name, p in trainer.model.named_parameters() if p.requires_grad},
+        "optimizer_tensors": optimizer_tensors(trainer.model, trainer.optimizer),
+    }
+    state = trainer.carried | {
+        "step": trainer.step,
+        "tokens": trainer.tokens,
+        "seconds": time.monotonic() - trainer.began,
+        "metrics_bytes": trainer.metrics_file.size(),
+        "best": trainer.best,
+        "watch": trainer.watch.state(),
+        "data_fingerprint": data.meta.fingerprint,
+        "data_content": data.meta.content_hash,
+        "settings": config.flat(),
+    }
+    return tensors, {
+        "config": config.model,
+        "lora": lora_of(config.finetune),
+        "tokenizer_json": trainer.tokenizer_json,
+        "template": trainer.template,
+        "labels": data.meta.labels,
+        "state": state,
+    }
+
+
+def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
+    """Go back to a checkpoint: the next step is the one that would have followed it, bit for bit."""
+    load_weights(trainer.model, checkpoint.weights(), str(checkpoint.folder))
+    load_optimizer_tensors(trainer.model, trainer.optimizer, checkpoint.optimizer_tensors(), str(checkpoint.folder))
+    state = checkpoint.state
+    trainer.step, trainer.tokens, trainer.seconds = state["step"], state["tokens"], state["seconds"]
+    trainer.pace.deadline -= trainer.seconds
+    if problem := trainer.metrics_file.cut(state["metrics_bytes"]):
+        trainer.tell("on_message", problem)
+    # The rest was not in the state of the first versions.
+    trainer.best = state["best"] if "best" in state else trainer.run.best_of_metrics()
+    if trainer.best:
+        trainer.run.write_best(**trainer.best)
+    else:
+        trainer.run.best_file.unlink(missing_ok=True)
+    if "watch" in state:
+        trainer.watch.restore(state["watch"])
+    trainer.saver.went_on_from(trainer.step)
+    trainer.resumed = True
