@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
-from glassgpt.data.disk import sha256_of, sync
+from glassgpt.data.disk import make_folder, sha256_of, sync
 from glassgpt.errors import CheckpointError, ConfigError
 
 MANIFEST = "manifest.json"
@@ -22,7 +22,7 @@ def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]],
     folder for other programs goes without the manifest."""
     if target.exists() or target.is_symlink():
         raise CheckpointError(f"{target} is already there, and nothing is overwritten; choose another place")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     building = target.with_name(TEMPORARY + target.name)
     shutil.rmtree(building, ignore_errors=True)  # what a killed save left behind
     building.mkdir()

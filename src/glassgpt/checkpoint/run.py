@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from glassgpt.checkpoint.commit import remove_folder, verify_folder, write_text
 from glassgpt.config import RunConfig, build_config, config_text
+from glassgpt.data.disk import make_folder, sync
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
@@ -166,9 +167,9 @@ def create_run(folder: Path | None, name: str) -> Run:
     check_new_run(folder)
     try:
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             return Run(folder)
-        RUNS.mkdir(exist_ok=True)
+        make_folder(RUNS)
         return _next_run(name)
     except OSError as error:
         raise MachineError(
@@ -188,4 +189,5 @@ def _next_run(name: str) -> Run:
         except FileExistsError:  # another run was quicker
             number += 1
             continue
+        sync(RUNS)
         return Run(folder)
