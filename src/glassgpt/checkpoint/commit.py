@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from glassgpt.data.disk import make_folder, sha256_of, sync
@@ -93,3 +94,14 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def clear_unfinished(parent: Path) -> None:
+    """Remove what saves and removals that were killed left in `parent`, where nothing may be written at the time. What they
+    were about may never be saved again."""
+    for left in parent.glob(f"{TEMPORARY}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                left.unlink()

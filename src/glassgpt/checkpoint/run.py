@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from glassgpt.checkpoint.commit import remove_folder, verify_folder, write_text
+from glassgpt.checkpoint.commit import clear_unfinished, remove_folder, verify_folder, write_text
 from glassgpt.config import RunConfig, build_config, config_text
 from glassgpt.data.disk import make_folder, sync
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
@@ -114,7 +114,9 @@ class Run:
         return aside
 
     def prune(self, keep: int) -> str | None:
-        """Remove all but the newest `keep` checkpoints and the best one; what could not be removed, in words, or None."""
+        """Remove all but the newest `keep` checkpoints and the best one; what could not be removed, in words, or None.
+        What a killed save or removal left goes too, so nothing may be saved meanwhile."""
+        clear_unfinished(self.checkpoints_folder)
         best = self.best()
         kept = set(self.steps()[-keep:]) | ({best["step"]} if best else set())
         for step in self.steps():
