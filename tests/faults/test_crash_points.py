@@ -59,6 +59,7 @@ def test_a_save_that_is_killed_leaves_the_checkpoint_before_it_or_the_new_one(ru
         save(dead, following)
         assert names(dead.checkpoints_folder) == [dead.checkpoint_folder(s).name for s in range(3, following + 1)]
         assert verify_folder(dead.checkpoint_folder(following)) is None and is_as_saved(dead, following)
+        assert names(dead.checkpoint_folder(following)) == names(dead.checkpoint_folder(3))
     assert last_steps == sorted(last_steps) and set(last_steps) == {3, 4}
 
 
