@@ -109,6 +109,18 @@ def test_pruning_keeps_the_newest_and_the_best(run):
     assert run.steps() == [2, 6]
 
 
+def test_pruning_clears_what_killed_saves_left(run):
+    put_checkpoint(run, 1)
+    run.write_best(1, 1.0)
+    half = run.checkpoints_folder / ".writing-step-00000002"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+    (run.checkpoints_folder / ".writing-best.json").write_text("{")
+    (run.checkpoints_folder / "notes").mkdir()
+    run.prune(2)
+    assert sorted(p.name for p in run.checkpoints_folder.iterdir()) == ["best.json", "notes", "step-00000001"]
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over_with_its_reason(run):
     for step in (3, 6):
         put_checkpoint(run, step)

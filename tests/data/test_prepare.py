@@ -245,6 +245,19 @@ def test_what_a_killed_preparation_left_is_removed_after_a_day(notes, own_cache)
     assert {p.name for p in (own_cache / "data").iterdir()} == kept | {data.path.name}
 
 
+def test_what_a_killed_preparation_left_beside_ones_own_folder_is_removed_after_a_day(notes, tmp_path):
+    """Only what carries this folder's name: the place belongs to a person, who may keep anything there."""
+    names = [".out.0123abcd.partial", ".other.0123abcd.partial", ".out.download.partial", ".[a].0123abcd.partial"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (1e9, 1e9))
+    (tmp_path / ".out.76543210.partial").mkdir()
+    prepare([notes], tmp_path / "out", "byte")
+    assert sorted(p.name for p in tmp_path.glob(".*")) == sorted([*names[1:], ".out.76543210.partial"])
+    prepare([notes], tmp_path / "[a]", "byte")
+    assert not (tmp_path / names[3]).exists()
+
+
 def test_a_left_folder_that_vanishes_meanwhile_or_cannot_be_removed_hinders_nobody(notes, own_cache, monkeypatch):
     """Another process removes it at the same time; or it is another user's."""
     for name in (".gone.0123abcd.partial", ".held.0123abcd.partial"):

@@ -8,9 +8,10 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from glassgpt.data.disk import sha256_of, sync
+from glassgpt.data.disk import make_folder, sha256_of, sync
 from glassgpt.errors import CheckpointError, ConfigError
 
 MANIFEST = "manifest.json"
@@ -22,7 +23,7 @@ def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]],
     folder for other programs goes without the manifest."""
     if target.exists() or target.is_symlink():
         raise CheckpointError(f"{target} is already there, and nothing is overwritten; choose another place")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     building = target.with_name(TEMPORARY + target.name)
     shutil.rmtree(building, ignore_errors=True)  # what a killed save left behind
     building.mkdir()
@@ -104,4 +105,16 @@ def remove_folder(folder: Path) -> None:
     doomed = folder.with_name(TEMPORARY + folder.name)
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
+    sync(folder.parent)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def clear_unfinished(parent: Path) -> None:
+    """Remove what saves and removals that were killed left in `parent`, where nothing may be written at the time. What they
+    were about may never be saved again."""
+    for left in parent.glob(f"{TEMPORARY}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                left.unlink()

@@ -12,8 +12,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from glassgpt.checkpoint.checkpoint import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
-from glassgpt.checkpoint.commit import remove_folder, write_text
+from glassgpt.checkpoint.commit import clear_unfinished, remove_folder, write_text
 from glassgpt.config import RunConfig, build_config, config_text
+from glassgpt.data.disk import make_folder, sync
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
@@ -127,7 +128,9 @@ class Run:
 
     def prune(self, keep: int) -> str | None:
         """Remove all but the newest `keep` checkpoints and the best one; what could not be removed, in words, or None. Nothing
-        is removed unless one that stays is whole: those on the disk may have been damaged since they were written."""
+        is removed unless one that stays is whole: those on the disk may have been damaged since they were written.
+        What a killed save or removal left goes too, so nothing may be saved meanwhile."""
+        clear_unfinished(self.checkpoints_folder)
         best, steps = self.best(), self.steps()
         kept = [step for step in steps if step in steps[-keep:] or (best and step == best["step"])]
         if kept == steps:
@@ -186,9 +189,9 @@ def create_run(folder: Path | None, name: str) -> Run:
     check_new_run(folder)
     try:
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             return Run(folder)
-        RUNS.mkdir(exist_ok=True)
+        make_folder(RUNS)
         return _next_run(name)
     except OSError as error:
         raise MachineError(
@@ -208,4 +211,5 @@ def _next_run(name: str) -> Run:
         except FileExistsError:  # another run was quicker
             number += 1
             continue
+        sync(RUNS)
         return Run(folder)

@@ -20,6 +20,15 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def make_folder(path: Path) -> None:
+    """As `mkdir -p`; every name that had to be made is on the disk then."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
 def sha256_of(path: Path) -> str:
     """In hex, read in pieces."""
     with path.open("rb") as file:

@@ -1,5 +1,6 @@
 """Text -> a prepared folder: split, train the tokenizer, encode, count, seal. See token_file.py for what is written."""
 
+import glob
 import hashlib
 import shutil
 import time
@@ -15,7 +16,7 @@ import numpy as np
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.data.corpus import Corpus, open_corpus, require_learnable
 from glassgpt.data.counting import SEPARATOR, TRAIN_LIMIT, VAL_LIMIT, counting_baseline
-from glassgpt.data.disk import is_full, sync
+from glassgpt.data.disk import is_full, make_folder, sync
 from glassgpt.data.parts import Parts, batched, bytes_of_answers, encode
 from glassgpt.data.sources import expanded
 from glassgpt.data.token_file import (
@@ -59,6 +60,7 @@ def prepare(
     out = expanded(out)
     if out.exists():
         raise DataError(f"{out} exists already; name another folder, for nothing is written over")
+    remove_abandoned(out.parent, out.name)
     report = part_of(progress, "reading the text")
     with open_corpus(sources, text_field, report, task) as corpus, unfinished(out) as folder:
         write_folder(folder, corpus, sources, tokenizer, vocab_size, progress)
@@ -117,7 +119,8 @@ def unfinished(out: Path, elsewhere: str = "name a folder elsewhere") -> Iterato
     """
     folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
-        folder.mkdir(parents=True)
+        make_folder(out.parent)
+        folder.mkdir()
         yield folder
     except BrokenPipeError:  # the reader of our progress has gone; no disk gives this
         raise
@@ -128,9 +131,11 @@ def unfinished(out: Path, elsewhere: str = "name a folder elsewhere") -> Iterato
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_abandoned(cache: Path) -> None:
-    """Remove what killed preparations left in the cache; one that lives has changed something within the last day."""
-    for folder in cache.glob(f".*{UNFINISHED}"):
+def remove_abandoned(parent: Path, name: str | None = None) -> None:
+    """Remove what killed preparations left in the cache, or of the folder `name` where others keep things too; one that lives
+    has changed something within the last day."""
+    ours = "*" if name is None else glob.escape(name) + "." + "[0-9a-f]" * 8
+    for folder in parent.glob(f".{ours}{UNFINISHED}"):
         try:
             last_change = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
         except OSError:  # finished, or removed by another process, this very moment
