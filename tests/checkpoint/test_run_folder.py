@@ -121,6 +121,70 @@ def test_pruning_clears_what_killed_saves_left(run):
     assert sorted(p.name for p in run.checkpoints_folder.iterdir()) == ["best.json", "notes", "step-00000001"]
 
 
+def test_pruning_never_removes_the_only_good_one(run):
+    """Checkpoints may rot after they were written, and then the oldest one is all there is."""
+    for step in (3, 6, 9):
+        put_checkpoint(run, step)
+    for step in (9, 6):
+        (run.checkpoint_folder(step) / "state.json").unlink()
+    said = "no checkpoint is removed, since none of those that would stay is whole: state.json is missing"
+    assert run.prune(1) == run.prune(2) == said and run.steps() == [3, 6, 9]
+    put_checkpoint(run, 12)
+    assert run.prune(2) is None and run.steps() == [9, 12]
+
+
+def test_a_checkpoint_under_another_ones_name_is_not_whole(run):
+    for step in (3, 6):
+        put_checkpoint(run, step)
+    run.checkpoint_folder(6).rename("aside")
+    run.checkpoint_folder(3).rename(run.checkpoint_folder(6))
+    reason = "state.json is of step 3: the folder was renamed, or files of another one were put into it"
+    assert run.last_whole_checkpoint() == (None, {run.checkpoint_folder(6): reason})
+
+
+def test_every_flipped_bit_of_the_manifest_is_noticed(run):
+    put_checkpoint(run, 3)
+    file = run.checkpoint_folder(3) / "manifest.json"
+    written = file.read_bytes()
+    for bit in range(8 * len(written)):
+        damaged = bytearray(written)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        assert run.problem_of(3) is not None, bit
+    file.write_text("{}")
+    assert "manifest.json does not name" in run.problem_of(3)
+    content = json.loads(written)
+    content["../../config.toml"] = content.pop("model.safetensors") | {}
+    file.write_text(json.dumps(content | {"model.safetensors": json.loads(written)["model.safetensors"]}))
+    assert run.problem_of(3) == "manifest.json names ../../config.toml, which does not lie in the folder"
+    file.write_bytes(written)
+    assert run.problem_of(3) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer.json"]
+)
+@pytest.mark.parametrize("how", ["flipped", "cut", "missing", "swapped"])
+def test_damage_of_any_file_is_named_and_the_checkpoint_before_is_taken(run, name, how):
+    for step in (3, 6):
+        put_checkpoint(run, step, seed=step)
+    file = run.checkpoint_folder(6) / name
+    content = bytearray(file.read_bytes())
+    if how == "flipped":
+        content[len(content) // 2] ^= 4
+        file.write_bytes(content)
+    elif how == "cut":
+        file.write_bytes(content[:-1])
+    elif how == "missing":
+        file.unlink()
+    else:
+        other = {"config.json": "state.json"}.get(name, "config.json")
+        file.write_bytes((run.checkpoint_folder(6) / other).read_bytes())
+    folder, damaged = run.last_whole_checkpoint()
+    assert folder == run.checkpoint_folder(3)
+    assert name in damaged[run.checkpoint_folder(6)]
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over_with_its_reason(run):
     for step in (3, 6):
         put_checkpoint(run, step)

@@ -88,9 +88,9 @@ class MetricsFile(Observer):
     def cut(self, size: int) -> str | None:
         """Forget what came after a checkpoint that the run goes back to; in words where less is there than it knew of."""
         there = self.size()
-        if there > size:
-            os.truncate(self.path, size)
-        return f"{self.path} has lost {size - there} bytes of its lines" if there < size else None
+        whole_lines = self.path.read_bytes().rfind(b"\n") + 1 if there < size else size
+        os.truncate(self.path, whole_lines)
+        return f"{self.path} has lost lines: it ends {size - there} bytes too early" if there < size else None
 
     def on_start(self, run: Run, config: RunConfig, step: int, deadline: float) -> None:
         self.max_steps = config.train.max_steps

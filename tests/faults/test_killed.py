@@ -1,0 +1,18 @@
+"""A run that is killed, and killed again, ends with the same bits as the one that nobody disturbed."""
+
+import os
+
+import pytest
+
+from .killing import kill_again_and_again
+from .warm import Warm
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, architecture):
+    with Warm() as warm:
+        outcome = kill_again_and_again(warm, tmp_path, 5, 1, "--architecture", architecture)
+    assert outcome.kills >= 5 and outcome.in_saves >= 0.4 * outcome.kills
+    assert outcome.differences == []

@@ -1,0 +1,182 @@
+"""Checkpoints that are written while training goes on."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from glassgpt.checkpoint import load_checkpoint, open_run, verify_checkpoint
+from glassgpt.errors import GlassError, MachineError, Stopped
+from glassgpt.train import Observer, resume_run, saver, train_run
+
+from .test_run import StopAt, assert_same, final_state
+
+
+@pytest.fixture
+def slow_writer(monkeypatch):
+    """Each save takes so many seconds; the list has the thread of each."""
+    threads, seconds = [], [0.0]
+    real = saver.save_checkpoint
+
+    def save_checkpoint(*some, **more):
+        threads.append(threading.current_thread())
+        time.sleep(seconds[0])
+        real(*some, **more)
+
+    monkeypatch.setattr(saver, "save_checkpoint", save_checkpoint)
+    return lambda each: (seconds.__setitem__(0, each), threads)[1]
+
+
+def failing(monkeypatch, times):
+    """The saves after the first one fail so many times."""
+    real, saves = saver.save_checkpoint, []
+
+    def save_checkpoint(folder, **more):
+        saves.append(folder)
+        if 1 < len(saves) <= 1 + times:
+            raise MachineError(f"{folder} could not be written")
+        real(folder, **more)
+
+    monkeypatch.setattr(saver, "save_checkpoint", save_checkpoint)
+
+
+RARELY = {"eval_every": 100, "sample_every": 100, "keep_checkpoints": 9}
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(config, recorder, slow_writer):
+    threads = slow_writer(0.5)
+    run = train_run(config.with_values(save_every=5, max_steps=14, **RARELY), observers=[recorder])
+    events = [(event[0], event[1]) for event in recorder.events if event[0] in ("step", "save")]
+    assert events.index(("save", 5)) > events.index(("step", 9))
+    assert threads[0] is threading.main_thread() and threads[1] is not threading.main_thread()
+    assert all(run.problem_of(step) is None for step in run.steps()) and run.steps() == [0, 5, 10, 14]
+    # Of four saves the first, the wait for 5 before 10 is copied, for 10 and for 14 at the end: no step was free.
+    assert 1.0 < json.loads(run.result_file.read_text())["checkpoint_seconds"] < 2.5
+
+
+def test_what_is_saved_is_the_state_of_its_own_step(config, slow_writer):
+    whole = train_run(config.with_values(save_every=1, max_steps=8, **RARELY))
+    slow_writer(0.05)
+    run = train_run(config.with_values(save_every=1, max_steps=8, **RARELY))
+    for step in run.steps():
+        a, b = load_checkpoint(whole.checkpoint_folder(step)), load_checkpoint(run.checkpoint_folder(step))
+        assert all(b.weights()[name].equal(tensor) for name, tensor in a.weights().items())
+        assert all(b.optimizer_tensors()[name].equal(tensor) for name, tensor in a.optimizer_tensors().items())
+        assert b.optimizer_tensors()["wte.weight/step" if "wte.weight/step" in b.optimizer_tensors() else
+                                     "model.embed_tokens.weight/step"] == step  # fmt: skip
+
+
+def test_where_memory_is_short_training_waits_and_nothing_is_copied(config, monkeypatch, slow_writer):
+    monkeypatch.setattr(saver, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(saver, "copied", None)
+    threads = slow_writer(0.0)
+    train_run(config)
+    assert set(threads) == {threading.main_thread()}
+
+
+def test_a_save_that_fails_once_is_said_and_tried_again(config, recorder, monkeypatch):
+    whole = train_run(config.with_values(keep_checkpoints=9))
+    failing(monkeypatch, 1)
+    run = train_run(config.with_values(keep_checkpoints=9), observers=[recorder])
+    message = f"{run.checkpoint_folder(4)} could not be written; trying once more"
+    assert recorder.of("message").count(("message", message)) == 1
+    tried_again = [step for step in run.steps() if step not in whole.steps()]
+    assert 4 not in run.steps() and (tried_again in ([], [6])) and run.steps()[:2] == [0, 5]
+    assert_same(whole, run)
+
+
+def test_a_second_failure_ends_the_run_and_resume_goes_on(config, recorder, monkeypatch):
+    whole = train_run(config)
+    with monkeypatch.context() as patched:
+        failing(patched, 2)
+        with pytest.raises(MachineError, match="step-0000000[5678] could not be written$"):
+            train_run(config, out="r", observers=[recorder])
+    assert sum("trying once more" in text for _, text in recorder.of("message")) == 1
+    assert open_run(Path("r")).steps() == [0]
+    assert_same(whole, resume_run(open_run(Path("r"))))
+
+
+def test_the_first_save_has_no_second_chance(config, recorder, monkeypatch):
+    def fail(folder, **more):
+        raise MachineError("no room")
+
+    monkeypatch.setattr(saver, "save_checkpoint", fail)
+    with pytest.raises(MachineError, match="^no room$"):
+        train_run(config, observers=[recorder])
+    assert not recorder.of("step") and not recorder.of("message")[-1][1].endswith("trying once more")
+
+
+def test_the_first_checkpoint_is_as_large_as_the_last(config):
+    run = train_run(config.with_values(keep_checkpoints=9))
+    sizes = [(run.checkpoint_folder(step) / "optimizer.safetensors").stat().st_size for step in (0, 14)]
+    assert sizes[0] == sizes[1]
+
+
+def test_an_error_elsewhere_waits_for_the_checkpoint_that_is_being_written(config, slow_writer):
+    class Failing(Observer):
+        def on_step(self, step, metrics):
+            if step == 6:
+                raise ValueError("elsewhere")
+
+    slow_writer(0.4)
+    with pytest.raises(ValueError, match="elsewhere"):
+        train_run(config.with_values(save_every=5, **RARELY), out="r", observers=[Failing()])
+    assert open_run(Path("r")).steps() == [0, 5]
+
+
+def test_best_is_never_a_step_that_is_not_on_the_disk(config, slow_writer):
+    class Look(Observer):
+        def on_evaluation(self, step, metrics):
+            (run,) = Path("runs").iterdir()
+            best = json.loads((run / "checkpoints/best.json").read_text())
+            assert verify_checkpoint(run / f"checkpoints/step-{best['step']:08d}") is None
+
+    slow_writer(0.2)
+    train_run(config.with_values(max_steps=6, eval_every=2), observers=[Look()])
+
+
+def test_best_is_that_of_the_step_that_the_run_goes_back_to(config):
+    """best.json may be ahead of the last whole checkpoint, and name a step that is better than any so far."""
+    config = config.with_values(eval_every=1, keep_checkpoints=99)
+    whole = train_run(config)
+    with pytest.raises(Stopped):
+        train_run(config, out="r", observers=[StopAt(9)])
+    run = open_run(Path("r"))
+    for step in (7, 8, 9):
+        (run.checkpoint_folder(step) / "model.safetensors").write_bytes(b"x")
+    run.write_best(9, 0.1)
+    resumed = resume_run(run)
+    assert_same(whole, resumed)
+
+
+def test_a_weight_that_is_not_finite_is_never_saved(config):
+    """A rate of 1e39 is infinite in float32, and carries finite gradients away; no gradient check can see it coming."""
+    with pytest.raises(
+        GlassError, match=r"after step [1-9]\d* the weight .* is not finite, so that nothing was saved; lower"
+    ):
+        train_run(config.with_values(learning_rate=1e39, warmup_steps=0, save_every=1), out="r")
+    run = open_run(Path("r"))
+    for step in run.steps():
+        assert all(
+            tensor.isfinite().all() for tensor in load_checkpoint(run.checkpoint_folder(step)).weights().values()
+        )
+
+
+def test_a_checkpoint_says_how_much_of_the_metrics_is_its_own(config, recorder):
+    train_run(config, out="r", observers=[recorder])
+    run = open_run(Path("r"))
+    run.result_file.unlink()
+    run.metrics_file.write_text(run.metrics_file.read_text()[:200])
+    resume_run(run, observers=[recorder])
+    assert all("step" in json.loads(line) for line in run.metrics_file.read_text().splitlines())
+    assert any("metrics.jsonl has lost lines: it ends" in text for _, text in recorder.of("message"))
+
+
+def test_torch_is_told_nothing_by_a_save(config):
+    """Saving draws no random number: the bits are the same however often it happens."""
+    a = final_state(train_run(config.with_values(save_every=1)))[0]
+    b = final_state(train_run(config.with_values(save_every=14)))[0]
+    assert all(torch.equal(a[name], b[name]) for name in a)
