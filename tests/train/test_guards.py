@@ -295,19 +295,19 @@ from glassgpt.train import Observer, trainer
 
 class Tighten(Observer):
     def on_start(self, *rest):
-        limit = psutil.Process().memory_info().vms + 60_000_000
+        limit = psutil.Process().memory_info().vms + 100_000_000
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     def on_message(self, text):
         print(text)
 
 class Greedy(trainer.Trainer):
     def fit(self):
-        self.config = replace(self.config, train=replace(self.config.train, micro_batch_size=1024))
+        self.config = replace(self.config, train=replace(self.config.train, micro_batch_size=2048))
         super().fit()
 
 glassgpt.train.run.Trainer = Greedy
 settings = dict(tokenizer="char", context_length=64, n_layer=1, n_head=2, n_embd=16, n_inner=32, max_steps=2, warmup_steps=1,
-                batch_size=1024, micro_batch_size=16, precision="float32", compile="off", threads=1)
+                batch_size=2048, micro_batch_size=16, precision="float32", compile="off", threads=1)
 run = train_run(build_config(flags=settings | dict(data={str(text)!r})), out="r", observers=[Tighten()])
 print(run.config().train.micro_batch_size)
 """
@@ -318,5 +318,5 @@ print(run.config().train.micro_batch_size)
     }
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"step 1: out of memory at micro_batch_size 1024; going on with 512", done.stdout)
-    assert int(done.stdout.split()[-1]) <= 512
+    assert re.search(r"step 1: out of memory at micro_batch_size 2048; going on with 1024", done.stdout)
+    assert int(done.stdout.split()[-1]) <= 1024

@@ -77,6 +77,19 @@ def test_where_memory_is_short_training_waits_and_nothing_is_copied(config, monk
     assert set(threads) == {threading.main_thread()}
 
 
+@pytest.mark.parametrize("lacking", ["copied", "Thread"])
+def test_a_limit_on_this_process_alone_makes_training_wait(config, monkeypatch, slow_writer, lacking):
+    """What the machine has free says nothing of it, and neither a copy nor a thread may be had."""
+
+    def fail(*some, **more):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(saver, lacking, fail)
+    threads = slow_writer(0.0)
+    run = train_run(config)
+    assert set(threads) == {threading.main_thread()} and all(run.problem_of(step) is None for step in run.steps())
+
+
 def test_a_save_that_fails_once_is_said_and_tried_again(config, recorder, monkeypatch):
     whole = train_run(config.with_values(keep_checkpoints=9))
     failing(monkeypatch, 1)

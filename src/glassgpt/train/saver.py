@@ -44,18 +44,23 @@ class Saver:
             self._finish()
             self.step = step
             size = sum(t.nbytes for group in tensors.values() for t in group.values())
-            beside = step > 0 and size < free_memory(CPU) / 2
-            if beside:
-                tensors = {name: copied(group) for name, group in tensors.items()}
-            work = (step, keep, {**rest, **tensors})
-            if beside:
-                self.thread = Thread(
-                    target=self._write, args=work, daemon=True
-                )  # nothing waits for it after a second Ctrl-C
-                self.thread.start()
-            else:
-                self._write(*work)
+            if step == 0 or size > free_memory(CPU) / 2 or not self._write_beside(step, keep, tensors, rest):
+                self._write(step, keep, {**rest, **tensors})
                 self._settle()
+
+    def _write_beside(
+        self, step: int, keep: int, tensors: Mapping[str, Mapping[str, Tensor]], rest: Mapping[str, Any]
+    ) -> bool:
+        """Whether there was room for it after all: a limit on this process is not seen in what the machine has free."""
+        try:
+            copies = {name: copied(group) for name, group in tensors.items()}
+            # A daemon: nothing waits for it after a second Ctrl-C.
+            thread = Thread(target=self._write, args=(step, keep, {**rest, **copies}), daemon=True)
+            thread.start()
+        except (MemoryError, RuntimeError):
+            return False
+        self.thread = thread
+        return True
 
     def look(self) -> None:
         """Hear whether what was being written is done. Raises what made two saves in a row fail."""
