@@ -25,6 +25,7 @@ from glassgpt.data import DataFolder
 from glassgpt.generate import Engine, TextClassifier
 from glassgpt.model import LanguageModel
 from glassgpt.model.classifier import Classifier
+from glassgpt.signals import unwind_from_now_on
 from glassgpt.train import Observer
 
 SAMPLE_TOKENS = 200
@@ -107,6 +108,7 @@ class TrainingDisplay(Observer):
         self._print(text)
 
     def on_start(self, run: Run, config: RunConfig, step: int, deadline: float) -> None:
+        unwind_from_now_on()
         self._print(f"run: {run.folder}" + (f", going on after step {step}" if step else ""))
         self.first_step, self.loop_began, self.deadline = step, time.monotonic(), deadline
         self.does = "says" if config.data.task == "labels" else "writes"

@@ -3,7 +3,14 @@
 import errno
 import hashlib
 import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from glassgpt.signals import undone
 
 
 def sync(path: Path) -> None:
@@ -18,6 +25,28 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+@contextmanager
+def working_folder(folder: Path, mode: int = 0o777) -> Iterator[Path]:
+    """Make a new folder to work in, with its parents; gone at the end, whatever ends the work, unless it was renamed."""
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    with undone(remove):
+        try:
+            folder.mkdir(mode, parents=True)
+            yield folder
+        finally:
+            remove()
+
+
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """As `tempfile.TemporaryDirectory`; a signal cannot come between its making and whoever removes it."""
+    with working_folder(Path(tempfile.gettempdir()) / f"{name}-{uuid.uuid4().hex[:12]}", 0o700) as folder:
+        yield folder
 
 
 def sha256_of(path: Path) -> str:

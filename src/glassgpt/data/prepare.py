@@ -15,7 +15,7 @@ import numpy as np
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.data.corpus import Corpus, open_corpus, require_learnable
 from glassgpt.data.counting import SEPARATOR, TRAIN_LIMIT, VAL_LIMIT, counting_baseline
-from glassgpt.data.disk import is_full, sync
+from glassgpt.data.disk import is_full, sync, working_folder
 from glassgpt.data.parts import Parts, batched, bytes_of_answers, encode
 from glassgpt.data.sources import expanded
 from glassgpt.data.token_file import (
@@ -117,15 +117,13 @@ def unfinished(out: Path, elsewhere: str = "name a folder elsewhere") -> Iterato
     """
     folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
-        folder.mkdir(parents=True)
-        yield folder
+        with working_folder(folder):
+            yield folder
     except BrokenPipeError:  # the reader of our progress has gone; no disk gives this
         raise
     except OSError as problem:
         advice = f"make room there, or {elsewhere}" if is_full(problem) else elsewhere
         raise MachineError(f"{out} cannot be prepared: {problem.strerror or problem}; {advice}") from problem
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_abandoned(cache: Path) -> None:
