@@ -2,14 +2,17 @@
 
 from typing import NoReturn
 
-from glassgpt.signals import heed
+from glassgpt.signals import heed, leave_from_now_on
 
 
 def main() -> NoReturn:
     heed()  # before whatever takes time to import
-    from glassgpt.cli import main
+    try:
+        from glassgpt.cli import main
 
-    main()
+        main()
+    finally:
+        leave_from_now_on()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ out as another one, as a warning, or not at all. Imports nothing but Python's ow
 """
 
 import _thread
+import atexit
 import math
 import os
 import signal
@@ -22,7 +23,7 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 # vocabulary, sorting, a backward pass). After so many seconds a second thread does its work.
 PATIENCE = 0.15
 # Whoever stands between a terminal and a process may pass on the Ctrl-C that has reached it already: not yet a second one.
-ECHO = 0.2
+ECHO = 0.3
 FLUSH_SECONDS = 0.3  # the reader of our output may have stopped reading
 
 
@@ -47,6 +48,7 @@ def heed() -> None:
     for name in NAMES:
         if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
             signal.signal(getattr(signal, name), _on_signal)
+    atexit.register(_ignore)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     _thread.start_new_thread(_watch, (read,))
 
@@ -76,9 +78,21 @@ def unwind_from_now_on() -> None:
     _State.raises = True
 
 
+def leave_from_now_on() -> None:
+    """Nothing more is to be saved: the command is about to end."""
+    _State.raises = False
+
+
+def _ignore() -> None:
+    """Python's last act takes a moment, and would begin with giving the signals back: the command would seem killed."""
+    for name in NAMES:
+        if signal.getsignal(getattr(signal, name)) is _on_signal:
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if not _State.raises:
-        _leave(number)
+        _leave(number, time.monotonic())
         return
     _State.raised = True
     if number == signal.SIGINT:
@@ -89,14 +103,15 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 def _watch(pipe: int) -> None:
     """The second thread: Python writes the number of every signal to this pipe as soon as it arrives."""
     while received := os.read(pipe, 1):
+        arrived = time.monotonic()
         time.sleep(PATIENCE)
         if not _State.raises and signal.getsignal(received[0]) is _on_signal:
-            _thread.start_new_thread(_leave, (received[0],))
+            _thread.start_new_thread(_leave, (received[0], arrived))
 
 
-def _leave(number: int) -> None:
+def _leave(number: int, arrived: float) -> None:
     if not _leaving.acquire(blocking=False):
-        if time.monotonic() - _State.began > ECHO:
+        if arrived - _State.began > ECHO:
             os._exit(128 + number)
         while _State.leader != _thread.get_ident():  # nothing more is done here: what is being undone stays undone
             time.sleep(1)

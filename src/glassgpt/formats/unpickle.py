@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from glassgpt.checkpoint import load_tensors, save_tensors
 from glassgpt.data.disk import temporary_folder
 from glassgpt.errors import CheckpointError
+from glassgpt.signals import undone
 
 SECONDS = 600  # a reader that takes longer has been given a file to stumble over
 MOST_VALUES = 1_000_000
@@ -32,24 +34,39 @@ def read_pickle(path: Path) -> dict[str, Any]:
     with temporary_folder("glassgpt-import") as folder:
         # -P: not what lies in the current folder under a module's name.
         reader = [sys.executable, "-P", "-m", "glassgpt.formats.unpickle", str(path.absolute()), str(folder)]
-        stdin, held = os.pipe()  # ends for the reader when this process does, however that comes
         try:
-            done = subprocess.run(
-                reader, stdin=stdin, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False,
-                timeout=SECONDS,
-            )  # fmt: skip
+            code, said = _run(reader)
         except subprocess.TimeoutExpired:
             raise CheckpointError(f"{path} cannot be imported: reading it does not come to an end") from None
-        finally:
-            os.close(stdin)
-            os.close(held)
         values = folder / "values.json"
-        if done.returncode or not values.is_file():
-            last = (done.stderr.strip().splitlines() or [f"the reader ended with {done.returncode}"])[-1]
+        if code or not values.is_file():
+            last = (said.strip().splitlines() or [f"the reader ended with {code}"])[-1]
             raise CheckpointError(f"{path} cannot be imported: {last}")
         tensors = load_tensors(folder / "tensors.safetensors")
         content: dict[str, Any] = _rebuild(json.loads(values.read_text(encoding="utf-8")), tensors)
     return content
+
+
+def _run(reader: Sequence[str]) -> tuple[int, str]:
+    """What it ended with, and its standard error. It does not outlive this process."""
+    stdin, held = os.pipe()  # ends for the reader when this process does, however that comes
+    try:
+        with (
+            subprocess.Popen(
+                reader, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                text=True, encoding="utf-8", errors="replace",
+            ) as process,
+            undone(process.kill),
+        ):  # fmt: skip
+            try:
+                _, said = process.communicate(timeout=SECONDS)
+            except BaseException:
+                process.kill()
+                raise
+        return process.returncode, said
+    finally:
+        os.close(stdin)
+        os.close(held)
 
 
 class _Flattener:
