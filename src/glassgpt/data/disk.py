@@ -56,5 +56,5 @@ def sha256_of(path: Path) -> str:
 
 
 def is_full(problem: OSError) -> bool:
-    """Whether there is no room left, on the disk or in what this user may fill of it."""
-    return problem.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Whether there is no room left, on the disk or in what this user may fill of it, also with one file."""
+    return problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
