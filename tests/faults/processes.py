@@ -23,6 +23,7 @@ def start(folder, *arguments, program=("-m", "glassgpt"), preexec_fn=heed_signal
     """In `folder`, with a cache and a place for temporary files below it."""
     (folder / "tmp").mkdir(exist_ok=True)
     own = {"GLASSGPT_CACHE": str(folder / "cache"), "TMPDIR": str(folder / "tmp"), "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    own["PYTHONUNBUFFERED"] = ""  # as a person has it: what is printed waits to be flushed
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
         cwd=folder, env=os.environ | own | environment, text=True, encoding="utf-8",
