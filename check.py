@@ -15,7 +15,7 @@ CHECKS = {
     "layers": ["lint-imports", "--no-cache"],
 }
 # What measures time is disturbed by what runs beside it.
-TIMED = ["tests/train/test_minutes.py", "tests/cli/test_quick.py"]
+TIMED = ["tests/train/test_minutes.py", "tests/cli/test_quick.py", "tests/faults/test_signals_before_training.py"]
 if sys.argv[1:]:
     CHECKS["tests"] = ["pytest", *sys.argv[1:]]
 else:

@@ -1,6 +1,19 @@
 """`python -m glassgpt` is `glassgpt`."""
 
-from glassgpt.cli import main
+from typing import NoReturn
+
+from glassgpt.signals import heed, leave_from_now_on
+
+
+def main() -> NoReturn:
+    heed()  # before whatever takes time to import
+    try:
+        from glassgpt.cli import main
+
+        main()
+    finally:
+        leave_from_now_on()
+
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,8 @@
 """The order of training: every window once an epoch, computed from (seed, step) alone."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from glassgpt.data import IGNORE_INDEX, Batches, validation_windows
 from glassgpt.data.batches import permute
-from glassgpt.errors import DataError
+from glassgpt.errors import ConfigError, DataError
 
 seeds = st.integers(0, 2**63 - 1)
 
@@ -130,3 +133,52 @@ def test_validation_scores_each_target_once_in_order(length, context_length, bat
 def test_validation_needs_two_tokens():
     with pytest.raises(DataError, match="at least two tokens, there are 1"):
         next(validation_windows(numbered(1), 4, 2))
+
+
+@given(
+    lengths(), seeds, st.integers(0, 40), st.sampled_from([(w, a) for w in (1, 2, 3, 4, 6) for a in (1, 2, 3, 4, 6)])
+)
+def test_the_global_batch_is_the_same_whatever_the_world_size_and_the_accumulation(sizes, seed, step, shared):
+    """Each rank takes its rows, cut into the pieces that it accumulates, as the trainer does."""
+    context_length, length = sizes
+    (world_size, accumulation), batch_size = shared, 24 * 6
+    batches = Batches(numbered(length), context_length, seed)
+    mine = batch_size // world_size
+    ranks = [batches.batch(step, batch_size, slice(rank * mine, (rank + 1) * mine)) for rank in range(world_size)]
+    pieces = [piece for batch in ranks for piece in batch.tokens.split(mine // accumulation)]
+    assert len(pieces) == world_size * accumulation
+    assert torch.equal(torch.cat(pieces), batches.batch(step, batch_size).tokens)
+
+
+def quickest(work):
+    """Seconds; of several, since other programs run as well."""
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file with holes takes its whole length there")
+@pytest.mark.parametrize("step", [0, 1, 123_456_789, 10**9])
+def test_any_step_of_ten_billion_tokens_comes_at_once(tmp_path, step):
+    count, context_length, batch_size = 10**10, 1024, 12
+    with (tmp_path / "train.bin").open("wb") as file:
+        file.truncate(2 * count)
+    tokens = np.memmap(tmp_path / "train.bin", np.uint16, "r")
+    assert quickest(lambda: Batches(tokens, context_length, seed=5).batch(step, batch_size)) < 0.05
+    starts = Batches(tokens, context_length, seed=5).window_starts(np.arange(step, step + 1000, dtype=np.int64))
+    assert len(np.unique(starts)) > 990 and starts.min() >= 0 and starts.max() + context_length < count
+    assert starts.max() > count // 2
+
+
+@given(st.integers(1, 2**40), st.integers(1, 2**12), seeds)
+def test_the_last_running_numbers_are_right_and_what_lies_beyond_is_said(step, batch_size, seed):
+    batches = Batches(numbered(60), 7, seed)
+    last = 2**63 // batch_size - 1
+    late = batches.window_starts(np.array([last * batch_size], np.int64))
+    one = batches.batch(last, batch_size, slice(0, 1))
+    assert one.tokens[0, 0] == late[0] and 0 <= late[0] <= 60 - 8
+    with pytest.raises(ConfigError, match=r"lies beyond the 2\*\*63 that can be counted; lower max_steps"):
+        batches.batch(-(-(2**63) // batch_size) + step, batch_size)

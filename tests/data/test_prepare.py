@@ -152,7 +152,7 @@ def test_nothing_is_left_where_the_work_stopped(poem, tmp_path, monkeypatch, pro
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOSPC, "No space left on device; make room there"),
+        (errno.ENOSPC, "(No space left on device): "),
         (errno.EDQUOT, "; make room there"),
         (errno.EACCES, "Permission denied; name "),
         (errno.EROFS, "Read-only file system; name "),

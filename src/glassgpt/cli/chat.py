@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from glassgpt.cli.flags import Device, Temperature, TopK, TopP
 from glassgpt.errors import ConfigError
+from glassgpt.signals import unwinding
 
 
 def chat(
@@ -65,7 +66,8 @@ def questions() -> Iterator[str]:
             import readline  # noqa: F401 - arrows and history for input()
     while True:
         try:
-            line = input("you: " if typed else "").strip()
+            with unwinding():  # readline has to give the terminal back
+                line = input("you: " if typed else "").strip()
         except (EOFError, KeyboardInterrupt) as end:
             if typed:
                 print()  # what follows begins on a line of its own

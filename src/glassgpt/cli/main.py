@@ -5,7 +5,6 @@ import inspect
 import io
 import os
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -61,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Threads of GNU OpenMP that wait for each other spin, and on a machine that does anything else at the same time they
     # spin most of it away: a training step took up to 60 times as long. Read once, when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a question mark for what this terminal cannot show, not a traceback
@@ -123,7 +121,3 @@ def options(verb: str) -> list[str]:
 def as_flag(hint: str) -> str:
     """'; here it is called context_length' -> '; here it is called --context-length'."""
     return re.sub(r"(\w+)(\??)$", lambda match: "--" + match[1].replace("_", "-") + match[2], hint) if hint else ""
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    fail("stopped by a signal", 128 + number)

@@ -15,8 +15,10 @@ def merge(
     """Fold the adapters of a --lora run into its weights: an ordinary checkpoint, which computes the same."""
     from glassgpt.checkpoint import as_argument, find_checkpoint, load_checkpoint, merge_checkpoint
     from glassgpt.cli.main import say
+    from glassgpt.signals import unwinding
 
     checkpoint = load_checkpoint(find_checkpoint(run, say))
-    merge_checkpoint(checkpoint, out)
+    with unwinding():
+        merge_checkpoint(checkpoint, out)
     where = as_argument(out)
     print(f"{checkpoint.folder}, its adapters folded in, is now in {where}; use it: glassgpt {checkpoint.verb} {where}")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from glassgpt.errors import DataError
+from glassgpt.errors import ConfigError, DataError
 
 IGNORE_INDEX = -100  # torch's own default for targets that are not scored
 
@@ -81,7 +81,11 @@ class Batches:
 def running_numbers(step: int, batch_size: int, rows: slice | None = None) -> npt.NDArray[np.int64]:
     """(B,) which things of all epochs make up the batch of step `step` (from 0), or those `rows` of it."""
     first = step * batch_size
-    return np.arange(first, first + batch_size, dtype=np.int64)[rows or slice(None)]
+    if first + batch_size > 2**63:
+        raise ConfigError(
+            f"step {step:,} of {batch_size:,} a step lies beyond the 2**63 that can be counted; lower max_steps"
+        )
+    return (first + np.arange(batch_size, dtype=np.int64))[rows or slice(None)]
 
 
 def mix(x: U64) -> U64:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.errors import DataError
+from glassgpt.signals import undone
 
 BUILTIN_NAMES = ("python", "shakespeare")
 
@@ -52,6 +53,7 @@ def shakespeare_path() -> Path:
         raise DataError(f"{SHAKESPEARE_URL} sent something else than tinyshakespeare (its sha256 differs); {local}")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(text)
-    partial.replace(path)
+    with undone(partial.unlink):
+        partial.write_bytes(text)
+        partial.replace(path)
     return path

@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Literal
 
+from glassgpt.data.disk import temporary_folder
 from glassgpt.data.documents import Document, read_documents, task_in
 from glassgpt.data.records import Wanted
 from glassgpt.data.sources import Skipped, TextFile, list_files
@@ -116,8 +115,8 @@ def open_corpus(
 
     Raises DataError for a source that is missing, a named file that is no text, or when nothing is left to read.
     """
-    with tempfile.TemporaryDirectory(prefix="glassgpt-stdin-") as spool:
-        files, skipped = list_files(sources, Path(spool))
+    with temporary_folder("glassgpt-stdin") as spool:
+        files, skipped = list_files(sources, spool)
         corpus = Corpus(
             files, skipped, Wanted(task_of_files(files, text_field) if task == "auto" else task, text_field), report
         )

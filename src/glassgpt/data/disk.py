@@ -3,7 +3,14 @@
 import errno
 import hashlib
 import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from glassgpt.signals import undone
 
 
 def sync(path: Path) -> None:
@@ -29,6 +36,29 @@ def make_folder(path: Path) -> None:
     sync(path.parent)
 
 
+@contextmanager
+def working_folder(folder: Path, mode: int = 0o777) -> Iterator[Path]:
+    """Make a new folder to work in, with its parents; gone at the end, whatever ends the work, unless it was renamed."""
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    with undone(remove):
+        try:
+            make_folder(folder.parent)
+            folder.mkdir(mode)
+            yield folder
+        finally:
+            remove()
+
+
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """As `tempfile.TemporaryDirectory`; a signal cannot come between its making and whoever removes it."""
+    with working_folder(Path(tempfile.gettempdir()) / f"{name}-{uuid.uuid4().hex[:12]}", 0o700) as folder:
+        yield folder
+
+
 def sha256_of(path: Path) -> str:
     """In hex, read in pieces."""
     with path.open("rb") as file:
@@ -36,5 +66,5 @@ def sha256_of(path: Path) -> str:
 
 
 def is_full(problem: OSError) -> bool:
-    """Whether there is no room left, on the disk or in what this user may fill of it."""
-    return problem.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Whether there is no room left, on the disk or in what this user may fill of it, also with one file."""
+    return problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

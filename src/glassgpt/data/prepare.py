@@ -16,7 +16,7 @@ import numpy as np
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.data.corpus import Corpus, open_corpus, require_learnable
 from glassgpt.data.counting import SEPARATOR, TRAIN_LIMIT, VAL_LIMIT, counting_baseline
-from glassgpt.data.disk import is_full, make_folder, sync
+from glassgpt.data.disk import is_full, sync, working_folder
 from glassgpt.data.parts import Parts, batched, bytes_of_answers, encode
 from glassgpt.data.sources import expanded
 from glassgpt.data.token_file import (
@@ -28,11 +28,12 @@ from glassgpt.data.token_file import (
     TokenFileWriter,
     file_names,
     load_data,
+    token_dtype,
     write_meta,
 )
 from glassgpt.errors import DataError, MachineError
 from glassgpt.finetune import Task, Template, template_for
-from glassgpt.tokenizer import Tokenizer, build_tokenizer, save_tokenizer, tokenizer_hash
+from glassgpt.tokenizer import Tokenizer, build_tokenizer, tokenizer_hash
 
 UNFINISHED = ".partial"
 ABANDONED = 24 * 3600  # seconds without a change after which whoever worked in an unfinished folder is dead
@@ -119,16 +120,20 @@ def unfinished(out: Path, elsewhere: str = "name a folder elsewhere") -> Iterato
     """
     folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
-        make_folder(out.parent)
-        folder.mkdir()
-        yield folder
+        with working_folder(folder):
+            yield folder
     except BrokenPipeError:  # the reader of our progress has gone; no disk gives this
         raise
     except OSError as problem:
-        advice = f"make room there, or {elsewhere}" if is_full(problem) else elsewhere
-        raise MachineError(f"{out} cannot be prepared: {problem.strerror or problem}; {advice}") from problem
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        why = problem.strerror or str(problem)
+        if is_full(problem):  # the half folder is removed by now
+            free = f"{shutil.disk_usage(folder.parent).free:,}"
+            needed = getattr(problem, "__notes__", [])
+            room = f"{needed[0]}, {free} are free" if needed else f"{free} bytes are free"
+            raise MachineError(
+                f"{out} cannot be prepared ({why}): {room}; make room there, or {elsewhere}"
+            ) from problem
+        raise MachineError(f"{out} cannot be prepared: {why}; {elsewhere}") from problem
 
 
 def remove_abandoned(parent: Path, name: str | None = None) -> None:
@@ -192,7 +197,7 @@ def write_folder(
             len(corpus) == 1,
             (lambda line: progress(line, 0.0)) if progress else None,
         )
-    save_tokenizer(tokenizer, folder / "tokenizer.json")
+    (folder / "tokenizer.json").write_bytes(tokenizer.to_json().encode("utf-8"))
     template = (known_template or template_for(tokenizer)) if task == "conversations" else None
     if template is not None:
         (folder / TEMPLATE).write_text(template.to_json(), encoding="utf-8", newline="\n")
@@ -201,7 +206,9 @@ def write_folder(
     limits = {"train": TRAIN_LIMIT, "val": VAL_LIMIT}
     report, total, done = part_of(progress, "turning text into tokens"), sum(corpus.sizes), 0
     number_of = {label: number for number, label in enumerate(corpus.labels)}
+    tokens = 0
     with (
+        room_is_told(lambda: about_bytes(tokens, done, total, tokenizer.vocab_size)),
         TokenFileWriter(folder, "train", tokenizer, task) as train,
         TokenFileWriter(folder, "val", tokenizer, task) as val,
     ):
@@ -209,8 +216,8 @@ def write_folder(
         for batch in batched(parts):
             for part, (ids, marks) in zip(batch, encode(batch, tokenizer, template, number_of), strict=True):
                 encoded, text = part.text.encode(), texts[part.split]
+                tokens, done = tokens + len(ids), done + len(encoded)
                 writers[part.split].add(ids, len(encoded), part.starts_document, marks)
-                done += len(encoded)
                 room = limits[part.split] - len(text)
                 if task == "labels" or room <= 0:
                     continue
@@ -249,6 +256,22 @@ def write_folder(
         text_field=corpus.wanted.text_field,
         skipped=tuple(corpus.skipped),
     )
+
+
+@contextmanager
+def room_is_told(needed: Callable[[], int]) -> Iterator[None]:
+    """Adds to an OSError what `unfinished` cannot know."""
+    try:
+        yield
+    except OSError as problem:
+        if bytes_needed := needed():
+            problem.add_note(f"about {bytes_needed:,} bytes are needed")
+        raise
+
+
+def about_bytes(tokens: int, done: int, total: int, vocab_size: int) -> int:
+    """Of the token files of a text of `total` bytes, of which the first `done` became `tokens`; 0 where nothing is known."""
+    return token_dtype(vocab_size).itemsize * tokens * total // done if done else 0
 
 
 def share_of_commonest(folder: Path) -> float:

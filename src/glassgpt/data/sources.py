@@ -35,8 +35,10 @@ NEVER_ENTERED = frozenset({"__pycache__"})
 NO_PATHS = ("", "-", *BUILTIN_NAMES)  # sources that mean no path, whatever the current folder holds
 
 PREPARED = "a prepared folder"
+HALF_PREPARED = "what a preparation that was killed has left"
 OURS = {  # what GlassGPT wrote -> what to do with it instead of reading it as text
     PREPARED: "train on it alone: glassgpt train {source}, or name the text that it was made of",
+    HALF_PREPARED: "delete it, and name the text that it was to be made of",
     "a run": "sample from it or resume it, or name the text that it was trained on",
     "a checkpoint": "sample from it, or name the text that it was trained on",
 }
@@ -188,6 +190,8 @@ def own_output(folder: Path) -> str | None:
     try:
         if holds("meta.json") and holds("train.bin"):
             return PREPARED
+        if holds("tokenizer.json") and holds("train.bin") and holds("val.bin"):
+            return HALF_PREPARED
         if holds("config.toml") and (holds("checkpoints") or holds("metrics.jsonl")):
             return "a run"
         if holds("manifest.json") and holds("model.safetensors"):

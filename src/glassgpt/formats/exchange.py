@@ -38,6 +38,7 @@ from glassgpt.formats.nanogpt import is_nanogpt, read_nanogpt
 from glassgpt.formats.peft import write_peft
 from glassgpt.formats.shape import tensors_in
 from glassgpt.formats.unpickle import read_pickle
+from glassgpt.signals import unwinding
 from glassgpt.tokenizer import Tokenizer, build_tokenizer, load_tokenizer
 from glassgpt.tokenizer.char import CharTokenizer
 
@@ -65,14 +66,15 @@ def import_model(source: str, out: Path, *, n_head: int | None = None) -> Checkp
     foreign = read_model(source, n_head)
     if foreign.format == OURS:
         raise CheckpointError(f"{source} is a checkpoint of glassgpt already; use it as it is")
-    save_checkpoint(
-        out,
-        config=foreign.config,
-        weights=foreign.weights,
-        tokenizer_json=foreign.tokenizer.to_json() if foreign.tokenizer else None,
-        template=foreign.template,
-        state={"step": 0, "imported_from": source, "format": foreign.format, COMPANIONS: foreign.companions},
-    )
+    with unwinding():
+        save_checkpoint(
+            out,
+            config=foreign.config,
+            weights=foreign.weights,
+            tokenizer_json=foreign.tokenizer.to_json() if foreign.tokenizer else None,
+            template=foreign.template,
+            state={"step": 0, "imported_from": source, "format": foreign.format, COMPANIONS: foreign.companions},
+        )
     return load_checkpoint(out)
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 from glassgpt.checkpoint import commit_folder
 from glassgpt.errors import MachineError
+from glassgpt.signals import unwinding
 
 
 def write_folder(out: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
     """Make the folder `out`, each file written by its function. Raises MachineError where it cannot be."""
     try:
-        commit_folder(out, writers, manifest=False)
+        with unwinding():
+            commit_folder(out, writers, manifest=False)
     except OSError as error:
         raise MachineError(
             f"{out} could not be written ({error}); nothing of it is left, make room and try again"

@@ -5,18 +5,22 @@ come back as tensors and plain values.
 A process besides, so that a file which is made to break the reader breaks nothing else, and memory goes back at once.
 """
 
+import _thread
 import json
+import os
 import re
 import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from glassgpt.checkpoint import load_tensors, save_tensors
+from glassgpt.data.disk import temporary_folder
 from glassgpt.errors import CheckpointError
+from glassgpt.signals import undone
 
 SECONDS = 600  # a reader that takes longer has been given a file to stumble over
 MOST_VALUES = 1_000_000
@@ -27,22 +31,42 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """The dict in a .pt or .pth file. Raises CheckpointError where it holds anything but tensors and plain values."""
     if not path.is_file():
         raise CheckpointError(f"{path} is not there; check the path")
-    with tempfile.TemporaryDirectory(prefix="glassgpt-import-") as folder:
+    with temporary_folder("glassgpt-import") as folder:
         # -P: not what lies in the current folder under a module's name.
-        reader = [sys.executable, "-P", "-m", "glassgpt.formats.unpickle", str(path.absolute()), folder]
+        reader = [sys.executable, "-P", "-m", "glassgpt.formats.unpickle", str(path.absolute()), str(folder)]
         try:
-            done = subprocess.run(
-                reader, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False, timeout=SECONDS
-            )
+            code, said = _run(reader)
         except subprocess.TimeoutExpired:
             raise CheckpointError(f"{path} cannot be imported: reading it does not come to an end") from None
-        values = Path(folder) / "values.json"
-        if done.returncode or not values.is_file():
-            last = (done.stderr.strip().splitlines() or [f"the reader ended with {done.returncode}"])[-1]
+        values = folder / "values.json"
+        if code or not values.is_file():
+            last = (said.strip().splitlines() or [f"the reader ended with {code}"])[-1]
             raise CheckpointError(f"{path} cannot be imported: {last}")
-        tensors = load_tensors(Path(folder) / "tensors.safetensors")
+        tensors = load_tensors(folder / "tensors.safetensors")
         content: dict[str, Any] = _rebuild(json.loads(values.read_text(encoding="utf-8")), tensors)
     return content
+
+
+def _run(reader: Sequence[str]) -> tuple[int, str]:
+    """What it ended with, and its standard error. It does not outlive this process."""
+    stdin, held = os.pipe()  # ends for the reader when this process does, however that comes
+    try:
+        with (
+            subprocess.Popen(
+                reader, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                text=True, encoding="utf-8", errors="replace",
+            ) as process,
+            undone(process.kill),
+        ):  # fmt: skip
+            try:
+                _, said = process.communicate(timeout=SECONDS)
+            except BaseException:
+                process.kill()
+                raise
+        return process.returncode, said
+    finally:
+        os.close(stdin)
+        os.close(held)
 
 
 class _Flattener:
@@ -106,5 +130,11 @@ def _main(path: str, folder: str) -> None:
     (Path(folder) / "values.json").write_text(json.dumps(values), encoding="utf-8")
 
 
+def _end_with_parent() -> None:
+    os.read(0, 1)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    _thread.start_new_thread(_end_with_parent, ())
     _main(*sys.argv[1:])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.errors import TokenizerError
+from glassgpt.signals import undone
 from glassgpt.tokenizer.base import END_OF_TEXT
 from glassgpt.tokenizer.bpe import BpeTokenizer, vocabulary_of
 from glassgpt.tokenizer.byte import Merge, is_gpt2_style, read_byte_level
@@ -147,8 +148,9 @@ def _keep(text: str) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(text.encode("utf-8"))
-        temporary.replace(path)
+        with undone(temporary.unlink):
+            temporary.write_bytes(text.encode("utf-8"))
+            temporary.replace(path)
     except OSError:
         # A home that cannot be written to: the next run downloads again.
         with contextlib.suppress(OSError):

@@ -1,9 +1,14 @@
 """What may end or disturb a run from outside: signals, and memory that is not there."""
 
+import math
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+from glassgpt.signals import ECHO
 
 
 class Interrupted(BaseException):
@@ -37,20 +42,31 @@ class StopRequest:
 @contextmanager
 def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
     """While open, the first SIGINT, SIGTERM or SIGHUP (a closed terminal) is only noted, and `tell` is called; the second
-    acts at once.
+    does what it would have done before.
 
     Outside the main thread, where Python cannot take signals, nothing is caught.
     """
     request = StopRequest()
-    previous: dict[int, object] = {}
+    previous: dict[int, Any] = {}
+    noted = math.inf
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.signal_number = number
-        for caught, handler in previous.items():
-            signal.signal(caught, handler)  # type: ignore[arg-type]
+        nonlocal noted
+        if request:
+            if time.monotonic() - noted > ECHO:
+                act(number, frame)
+            return
+        request.signal_number, noted = number, time.monotonic()
         tell()
         if request.acts_at_once:
             raise Interrupted
+
+    def act(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, previous[number])
+        if callable(previous[number]):
+            previous[number](number, frame)
+        else:
+            signal.raise_signal(number)
 
     try:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -64,7 +80,7 @@ def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
         yield request
     finally:
         for caught, handler in previous.items():
-            signal.signal(caught, handler)  # type: ignore[arg-type]
+            signal.signal(caught, handler)
 
 
 def smaller_micro_batch(micro_batch_size: int, batch_size: int) -> int:

@@ -18,6 +18,7 @@ from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import COMPANIONS
 from glassgpt.machine import decide_device, decide_threads, describe_environment
 from glassgpt.model import LanguageModel
+from glassgpt.signals import unwinding
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
 from glassgpt.train.observers import Observer, tell
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, require_same_tokenizer, tokenizer_for
@@ -67,7 +68,8 @@ def train_run(
     with run.locked():
         run.write_config(config)
         if parent is not None and config.finetune.lora:  # so that the run is complete in itself
-            save_parent(run, parent, data)
+            with unwinding():
+                save_parent(run, parent, data)
         carried = carried_by(parent.carried) if parent else {}
         parent = None  # its weights are in the model now
         trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried, template)

@@ -1,0 +1,138 @@
+"""Ctrl-C, a polite kill and a closed terminal, all through a command but for the training loop, which takes them itself.
+
+Outside that loop nothing is worth saving. What was begun is undone, one line is said, and the process is gone: no exception
+is raised, since one that appears in the middle of `import torch`, or of a call from compiled code back into Python, comes
+out as another one, as a warning, or not at all. Imports nothing but Python's own, for it is loaded before everything else.
+"""
+
+import _thread
+import atexit
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from glassgpt.errors import Stopped
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+# Python's own handlers wait for the main thread, which may be in one call of compiled code for minutes (learning a
+# vocabulary, sorting, a backward pass). After so many seconds a second thread does its work.
+PATIENCE = 0.15
+# Whoever stands between a terminal and a process may pass on the Ctrl-C that has reached it already: not yet a second one.
+ECHO = 0.3
+FLUSH_SECONDS = 0.3  # the reader of our output may have stopped reading
+
+
+class _State:
+    raises = False  # whether a signal raises an exception instead of leaving
+    raised = False
+    began = math.inf  # time.monotonic, when leaving began
+    leader = 0  # the thread that does it
+
+
+_undoings: list[Callable[[], object]] = []
+_leaving = _thread.allocate_lock()
+
+
+def heed() -> None:
+    """Take the signals that are not ignored: under nohup, or in the background, they stay so. On Windows, where there is
+    only Ctrl-C, Python's own KeyboardInterrupt does."""
+    if os.name == "nt":
+        return
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    for name in NAMES:
+        if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+            signal.signal(getattr(signal, name), _on_signal)
+    atexit.register(_ignore)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    _thread.start_new_thread(_watch, (read,))
+
+
+@contextmanager
+def undone(undo: Callable[[], object]) -> Iterator[None]:
+    """While open, `undo` is called before a signal ends the process; perhaps from another thread, so it takes no locks."""
+    _undoings.append(undo)
+    try:
+        yield
+    finally:
+        _undoings.remove(undo)
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """While open, a signal raises KeyboardInterrupt or Stopped: for work that cleans up after itself in `finally`."""
+    before, _State.raises = _State.raises, True
+    try:
+        yield
+    finally:
+        _State.raises = before or _State.raised
+
+
+def leave_from_now_on() -> None:
+    """Nothing more is to be saved: the command is about to end."""
+    _State.raises = False
+
+
+def _ignore() -> None:
+    """Python's last act takes a moment, and would begin with giving the signals back: the command would seem killed."""
+    for name in NAMES:
+        if signal.getsignal(getattr(signal, name)) is _on_signal:
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if not _State.raises:
+        _leave(number, time.monotonic())
+        return
+    _State.raised = True
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Stopped("stopped by a signal", number)
+
+
+def _watch(pipe: int) -> None:
+    """The second thread: Python writes the number of every signal to this pipe as soon as it arrives."""
+    while received := os.read(pipe, 1):
+        arrived = time.monotonic()
+        time.sleep(PATIENCE)
+        if not _State.raises and signal.getsignal(received[0]) is _on_signal:
+            _thread.start_new_thread(_leave, (received[0], arrived))
+
+
+def _leave(number: int, arrived: float) -> None:
+    if not _leaving.acquire(blocking=False):
+        if arrived - _State.began > ECHO:
+            os._exit(128 + number)
+        while _State.leader != _thread.get_ident():  # nothing more is done here: what is being undone stays undone
+            time.sleep(1)
+        return
+    _State.leader, _State.began = _thread.get_ident(), time.monotonic()
+    for undo in reversed(_undoings):
+        with suppress(Exception):
+            undo()
+    _flush()
+    words = "stopped by Ctrl-C" if number == signal.SIGINT else "stopped by a signal"
+    with suppress(OSError):
+        # A progress bar hides the cursor. Not through sys.stderr, which may hold half a line.
+        shown = "\x1b[?25h\n" if os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" else ""
+        os.write(2, f"{shown}glassgpt: {words}\n".encode())
+    os._exit(128 + number)
+
+
+def _flush() -> None:
+    """What was printed to standard output is not lost. In another thread, for this one may be inside a print."""
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def flush() -> None:
+        with suppress(Exception):
+            sys.stdout.flush()
+        done.release()
+
+    _thread.start_new_thread(flush, ())
+    done.acquire(timeout=FLUSH_SECONDS)
