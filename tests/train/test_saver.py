@@ -105,7 +105,9 @@ def test_a_second_failure_ends_the_run_and_resume_goes_on(config, recorder, monk
     whole = train_run(config)
     with monkeypatch.context() as patched:
         failing(patched, 2)
-        with pytest.raises(MachineError, match="step-0000000[5678] could not be written$"):
+        with pytest.raises(
+            MachineError, match="step-0000000[5678] could not be written, then go on with: glassgpt resume r$"
+        ):
             train_run(config, out="r", observers=[recorder])
     assert sum("trying once more" in text for _, text in recorder.of("message")) == 1
     assert open_run(Path("r")).steps() == [0]
@@ -117,7 +119,7 @@ def test_the_first_save_has_no_second_chance(config, recorder, monkeypatch):
         raise MachineError("no room")
 
     monkeypatch.setattr(saver, "save_checkpoint", fail)
-    with pytest.raises(MachineError, match="^no room$"):
+    with pytest.raises(MachineError, match="^no room, then go on with"):
         train_run(config, observers=[recorder])
     assert not recorder.of("step") and not recorder.of("message")[-1][1].endswith("trying once more")
 

@@ -111,7 +111,7 @@ def save_checkpoint(
     except OSError as error:
         needed = sum(t.nbytes for tensors in (weights, optimizer_tensors or {}) for t in tensors.values())
         raise MachineError(
-            f"checkpoint {unwritten(folder, error, needed)}; make room, or check the disk; earlier checkpoints are whole"
+            f"checkpoint {unwritten(folder, error, needed)}; earlier checkpoints are whole; make room, or check the disk"
         ) from error
 
 

@@ -12,17 +12,13 @@ def verify(
 ) -> None:
     """Read every file of every checkpoint again and compare it with what was written. Exit code 0: all are whole; 1: some are
     damaged."""
-    from rich.console import Console
-    from rich.table import Table
-
     from glassgpt.checkpoint import as_argument, verify_run
     from glassgpt.errors import DamageError
 
     found = verify_run(run)
-    table = Table("checkpoint", "MB", "", box=None, padding=(0, 2), pad_edge=False)
+    width = max(len(str(entry.folder)) for entry in found)
     for entry in found:
-        table.add_row(str(entry.folder), f"{entry.bytes / 1e6:,.1f}", entry.problem or "whole")
-    Console(soft_wrap=True).print(table)
+        print(f"{entry.folder!s:{width}}  {entry.bytes / 1e6:>10,.1f} MB  {entry.problem or 'whole'}")
     damaged = [entry for entry in found if entry.problem]
     if damaged:
         whole = [entry.folder for entry in found if not entry.problem]

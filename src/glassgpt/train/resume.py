@@ -44,6 +44,11 @@ def resume_run(
                 f"{run.folder} is complete: all {config.train.max_steps} steps are done; use it, train on with a higher "
                 "--max-steps, or start a new run"
             )
+        if checkpoint and checkpoint.state["step"] > config.train.max_steps > 0:
+            raise ConfigError(
+                f"max_steps {config.train.max_steps} is less than the {checkpoint.state['step']} steps that {run.folder} has "
+                "done already; leave it, or raise it"
+            )
         differences = changed_settings(checkpoint.state["settings"], config) if checkpoint else {}
         require_meant(differences, run, changes, checkpoint)
         parent, tokenizer = reopen_parent(config, run, checkpoint)

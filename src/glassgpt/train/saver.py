@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glassgpt.checkpoint import Run, as_argument, save_checkpoint
+from glassgpt.checkpoint import Run, as_argument, save_checkpoint, unwritten
 from glassgpt.data.disk import sync
 from glassgpt.errors import GlassError, MachineError
 from glassgpt.machine import free_memory
@@ -95,11 +95,18 @@ class Saver:
     def _write(self, step: int, keep: int, contents: Mapping[str, Any]) -> None:
         try:
             require_finite(step, contents["weights"], self.run)
-            sync(self.run.metrics_file)  # which the checkpoint says how much of belongs to it
+            self._sync_metrics()
             save_checkpoint(self.run.checkpoint_folder(step), **contents)
             self.left_over = self.run.prune(keep)
         except Exception as problem:  # handed to the thread that trains
             self.problem = problem
+
+    def _sync_metrics(self) -> None:
+        """The checkpoint says how much of them belongs to it."""
+        try:
+            sync(self.run.metrics_file)
+        except OSError as error:
+            raise MachineError(unwritten(self.run.metrics_file, error, self.run.metrics_file.stat().st_size)) from error
 
     def _settle(self) -> None:
         problem, self.problem = self.problem, None
@@ -110,8 +117,12 @@ class Saver:
                 self.tell("on_message", self.left_over)
             return
         self.failures += 1
-        if self.failures > 1 or not isinstance(problem, MachineError):
+        if not isinstance(problem, MachineError):
             raise problem
+        if self.failures > 1:
+            raise MachineError(
+                f"{problem}, then go on with: glassgpt resume {as_argument(self.run.folder)}"
+            ) from problem
         self.tell("on_message", f"{problem}; trying once more")
 
 

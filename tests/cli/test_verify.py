@@ -1,0 +1,85 @@
+"""`glassgpt verify`: what it says of whole and of damaged runs."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from glassgpt.checkpoint import Run, save_checkpoint
+from glassgpt.config import GPTConfig, build_config
+from glassgpt.model import build_model
+from glassgpt.tokenizer import build_tokenizer
+
+from .conftest import line_of
+
+SHAPE = GPTConfig(vocab_size=257, context_length=7, n_layer=2, n_head=2, n_embd=12)
+
+
+@pytest.fixture
+def run(folder):
+    made = Run(folder / "runs/song-1")
+    made.folder.mkdir(parents=True)
+    made.write_config(build_config(flags={"max_steps": 10}))
+    for step in (3, 6, 9):
+        save_checkpoint(
+            made.checkpoint_folder(step),
+            config=SHAPE,
+            weights=dict(build_model(SHAPE, seed=step).named_parameters()),
+            optimizer_tensors={"wte.weight/exp_avg": torch.ones(257, 12)},
+            tokenizer_json=build_tokenizer("byte", lambda: iter(())).to_json(),
+            state={"step": step},
+        )
+    return made
+
+
+def table(out):
+    return {line.split()[0].rsplit("/", 1)[-1]: line.split(maxsplit=3)[3] for line in out.splitlines()}
+
+
+def test_a_whole_run_is_said_to_be_whole(run, glassgpt_here):
+    code, out, err = glassgpt_here("verify")
+    assert (code, err) == (0, "")
+    assert table(out) == {f"step-0000000{step}": "whole" for step in (3, 6, 9)}
+
+
+def test_every_damaged_file_is_named_and_the_exit_code_is_1(run, glassgpt_here):
+    weights = run.checkpoint_folder(9) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 16
+    weights.write_bytes(content)
+    (run.checkpoint_folder(3) / "tokenizer.json").unlink()
+    code, out, err = glassgpt_here("verify", run.folder)
+    assert code == 1
+    assert table(out) == {
+        "step-00000003": "tokenizer.json is missing",
+        "step-00000006": "whole",
+        "step-00000009": "model.safetensors is not what was written (its sha256 differs)",
+    }
+    assert err == f"glassgpt: 2 of 3 checkpoints are damaged; the newest whole one is {run.checkpoint_folder(6)}\n"
+
+
+def test_one_checkpoint_alone(run, glassgpt_here):
+    (run.checkpoint_folder(9) / "state.json").unlink()
+    code, out, _ = glassgpt_here("verify", run.checkpoint_folder(6))
+    assert code == 0 and table(out) == {"step-00000006": "whole"}
+    code, out, err = glassgpt_here("verify", run.checkpoint_folder(9))
+    assert code == 1 and err == "glassgpt: 1 of 1 checkpoints are damaged; none is whole\n"
+
+
+def test_the_model_that_adapters_belong_to_is_looked_at_as_well(run, glassgpt_here):
+    shutil.copytree(run.checkpoint_folder(3), run.folder / "parent")
+    (run.folder / "parent/config.json").write_text(json.dumps({}))
+    code, out, _ = glassgpt_here("verify")
+    assert code == 1 and table(out)["parent"].startswith("config.json has 2 bytes instead of")
+
+
+@pytest.mark.parametrize("path", ["nowhere", "song.txt"])
+def test_what_is_no_run_is_one_line(run, glassgpt_here, path):
+    assert line_of(*glassgpt_here("verify", path), 2)
+
+
+def test_a_run_without_checkpoints_says_how_to_go_on(run, glassgpt_here):
+    shutil.rmtree(run.checkpoints_folder)
+    line = line_of(*glassgpt_here("verify"), 2)
+    assert line == "runs/song-1 has no checkpoint yet; go on with: glassgpt resume runs/song-1"

@@ -1,0 +1,133 @@
+"""What may differ when a run goes on, and what has to be said for it."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from glassgpt.checkpoint import open_run
+from glassgpt.config import build_config
+from glassgpt.config.changes import CHANGEABLE, FIXED, FREE
+from glassgpt.config.schema import FIELDS
+from glassgpt.errors import ConfigError, GlassError, Stopped
+from glassgpt.train import resume_run, train_run
+
+from .test_run import StopAt, assert_same, final_state
+
+
+@pytest.fixture
+def stopped(config):
+    with pytest.raises(Stopped):
+        train_run(config.with_values(keep_checkpoints=9), out="r", observers=[StopAt(9)])
+    return open_run(Path("r"))
+
+
+def edit(run, **changes):
+    text = run.config_file.read_text()
+    for name, value in changes.items():
+        text, count = re.subn(f"^{name} = [^#\n]*", f"{name} = {value} ", text, flags=re.M)
+        assert count == 1
+    run.config_file.write_text(text)
+
+
+def test_every_setting_is_fixed_or_free_or_has_to_be_said():
+    said = {name for name in FIELDS if name not in (*FIXED, *FREE, "minutes")}
+    assert {"learning_rate", "max_steps", "schedule", "device", "precision", "on_nonfinite"} <= said <= set(CHANGEABLE)
+    assert not set(FIXED) & set(FREE) and not set(FIXED) & set(CHANGEABLE) and {*FIXED, *FREE} <= set(FIELDS)
+    assert {"n_layer", "vocab_size", "lora", "from_", "seed", "batch_size", "tokenizer"} <= set(FIXED)
+
+
+def test_every_difference_is_listed(stopped):
+    edit(stopped, learning_rate="0.001", max_steps="20", seed="7", n_layer="3")
+    listed = (
+        "n_layer was 2 and is 3, seed was 1337 and is 7; this cannot change on the way: change it back, or start a new"
+    )
+    with pytest.raises(ConfigError, match=listed):
+        resume_run(stopped)
+    edit(stopped, seed="1337", n_layer="2")
+    with pytest.raises(ConfigError) as refused:
+        resume_run(stopped)
+    assert str(refused.value) == (
+        "r/config.toml was changed since the last checkpoint: max_steps was 14 and is 20, learning_rate was 0.003 and is "
+        "0.001; change it back, or say that it is meant: glassgpt resume r --max-steps 20 --learning-rate 0.001"
+    )
+    with pytest.raises(ConfigError, match="learning_rate was 0.003 and is 0.001; change it back"):
+        resume_run(stopped, changes={"max_steps": 20})
+    assert stopped.config().train.learning_rate == 0.001  # nothing was written
+    run = resume_run(stopped, changes={"max_steps": 20, "learning_rate": 0.001})
+    assert run.steps()[-1] == 20
+
+
+def test_what_only_looks_on_may_change_without_a_word(config, stopped):
+    edit(stopped, eval_every="3", save_every="2", sample_every="99", log_every="2", keep_checkpoints="5")
+    run = resume_run(stopped)
+    a, b = final_state(train_run(config))[0], final_state(run)[0]
+    assert all(b[name].equal(tensor) for name, tensor in a.items())
+    assert not any("changed" in line for line in run.metrics())
+
+
+def test_a_change_that_was_said_once_holds_for_the_rest_of_the_run(stopped):
+    """Also where the run is killed before its next checkpoint."""
+    with pytest.raises(Stopped):
+        resume_run(stopped, changes={"learning_rate": 0.001}, observers=[StopAt(11)])
+    for step in (10, 11):
+        shutil.rmtree(stopped.checkpoint_folder(step))
+    assert stopped.last_whole_checkpoint()[0] == stopped.checkpoint_folder(9)
+    run = resume_run(stopped)
+    changed = [line for line in run.metrics() if "changed" in line]
+    assert changed == [{"step": 9, "changed": {"learning_rate": [0.003, 0.001]}}]
+    rates = {line["step"]: line["learning_rate"] for line in run.metrics() if "learning_rate" in line}
+    assert rates[9] > 2 * rates[10]
+    run.result_file.unlink()
+    resume_run(run)
+
+
+def test_a_later_edit_is_not_covered_by_an_earlier_word(stopped):
+    with pytest.raises(Stopped):
+        resume_run(stopped, changes={"learning_rate": 0.001}, observers=[StopAt(10)])
+    shutil.rmtree(stopped.checkpoint_folder(10))
+    edit(stopped, learning_rate="0.0005")
+    with pytest.raises(ConfigError, match="learning_rate was 0.003 and is 0.0005; change it back, or say"):
+        resume_run(stopped)
+
+
+def test_a_complete_run_is_trained_on(config):
+    run = train_run(config, out="r")
+    longer = resume_run(run, changes={"max_steps": 17})
+    assert longer.steps()[-1] == 17 and longer.result_file.exists()
+    assert [line["step"] for line in longer.metrics() if "train_loss" in line] == list(range(1, 18))
+
+
+def test_fewer_steps_than_are_done_are_refused(stopped):
+    with pytest.raises(GlassError, match="max_steps 5 is less than the 9 steps that r has done already; leave it, or"):
+        resume_run(stopped, changes={"max_steps": 5})
+
+
+def test_a_checkpoint_of_an_open_length_is_no_change(config, slow_steps, soon_finished):
+    """Under `minutes` a checkpoint may be older than the number of steps."""
+    asked = config.with_values(
+        max_steps=0, minutes=0.08, schedule="linear", warmup_steps=10, save_every=5, sample_every=999
+    )
+    slow_steps(0.02)
+    run = train_run(asked.with_values(eval_every=999, keep_checkpoints=999), out="r")
+    early = [step for step in run.steps() if step]
+    before_plan = early[0]
+    assert before_plan == 5
+    for step in early[1:]:
+        shutil.rmtree(run.checkpoint_folder(step))
+    run.result_file.unlink()
+    assert resume_run(run).steps()[-1] == run.config().train.max_steps
+
+
+def test_a_flag_of_the_wrong_kind_is_refused(stopped):
+    with pytest.raises(ConfigError):
+        resume_run(stopped, changes={"learning_rate": -1.0})
+
+
+def test_a_run_that_goes_on_is_the_same_run_from_its_config(config, stopped):
+    whole = train_run(config)
+    assert_same(whole, resume_run(stopped))
+    assert build_config(file=stopped.config_file) == build_config(file=whole.config_file).with_values(
+        keep_checkpoints=9
+    )
