@@ -129,3 +129,20 @@ def test_the_sentence_on_fidelity_is_what_the_page_says(bench):
     fidelity = bench("fidelity")
     said = fidelity.sentence(fidelity.figures(fidelity.PAGE.read_text(encoding="utf-8")))
     assert fidelity.MARK.search(README)[0] == "<!-- fidelity -->\n" + said + "<!-- /fidelity -->"
+
+
+def test_the_reliability_page_and_table_are_what_was_tried(bench):
+    reliability = bench("reliability")
+    results = json.loads(reliability.RESULTS.read_text(encoding="utf-8"))
+    assert [row[:2] for row in results["rows"]] == [[p.words, p.tests] for p in reliability.PROMISES]
+    assert reliability.PAGE.read_text(encoding="utf-8") == reliability.page(results)
+    assert (
+        reliability.MARK.search(README)[0]
+        == "<!-- reliability -->\n" + reliability.table(results) + "<!-- /reliability -->"
+    )
+
+
+def test_every_promise_names_tests_that_exist(bench):
+    for promise in bench("reliability").PROMISES:
+        files, _, _ = promise.tests.partition(" -k ")
+        assert all((HOME / file).exists() for file in files.split())

@@ -152,7 +152,7 @@ def test_a_disk_that_is_full_is_one_line(folder):
     assert process.returncode == 1, err
     assert re.search(
         r"^glassgpt: checkpoint runs/song-1/checkpoints/step-00000000 could not be written \(.*\): 1,8\d\d,\d\d\d bytes are "
-        r"needed, [\d,]+ are free; earlier checkpoints are whole; make room, or check the disk, then go on with: glassgpt resume",
+        r"needed, [\d,]+ are free; earlier checkpoints are whole; make room, or check the disk, then go on with: glass",
         err,
         re.M,
     )

@@ -16,6 +16,7 @@ from glassgpt.checkpoint import open_run
 from glassgpt.errors import GlassError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, saver, train_run, trainer
 from glassgpt.train.guards import smaller_micro_batch
+from glassgpt.train.loss import chunked_loss
 from glassgpt.train.observers import MetricsFile
 
 from .test_run import StopAt, assert_same, final_state
@@ -263,6 +264,20 @@ def test_a_run_that_shrank_is_stopped_and_resumed(config, fits):
     with pytest.raises(Stopped):
         train_run(config, out="r", observers=[StopAt(9)])
     assert_same(train_run(config, out="whole"), resume_run(open_run(Path("r"))))
+
+
+def test_out_of_memory_in_the_first_trial_halves_the_micro_batch_as_well(config, recorder, monkeypatch):
+    """As on a GPU, where the trial is as large as the training."""
+
+    def limited(model, batch):
+        if len(batch.tokens) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return chunked_loss(model, batch)
+
+    monkeypatch.setattr("glassgpt.train.settle.chunked_loss", limited)
+    run = train_run(config.with_values(batch_size=8, micro_batch_size=8), observers=[recorder])
+    assert run.config().train.micro_batch_size == 2 and run.steps()[-1] == 14
+    assert ("message", "out of memory at micro_batch_size 8; going on with 4") in recorder.events
 
 
 def test_where_one_row_is_too_much_it_says_what_helps(config, fits):

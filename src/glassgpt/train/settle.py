@@ -11,13 +11,14 @@ from glassgpt.checkpoint.checkpoint import load_weights
 from glassgpt.config import RunConfig, TrainConfig
 from glassgpt.config.schema import SHORTEST_TIMED_WARMUP
 from glassgpt.data import Batch, DataFolder, is_prepared, training_batches
-from glassgpt.errors import ConfigError, MachineError
+from glassgpt.errors import ConfigError, MachineError, is_out_of_memory
 from glassgpt.finetune import Task
 from glassgpt.machine import decide_compile, decide_device, decide_precision, decide_threads, free_memory, total_memory
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.classifier import Classifier
 from glassgpt.model.lora import attach_lora, lora_of
 from glassgpt.model.size import count_parameters, training_bytes
+from glassgpt.train.guards import smaller_micro_batch
 from glassgpt.train.loss import chunked_loss, plain_loss
 from glassgpt.train.observers import Observer, tell
 from glassgpt.train.parent import Parent
@@ -87,13 +88,12 @@ def settle_machine(
         model.init_score(train.seed)
     if train.gradient_checkpointing:
         recompute_blocks(model)
-    rows = micro_batch_size
-    if device.type == "cpu":  # where a smaller piece tells as much about speed, and costs less
-        rows = max(1, min(rows, TRIAL_TOKENS // config.model.context_length))
-    batch = training_batches(data, config.model.context_length, train.seed).batch(0, rows)
-    batch = Batch(batch.tokens.to(device), batch.targets.to(device))
+    batches = training_batches(data, config.model.context_length, train.seed)
 
     def work(precision: str, loss: Loss) -> Callable[[], object]:
+        rows = trial_rows(micro_batch_size, config.model.context_length, device)
+        batch = Batch(*(part.to(device) for part in batches.batch(0, rows)))
+
         def forward_and_backward() -> float:
             with autocast(device, precision):
                 value = loss(model, batch)
@@ -103,8 +103,19 @@ def settle_machine(
 
         return forward_and_backward
 
-    precision = decide_precision(config.machine.precision, device, lambda choice: work(choice, chunked_loss))
-    step_seconds = seconds_of(work(precision.choice, chunked_loss)) * train.batch_size / rows
+    while True:
+        try:
+            precision = decide_precision(config.machine.precision, device, lambda choice: work(choice, chunked_loss))
+            trial_seconds = seconds_of(work(precision.choice, chunked_loss))
+            break
+        except (MemoryError, RuntimeError) as error:
+            smaller = smaller_micro_batch(micro_batch_size, train.batch_size)
+            if not (smaller and is_out_of_memory(error)):
+                raise
+        model.zero_grad(set_to_none=True)
+        tell(observers, f"out of memory at micro_batch_size {micro_batch_size}; going on with {smaller}")
+        micro_batch_size = smaller
+    step_seconds = trial_seconds * train.batch_size / trial_rows(micro_batch_size, config.model.context_length, device)
 
     @cache
     def compiled() -> Loss:  # once, and not unless it is wanted: loading the compiler alone takes a second
@@ -136,6 +147,13 @@ def settle_machine(
         warmup_steps=timed_warmup(train, step_seconds) if train.minutes else train.warmup_steps,
     )
     return settled, model, loss
+
+
+def trial_rows(micro_batch_size: int, context_length: int, device: torch.device) -> int:
+    """Sequences in a trial: on a CPU a smaller piece tells as much about speed, and costs less."""
+    if device.type != "cpu":
+        return micro_batch_size
+    return max(1, min(micro_batch_size, TRIAL_TOKENS // context_length))
 
 
 def timed_warmup(train: TrainConfig, step_seconds: float) -> int:
