@@ -22,6 +22,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from glassgpt.config.plain import parse_json, typed
 from glassgpt.data.disk import sha256_of, sync
 from glassgpt.data.sources import Skipped, expanded
 from glassgpt.errors import DataError
@@ -94,19 +95,9 @@ class DataMeta:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Raises ValueError, TypeError or KeyError where the text is not what to_json writes."""
-        fields: dict[str, Any] = json.loads(text)
-        return cls(
-            **fields
-            | {
-                "train": SplitMeta(**fields["train"]),
-                "val": SplitMeta(**fields["val"]),
-                "labels": tuple(fields.get("labels", ())),
-                "sources": tuple(fields["sources"]),
-                "skipped": tuple(Skipped(**s) for s in fields["skipped"]),
-                "files": {name: FileMeta(**f) for name, f in fields["files"].items()},
-            }
-        )
+        """Raises ValueError where the text is not what to_json writes."""
+        meta: Self = typed(cls, parse_json(text), "it")
+        return meta
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -260,15 +251,45 @@ def load_data(folder: str | Path, verify: bool = False) -> DataFolder:
     arrays: dict[str, npt.NDArray[Any]] = {}
     for split in SPLITS:
         expected_tokens = getattr(meta, split).tokens
-        arrays[split] = np.memmap(folder / f"{split}.bin", np.dtype(meta.dtype), "r")
-        if len(arrays[split]) != expected_tokens:
-            raise _damaged(
-                folder / "meta.json", f"it says {expected_tokens} {split} tokens, there are {len(arrays[split])}"
-            )
-        arrays[f"{split}_documents"] = np.load(folder / f"{split}.documents.npy", mmap_mode="r")
+        tokens = arrays[split] = _mapped(folder / f"{split}.bin", np.dtype(meta.dtype), meta.vocab_size)
+        if len(tokens) != expected_tokens:
+            raise _damaged(folder / "meta.json", f"it says {expected_tokens} {split} tokens, there are {len(tokens)}")
+        documents = arrays[f"{split}_documents"] = _documents(folder / f"{split}.documents.npy", len(tokens))
+        if len(documents) != getattr(meta, split).documents:
+            raise _damaged(folder / "meta.json", f"there are {len(documents)} {split} documents, it says another number")
         if meta.task != "text":
-            arrays[f"{split}_marks"] = np.memmap(folder / f"{split}.marks.bin", MARKS[meta.task], "r")
+            name = f"{split}.marks.bin"
+            marks = _mapped(folder / name, MARKS[meta.task], len(meta.labels) if meta.task == "labels" else 2)
+            wanted = len(documents if meta.task == "labels" else tokens)
+            if len(marks) != wanted:
+                raise _damaged(folder / name, f"it has {len(marks)} marks for {wanted}")
+            arrays[f"{split}_marks"] = marks
     return DataFolder(folder, meta, **arrays)
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], below: int) -> npt.NDArray[Any]:
+    """A memory map of numbers that are all smaller than `below`; a file so large that it is not hashed is not searched for
+    larger ones either."""
+    size = path.stat().st_size
+    if size % dtype.itemsize:
+        raise _damaged(path, f"its {size} bytes are no whole number of {dtype.itemsize}")
+    numbers = np.memmap(path, dtype, "r") if size else np.empty(0, dtype)  # no empty file can be mapped
+    if 0 < size <= CHECKED_BYTES and int(numbers.max()) >= below:
+        raise _damaged(path, f"it holds the number {numbers.max()}, and only those below {below} are known")
+    return numbers
+
+
+def _documents(path: Path, tokens: int) -> npt.NDArray[np.int64]:
+    try:
+        table = np.load(path, mmap_mode="r")
+    except (ValueError, TypeError, OverflowError, EOFError) as problem:
+        raise _damaged(path, f"it is no table ({' '.join(str(problem).split())[:100]})") from None
+    if not isinstance(table, np.ndarray) or table.dtype != np.dtype("<i8") or table.shape[1:] != (2,):
+        raise _damaged(path, "it is no table of two whole numbers a document")
+    starts = np.append(table[:, 0], tokens)
+    if starts[0] != 0 or (np.diff(starts) < 0).any() or (len(table) and int(table[:, 1].min()) < 0):
+        raise _damaged(path, f"its documents do not follow each other from token 0 to {tokens}")
+    return table
 
 
 def _load_meta(folder: Path) -> DataMeta:
@@ -277,14 +298,15 @@ def _load_meta(folder: Path) -> DataMeta:
         raise DataError(f"{folder} is no prepared folder: there is no meta.json in it; run `glassgpt prepare` first")
     try:
         text = path.read_text(encoding="utf-8")
-        version = json.loads(text)["format_version"]
-        if version != FORMAT_VERSION:
+        content = parse_json(text)
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version != FORMAT_VERSION:
             raise DataError(
                 f"{path} is of format {version}, this GlassGPT reads {FORMAT_VERSION}; prepare the text again"
             )
         meta = DataMeta.from_json(text)
-    except (ValueError, TypeError, KeyError, AttributeError) as problem:
-        raise _damaged(path, f"it is not what GlassGPT writes ({type(problem).__name__}: {problem})") from None
+    except ValueError as problem:
+        raise _damaged(path, f"it is not what GlassGPT writes ({problem})") from None
     needed = file_names(meta.task)
     if set(meta.files) != set(needed):
         raise _damaged(path, f"it must list exactly {', '.join(sorted(needed))}")
