@@ -36,8 +36,8 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def typed(kind: Any, value: Any, name: str) -> Any:
-    """`value`, as JSON holds it, as the type `kind`: a plain type, where a whole number is a count and a float finite; a union,
-    Literal, tuple[X, ...] or dict[str, X]; or a dataclass, of its fields."""
+    """`value`, as JSON holds it, as the type `kind`: a plain type, where a whole number is a count and a float finite; a
+    union, Literal, tuple[X, ...] or dict[str, X]; or a dataclass, of its fields."""
     outer, inside = get_origin(kind), get_args(kind)
     if outer in (Union, UnionType):
         for choice in inside:
@@ -54,7 +54,9 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         return _record(kind, value, name)
     elif kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
-    elif (type(value) is kind and kind is not int) or (kind is int and type(value) is int and 0 <= value < 2**63):
+    elif (type(value) is kind and kind not in (int, float)) or (
+        kind is int and type(value) is int and 0 <= value < 2**63
+    ):
         return value
     elif kind is type(None) and value is None:
         return None
