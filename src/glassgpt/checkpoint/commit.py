@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
+from glassgpt.config.plain import parse_json
 from glassgpt.data.disk import sha256_of, sync
 from glassgpt.errors import CheckpointError, ConfigError
 
@@ -52,9 +53,13 @@ def require_free(out: Path) -> None:
 def verify_folder(folder: Path, without: Container[str] = ()) -> str | None:
     """Why `folder` is not whole, or None where every file has the size and hash of the manifest. Files named in `without`
     are not looked at."""
+    if not (folder / MANIFEST).is_file():
+        return f"{MANIFEST} is missing"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, expected in manifest.items():
+            if Path(name).name != name or name in ("", ".."):
+                return f"{MANIFEST} names {name!r:.60}, which is no file of this folder"
             if name in without:
                 continue
             file = folder / name
@@ -64,8 +69,6 @@ def verify_folder(folder: Path, without: Container[str] = ()) -> str | None:
                 return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
             if sha256_of(file) != expected["sha256"]:
                 return f"{name} is not what was written (its sha256 differs)"
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} cannot be read ({error})"
     return None

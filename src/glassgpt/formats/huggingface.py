@@ -43,9 +43,10 @@ def read_huggingface(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     if not isinstance(kind, str) or kind not in MODEL_TYPES:
         raise CheckpointError(f"{folder / CONFIG}: model_type is {kind!r}; here are known: {', '.join(MODEL_TYPES)}")
     model_type = MODEL_TYPES[kind]
-    if any("Classification" in str(name) for name in content.get("architectures") or []):
+    architectures = str(content.get("architectures"))
+    if "Classification" in architectures:
         raise CheckpointError(
-            f"{folder} tells labels apart ({content['architectures'][0]}), and only models that write text are imported; "
+            f"{folder} tells labels apart ({architectures:.60}), and only models that write text are imported; "
             "take the one that it was made from"
         )
     try:
@@ -120,8 +121,19 @@ def read_companions(folder: Path) -> dict[str, Any]:
 
 def published_ends(state: Mapping[str, Any]) -> set[int]:
     """The ids that end a text, as the folder of a checkpoint's model says it, if it came from one."""
-    companions = state.get(COMPANIONS, {})
+    companions = companions_in(state)
     return {id for name in (GENERATION, CONFIG) for id in eos_ids(companions.get(name, {}))}
+
+
+def companions_in(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What `read_companions` gave, as a checkpoint's state holds it. Raises CheckpointError where it is something else."""
+    companions = state.get(COMPANIONS, {})
+    if not isinstance(companions, dict) or not all(
+        isinstance(companions.get(name, kind()), kind)
+        for name, kind in ((CONFIG, dict), (GENERATION, dict), (TOKENIZER_SETTINGS, dict), (CHAT_TEMPLATE, str))
+    ):
+        raise CheckpointError(f"{COMPANIONS} in the checkpoint's state.json is not what a Hugging Face folder says")
+    return companions
 
 
 def eos_ids(settings: Mapping[str, Any]) -> list[int]:
@@ -228,7 +240,7 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
     token = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT} if ends is not None else {}
     about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length}
     about |= token | {"clean_up_tokenization_spaces": False}
-    kept = checkpoint.state.get(COMPANIONS, {})  # of a model that came from such a folder
+    kept = companions_in(checkpoint.state)  # of a model that came from such a folder
     writers: dict[str, Callable[[Path], object]] = {
         CONFIG: write_json(settings | kept.get(CONFIG, special) | {"dtype": dtype} | classes),
         WEIGHTS: lambda path: save_tensors(tensors, path),

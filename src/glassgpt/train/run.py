@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from glassgpt.checkpoint import Run, check_new_run, create_run, load_checkpoint, save_checkpoint
-from glassgpt.checkpoint.checkpoint import PARENT, Checkpoint
+from glassgpt.checkpoint.checkpoint import PARENT, Checkpoint, require_resumable
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.config.schema import SECTION_OF
@@ -18,7 +18,7 @@ from glassgpt.data import DataFolder, DataMeta, Examples, is_prepared, load_data
 from glassgpt.data.token_file import SPLITS
 from glassgpt.errors import CheckpointError, ConfigError, DataError
 from glassgpt.finetune import Template
-from glassgpt.formats.huggingface import COMPANIONS
+from glassgpt.formats.huggingface import COMPANIONS, companions_in
 from glassgpt.machine import decide_device, decide_threads, describe_environment
 from glassgpt.model import LanguageModel
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
@@ -89,6 +89,7 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
                 f"{run.folder} is complete: all {config.train.max_steps} steps are done; use it, or start a new run"
             )
         if checkpoint:
+            require_resumable(checkpoint)
             require_same_run(config, checkpoint, run)
         parent, tokenizer = reopen_parent(config, run, checkpoint)
         known = checkpoint if checkpoint else parent
@@ -99,7 +100,7 @@ def resume_run(run: Run, *, observers: Sequence[Observer] = (), sample: Sampler 
         if checkpoint is None:
             tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
         config, model, loss = settle_machine(fit_to_data(config, data), data, observers, parent)
-        carried = carried_by(checkpoint.state.get(COMPANIONS) if checkpoint else parent.carried if parent else None)
+        carried = carried_by(companions_in(checkpoint.state) if checkpoint else parent.carried if parent else None)
         parent = None  # its weights are in the model now
         trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried, template)
         if checkpoint:
@@ -233,7 +234,7 @@ def reopen_data(
     if checkpoint is None:
         return open_data(config, observers, tokenizer, template)
     cached = cache_folder() / "data" / checkpoint.state["data_fingerprint"]
-    if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"]["data"]:
+    if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"].get("data"):
         data = load_data(cached)
     elif "-" in config.data.data and sys.stdin.isatty():
         raise DataError("this run's text came from standard input and is no longer in the cache; pipe it in once more")
