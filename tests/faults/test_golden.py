@@ -60,7 +60,7 @@ def logits_of(folder, prompt):
 
 
 def test_there_are_runs_of_every_format_up_to_the_current_one():
-    assert FORMATS == list(range(1, FORMAT + 1))
+    assert list(range(1, FORMAT + 1)) == FORMATS
     assert {name for number, name in RUNS if number == FORMAT} == {"gpt2", "modern", "lora", "chat", "labels"}
 
 
@@ -79,7 +79,9 @@ def test_an_old_run_goes_on_to_where_it_would_have_come(golden, number, name):
     before = Run(Path(name)).metrics()
     run = resume_run(Run(Path(name)))
     assert run.steps() == [2, 4]
-    assert torch.allclose(logits_of(run.checkpoint_folder(4), known["prompt"]), torch.tensor(known["step 4"]), atol=1e-4)
+    assert torch.allclose(
+        logits_of(run.checkpoint_folder(4), known["prompt"]), torch.tensor(known["step 4"]), atol=1e-4
+    )
     for old, new in zip(before, run.metrics(), strict=True):
         assert old["step"] == new["step"]
         for figure in old.keys() & {"train_loss", "val_loss", "learning_rate", "tokens", "accuracy"}:
