@@ -167,7 +167,7 @@ CONFIGS = {
     "its config asks for (61, 32)": {"n_embd": 32, "n_head": 4},
     "model_type is ['gpt2']; here are known": {"model_type": ["gpt2"]},
     "activation_function ['gelu'] is none of": {"activation_function": ["gelu"]},
-    "n_layer is 1000000; no model has more than 10,000 layers": {"n_layer": 1_000_000},
+    "it has 28, too few for the 1,000,000 layers that its config asks for": {"n_layer": 1_000_000},
     "make tensors that no machine can hold": {"vocab_size": 2**31 - 1, "n_embd": 2**31 - 2, "n_head": 1},
     "n_layer is -2; it has to be at least 1": {"n_layer": -2},
 }

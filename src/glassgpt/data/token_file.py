@@ -256,7 +256,9 @@ def load_data(folder: str | Path, verify: bool = False) -> DataFolder:
             raise _damaged(folder / "meta.json", f"it says {expected_tokens} {split} tokens, there are {len(tokens)}")
         documents = arrays[f"{split}_documents"] = _documents(folder / f"{split}.documents.npy", len(tokens))
         if len(documents) != getattr(meta, split).documents:
-            raise _damaged(folder / "meta.json", f"there are {len(documents)} {split} documents, it says another number")
+            raise _damaged(
+                folder / "meta.json", f"there are {len(documents)} {split} documents, it says another number"
+            )
         if meta.task != "text":
             name = f"{split}.marks.bin"
             marks = _mapped(folder / name, MARKS[meta.task], len(meta.labels) if meta.task == "labels" else 2)

@@ -17,7 +17,7 @@ from glassgpt.formats.folder import write_folder, write_json
 from glassgpt.formats.huggingface_card import model_card
 from glassgpt.formats.huggingface_chat import CHAT_TEMPLATE, TOKENIZER_SETTINGS, chat_template
 from glassgpt.formats.huggingface_models import MODEL_TYPE_OF, MODEL_TYPES
-from glassgpt.formats.layout import Layout, Place, give, parameter_shapes, take
+from glassgpt.formats.layout import Layout, Place, give, parameter_shapes, require_layers, take
 from glassgpt.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer, read_tokenizer
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -51,12 +51,16 @@ def read_huggingface(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
         )
     try:
         config = model_type.read_config(content)
-        layout = model_type.layout(config)
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} lacks {error}, without which the shape is not known") from None
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     tensors = read_shards(folder)
+    require_layers(config, tensors, str(folder))
+    try:
+        layout = model_type.layout(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     if not any(name.startswith(model_type.prefix) for name in tensors):
         layout = {
             ours: Place(tuple(name.removeprefix(model_type.prefix) for name in place.names), place.transposed)
