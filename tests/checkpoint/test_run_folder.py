@@ -15,6 +15,8 @@ from glassgpt.checkpoint import (
     load_model,
     open_run,
     save_checkpoint,
+    save_tensors,
+    whole_weights,
 )
 from glassgpt.config import GPTConfig, build_config
 from glassgpt.data.disk import sha256_of
@@ -401,3 +403,14 @@ def test_a_pipe_in_a_files_place_is_not_waited_for(run, name):
     os.mkfifo(file)
     with pytest.raises(CheckpointError, match=f"{name} is missing"):
         find_checkpoint(run.folder)
+
+
+def test_weights_are_numbers_with_a_fraction_also_where_they_are_only_passed_on(run):
+    put_checkpoint(run, 4)
+    folder = run.checkpoint_folder(4)
+    for odd in (torch.int64, torch.float8_e4m3fn):
+        weights = load_checkpoint(folder).weights()
+        save_tensors(weights | {"wte.weight": weights["wte.weight"].to(odd)}, folder / "model.safetensors")
+        for read in (load_model, whole_weights):
+            with pytest.raises(CheckpointError, match="tensor wte.weight is of type .*; weights have to be float16"):
+                read(load_checkpoint(folder))

@@ -228,7 +228,13 @@ def require_so_many(config: GPTConfig, weights: Mapping[str, Tensor], folder: Pa
 def whole_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Every tensor of the model: a checkpoint's own, bit for bit, or with its adapters folded in."""
     if checkpoint.lora is None:
-        return checkpoint.weights()
+        weights = checkpoint.weights()
+        require_so_many(checkpoint.config, weights, checkpoint.folder)
+        shape = build_model(checkpoint.config, device="meta")
+        if checkpoint.labels:
+            shape = Classifier(shape, checkpoint.labels)
+        require_fitting_weights(shape, weights, str(checkpoint.folder / WEIGHTS))
+        return weights
     model = load_model(checkpoint)
     merge_lora(model)
     return dict(model.named_parameters())
@@ -251,8 +257,16 @@ def merge_checkpoint(checkpoint: Checkpoint, out: Path) -> None:
 
 
 def load_weights(model: LanguageModel, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copy `weights` into what learns of `model`, which is everything, or its adapters; every tensor has to be there, with
-    its shape, and no other."""
+    """Copy `weights` into what learns of `model`, which is everything, or its adapters. Raises as below."""
+    require_fitting_weights(model, weights, source)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(weights[name])
+
+
+def require_fitting_weights(model: LanguageModel, weights: Mapping[str, Tensor], source: str) -> None:
+    """Every tensor that learns of `model` has to be there, with its shape and as numbers with a fraction, and no other."""
     expected = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, parameter in expected.items():
         if name not in weights:
@@ -261,12 +275,12 @@ def load_weights(model: LanguageModel, weights: Mapping[str, Tensor], source: st
             raise CheckpointError(
                 f"{source}: tensor {name} has shape {tuple(weights[name].shape)}, its config asks for {tuple(parameter.shape)}"
             )
+        if not weights[name].is_floating_point() or weights[name].element_size() == 1:
+            kind = str(weights[name].dtype).removeprefix("torch.")
+            raise CheckpointError(f"{source}: tensor {name} is of type {kind}; weights have to be float16 or wider")
     surplus = weights.keys() - expected.keys()
     if surplus:
         raise CheckpointError(f"{source} has a tensor {min(surplus)} that its config has no place for")
-    with torch.no_grad():
-        for name, parameter in expected.items():
-            parameter.copy_(weights[name])
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
