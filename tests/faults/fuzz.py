@@ -300,10 +300,9 @@ def watch(folder: Path, out: int) -> None:
         if event in NEVER:
             bad = details
         elif event == "exec":
-            name = details[0].co_filename
-            caller = sys._getframe(1).f_code.co_filename
-            if not name.startswith(("<frozen", *library)) and not caller.startswith(library):
-                bad = (name, caller)
+            name = details[0].co_filename  # <string> for a program in a text
+            if not name.startswith(("<frozen", *library)):
+                bad = (name, sys._getframe(1).f_code.co_filename)
         elif event == "import" and details[1] and not str(details[1]).startswith(library):
             bad = details[:2]
         elif event == "open":

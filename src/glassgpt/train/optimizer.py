@@ -57,9 +57,12 @@ def load_optimizer_tensors(
         if name not in parameters:
             raise CheckpointError(f"{source} has an entry for {name!r}, which this model does not have")
         parameter = parameters[name]
-        if value.ndim and value.shape != parameter.shape:
+        if value.shape != (() if entry == "step" else parameter.shape):
             raise CheckpointError(
                 f"{source}: {key} has shape {tuple(value.shape)}, {name} has {tuple(parameter.shape)}"
             )
+        if not value.is_floating_point() or value.element_size() == 1:
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{source}: {key} is of type {kind}, which no optimizer keeps")
         device = parameter.device if value.ndim or optimizer.param_groups[0].get("fused") else "cpu"
-        optimizer.state[parameter][entry] = value.to(device)
+        optimizer.state[parameter][entry] = value.to(device, parameter.dtype)
