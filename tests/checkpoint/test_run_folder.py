@@ -349,7 +349,7 @@ def test_a_manifest_names_files_of_its_own_folder_only(run, name):
 @pytest.mark.parametrize(
     ("name", "entries", "message"),
     [
-        ("config.json", {"n_layer": 10**9}, "describes a model of [0-9,]+ parameters, its weights have"),
+        ("config.json", {"vocab_size": 2**30}, "describes a model of [0-9,]+ parameters, its weights have"),
         ("config.json", {"n_layer": 2.0}, "describes no model: n_layer is 2.0; it has to be a whole number"),
         ("config.json", {"n_layer": "2"}, "describes no model: n_layer is '2'"),
         ("config.json", {"labels": "ab"}, "describes no model: labels is 'ab', which is not a list"),

@@ -67,7 +67,9 @@ TARGETS = [
     Target(
         "labels", [*EXPORT, *RESUME, ["classify", "RUN"], ["classify", "RUN", "--text", "a dream"]], ("moods.csv",)
     ),
-    Target("settings", [["train", "--config", "RUN/config.toml", "--out", "out"]], ("song.txt",)),
+    Target("settings", [["train", "song.txt", "--config", "RUN/config.toml", "--out", "out", "--max-steps", "1"]],
+        ("song.txt",),
+    ),
     *(
         Target(f"prepared-{kind}", [["train", "RUN", "--out", "out", *TRAIN, *SHAPE]])
         for kind in ("text", "chat", "labels")

@@ -1,8 +1,9 @@
 """Runs of every checkpoint format that was ever written, kept for ever: they load, compute what they computed, and go on.
 
 How tests/golden/format-1 was made, in a folder with song.txt, talk.jsonl and moods.csv (COMMON is `--n-layer 1 --n-head 2
---n-embd 8 --max-steps 4 --warmup-steps 1 --eval-every 2 --save-every 2 --sample-every 4 --log-every 1 --batch-size 2
---micro-batch-size 2 --device cpu --precision float32 --compile off --threads 1`, for the third without the shape):
+--n-embd 8 --max-steps 4 --warmup-steps 1 --learning-rate 0.3 --eval-every 2 --save-every 2 --sample-every 4 --log-every 1
+--batch-size 2 --micro-batch-size 2 --device cpu --precision float32 --compile off --threads 1`, for the third without the
+shape; the learning rate is that high so that no part of the model stays so small that its formula makes no difference):
 
     glassgpt train song.txt --out gpt2 --architecture gpt2 --tokenizer char --context-length 16 COMMON
     glassgpt train song.txt --out modern --architecture modern --n-kv-head 1 --tokenizer byte --context-length 16 COMMON
@@ -80,9 +81,9 @@ def test_an_old_run_goes_on_to_where_it_would_have_come(golden, number, name):
     run = resume_run(Run(Path(name)))
     assert run.steps() == [2, 4]
     assert torch.allclose(
-        logits_of(run.checkpoint_folder(4), known["prompt"]), torch.tensor(known["step 4"]), atol=1e-4
+        logits_of(run.checkpoint_folder(4), known["prompt"]), torch.tensor(known["step 4"]), atol=1e-3
     )
     for old, new in zip(before, run.metrics(), strict=True):
         assert old["step"] == new["step"]
         for figure in old.keys() & {"train_loss", "val_loss", "learning_rate", "tokens", "accuracy"}:
-            assert new[figure] == pytest.approx(old[figure], rel=1e-4), figure
+            assert new[figure] == pytest.approx(old[figure], rel=1e-3), figure

@@ -61,7 +61,7 @@ class Checkpoint:
     def template(self) -> Template | None:
         """How conversations are written for it; None for a model that was made for none."""
         file = self.folder / TEMPLATE
-        return read_template(file.read_text(encoding="utf-8"), str(file)) if file.is_file() else None
+        return read_template(file.read_bytes(), str(file)) if file.is_file() else None
 
     @property
     def verb(self) -> str:

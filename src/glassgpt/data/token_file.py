@@ -208,7 +208,7 @@ class DataFolder:
         """How its conversations are written; None where it holds none."""
         if self.meta.task != "conversations":
             return None
-        return read_template((self.path / TEMPLATE).read_text(encoding="utf-8"), str(self.path / TEMPLATE))
+        return read_template((self.path / TEMPLATE).read_bytes(), str(self.path / TEMPLATE))
 
     @cached_property
     def token_lengths(self) -> npt.NDArray[np.int64]:

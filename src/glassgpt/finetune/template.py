@@ -155,7 +155,7 @@ def template_for(tokenizer: Tokenizer) -> Template:
     return PLAIN
 
 
-def read_template(text: str, source: str) -> Template:
+def read_template(text: str | bytes, source: str) -> Template:
     """What `to_json` wrote."""
     try:
         template: Template = typed(Template, parse_json(text), "it")

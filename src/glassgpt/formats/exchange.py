@@ -215,7 +215,7 @@ def chars_of_table(file: Path, vocab_size: int) -> Tokenizer:
         ordered = sorted(table, key=table.__getitem__)
         table = ordered if [table[c] for c in ordered] == list(range(len(table))) else None
     whole = isinstance(table, list) and all(isinstance(c, str) and len(c) == 1 for c in table)
-    if not whole or len(set(table)) < len(table) or any("\ud800" <= c <= "\udfff" for c in table):
+    if not whole or len(set(table)) < len(table):
         raise TokenizerError(
             f"{file} is no table of characters; it has to be a list of them, or a dict from each to its id"
         )
