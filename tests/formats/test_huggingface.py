@@ -1,6 +1,7 @@
 """Folders of transformers go in and come out as they were."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -381,3 +382,13 @@ def test_one_whole_file_comes_before_an_index_that_was_left_behind():
     index = {"weight_map": dict.fromkeys(whole, "model-00001-of-00002.safetensors")}
     Path("theirs/model.safetensors.index.json").write_text(json.dumps(index))
     import_model("theirs", Path("ours"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_pipe_in_the_place_of_a_shard_is_not_waited_for():
+    saved(hf_gpt2(), "shards", max_shard_size="20KB")
+    shard = next(Path("shards").glob("model-00002*"))
+    shard.unlink()
+    os.mkfifo(shard)
+    with pytest.raises(CheckpointError, match="model-00002-of-.* is missing"):
+        import_model("shards", Path("ours"))
