@@ -43,10 +43,10 @@ def read_huggingface(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     if not isinstance(kind, str) or kind not in MODEL_TYPES:
         raise CheckpointError(f"{folder / CONFIG}: model_type is {kind!r}; here are known: {', '.join(MODEL_TYPES)}")
     model_type = MODEL_TYPES[kind]
-    architectures = str(content.get("architectures"))
-    if "Classification" in architectures:
+    classifier = re.search(r"\w*Classification\w*", str(content.get("architectures")))
+    if classifier:
         raise CheckpointError(
-            f"{folder} tells labels apart ({architectures:.60}), and only models that write text are imported; "
+            f"{folder} tells labels apart ({classifier[0]:.60}), and only models that write text are imported; "
             "take the one that it was made from"
         )
     try:
