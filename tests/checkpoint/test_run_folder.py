@@ -15,8 +15,11 @@ from glassgpt.checkpoint import (
     load_model,
     open_run,
     save_checkpoint,
+    save_tensors,
+    whole_weights,
 )
 from glassgpt.config import GPTConfig, build_config
+from glassgpt.data.disk import sha256_of
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 from glassgpt.model import build_model
 from glassgpt.tokenizer import build_tokenizer
@@ -399,3 +402,91 @@ def test_a_truncated_weights_file_is_one_line(run):
 
 def test_a_run_is_its_folder():
     assert Run(Path("x")).checkpoint_folder(300) == Path("x/checkpoints/step-00000300")
+
+
+def rewrite(folder, name, **entries):
+    """Entries of a JSON file changed, under a manifest that is right again."""
+    file = folder / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest[name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["../../secret.txt", "/etc/passwd", "..", "", "a/b"])
+def test_a_manifest_names_files_of_its_own_folder_only(run, name):
+    put_checkpoint(run, 4)
+    Path("runs/secret.txt").write_text("secret")
+    (run.checkpoint_folder(4) / "manifest.json").write_text(json.dumps({name: {"bytes": 6, "sha256": ""}}))
+    with pytest.raises(CheckpointError, match=r"manifest.json names .*, which is no file of this folder"):
+        find_checkpoint(run.folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "message"),
+    [
+        ("config.json", {"vocab_size": 2**30}, "describes a model of [0-9,]+ parameters, its weights have"),
+        ("config.json", {"n_layer": 2.0}, "describes no model: n_layer is 2.0; it has to be a whole number"),
+        ("config.json", {"n_layer": "2"}, "describes no model: n_layer is '2'"),
+        ("config.json", {"labels": "ab"}, "describes no model: labels is 'ab', which is not a list"),
+        ("config.json", {"labels": [1, 2]}, "describes no model: an entry of labels is 1"),
+        ("config.json", {"lora": []}, r"describes no model: lora is \[\], which is not an object"),
+        ("config.json", {"lora": {"rank": 1}}, "lora has the entries rank instead of rank, alpha, on"),
+        ("config.json", {"lora": {"rank": 0, "alpha": 1, "on": "all"}}, "lora has rank 0"),
+        ("config.json", {"lora": {"rank": 1, "alpha": -1, "on": "all"}}, "lora_alpha is -1.0; it has to be above 0"),
+        ("config.json", {"lora": {"rank": 1, "alpha": 1, "on": "x"}}, "lora_on 'x' is not one of"),
+        ("state.json", {"step": None}, "state.json is damaged: step is None"),
+        ("state.json", {"step": -1}, "state.json is damaged: step is -1"),
+        ("state.json", {"seconds": float("nan")}, "state.json is damaged: seconds is nan"),
+        ("state.json", {"metrics_bytes": -5}, "state.json is damaged: metrics_bytes is -5"),
+        ("state.json", {"data_fingerprint": "../../x"}, "data_fingerprint is '../../x', no sha256"),
+        ("state.json", {"settings": []}, "state.json is damaged: settings is"),
+    ],
+)
+def test_what_a_file_says_is_checked_behind_its_sums(run, name, entries, message):
+    put_checkpoint(run, 4)
+    rewrite(run.checkpoint_folder(4), name, **entries)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(load_checkpoint(find_checkpoint(run.folder)))
+
+
+@pytest.mark.parametrize(
+    "best", ['{"step": 1e400, "val_loss": 1}', "[" * 100_000, '{"step": 4, "val_loss": NaN}', "[]"]
+)
+def test_damaged_figures_are_passed_over(run, best):
+    run.checkpoints_folder.mkdir()
+    run.best_file.write_text(best)
+    run.checkpoint_folder(4).mkdir()
+    lines = [
+        "[]",
+        '"step"',
+        '{"step": "4", "val_loss": 1}',
+        '{"step": 4, "val_loss": NaN}',
+        '{"val_loss": 1}',
+        "[" * 100_000,
+    ]
+    run.metrics_file.write_text("\n".join([*lines, '{"step": 4, "val_loss": 2.5}', ""]))
+    assert run.metrics() == [{"step": 4, "val_loss": 2.5}]
+    assert run.best() == {"step": 4, "val_loss": 2.5}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "state.json", "manifest.json"])
+def test_a_pipe_in_a_files_place_is_not_waited_for(run, name):
+    put_checkpoint(run, 4)
+    file = run.checkpoint_folder(4) / name
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(CheckpointError, match=f"{name} is missing"):
+        find_checkpoint(run.folder)
+
+
+def test_weights_are_numbers_with_a_fraction_also_where_they_are_only_passed_on(run):
+    put_checkpoint(run, 4)
+    folder = run.checkpoint_folder(4)
+    for odd in (torch.int64, torch.float8_e4m3fn):
+        weights = load_checkpoint(folder).weights()
+        save_tensors(weights | {"wte.weight": weights["wte.weight"].to(odd)}, folder / "model.safetensors")
+        for read in (load_model, whole_weights):
+            with pytest.raises(CheckpointError, match="tensor wte.weight is of type .*; weights have to be float16"):
+                read(load_checkpoint(folder))

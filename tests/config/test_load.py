@@ -392,3 +392,13 @@ def test_a_value_of_the_wrong_kind_in_a_file(write):
     assert refused(file=write("[train]\nmax_steps = true\n")) == "max_steps is True; it has to be a whole number"
     assert refused(file=write("[train]\nlearning_rate = inf\n")) == "learning_rate is inf; it has to be a finite number"
     assert refused(file=write("[model.n_layer]\nx = 1\n")) == "n_layer is {'x': 1}; it has to be a whole number"
+
+
+def test_a_file_without_end_and_one_nested_without_end_are_refused(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("# " + "x" * (1 << 20), encoding="utf-8")
+    with pytest.raises(ConfigError, match="is longer than 1,048,576 characters"):
+        build_config(file=file)
+    file.write_text("a = " + "[" * 5000 + "]" * 5000, encoding="utf-8")
+    with pytest.raises(ConfigError, match="is nested too deeply"):
+        build_config(file=file)

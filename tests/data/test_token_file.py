@@ -1,5 +1,6 @@
 """A prepared folder that is damaged is never read: each message names the file."""
 
+import io
 import json
 import os
 
@@ -97,3 +98,57 @@ def test_an_id_outside_the_vocabulary_is_refused(tmp_path):
         pytest.raises(DataError, match="the tokenizer gave id 257, its vocabulary ends at 256"),
     ):
         writer.add(np.array([3, 257]), 2, starts_document=True)
+
+
+def sealed(folder, name, content):
+    """A damaged file under the right sums: what is behind them is asked."""
+    (folder / name).write_bytes(content)
+    meta = json.loads((folder / "meta.json").read_text())
+    change_meta(folder, files=meta["files"] | {name: token_file.file_meta(folder / name).__dict__})
+
+
+def table(numbers, dtype="<i8"):
+    out = io.BytesIO()
+    np.save(out, np.array(numbers, dtype))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("val.bin", b"abc", "its 3 bytes are no whole number of 2"),
+        ("val.bin", b"", "it says 29 val tokens, there are 0"),
+        ("val.bin", b"\xff" * 56, "it holds the number 65535, and only those below 257 are known"),
+        ("val.documents.npy", b"", "it is no table of two whole numbers"),
+        ("val.documents.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|O'}   ", "it is no table of two whole numbers"),
+        ("val.documents.npy", table([[0, 28]], "<f8"), "no table of two whole numbers"),
+        ("val.documents.npy", table([0, 28]), "no table of two whole numbers"),
+        ("val.documents.npy", table([[0, 10], [30, 18]]), "do not follow each other from token 0 to 29"),
+        ("val.documents.npy", table([[1, 28]]), "do not follow each other from token 0 to 29"),
+        ("val.documents.npy", table([[0, -1]]), "do not follow each other from token 0 to 29"),
+        ("val.documents.npy", table([[0, 10], [10, 18]]), "there are 2 val documents, it says another number"),
+    ],
+)
+def test_what_a_file_says_is_checked_behind_its_sums(folder, name, content, message):
+    sealed(folder, name, content)
+    with pytest.raises(DataError, match=message):
+        load_data(folder)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"documents": "1"}, {"labels": [1]}, {"sources": "x"}, {"vocab_size": -1}, {"x": 1}]
+)
+def test_every_entry_of_meta_has_its_type(folder, fields):
+    change_meta(folder, **fields)
+    with pytest.raises(DataError, match=rf"meta\.json is damaged: it is not what GlassGPT writes \(.*{min(fields)}"):
+        load_data(folder)
+
+
+def test_marks_are_as_many_as_there_are_texts_and_name_labels_that_are_known(write, tmp_path):
+    path = write("moods.csv", "text,label\n" + "row on,work\ndream on,rest\n" * 8)
+    folder = prepare([os.fspath(path)], tmp_path / "labelled", "byte").path
+    count = len(load_data(folder).train_documents)
+    for numbers, message in (([0] * (count - 1), f"{count - 1} marks for {count}"), ([2] * count, "below 2 are known")):
+        sealed(folder, "train.marks.bin", np.array(numbers, "<u4").tobytes())
+        with pytest.raises(DataError, match=message):
+            load_data(folder)

@@ -121,7 +121,9 @@ def test_a_template_comes_back_from_its_file(template):
     assert read_template(template.to_json(), "file") == template
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 1}', PLAIN.to_json().replace('"end": "<|', '"end": "<')])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"name": 1}', PLAIN.to_json().replace('"end": "<|', '"end": "<'), b"\xff"]
+)
 def test_a_damaged_template_is_refused(text):
     with pytest.raises(DataError, match="t.json is no template of a conversation"):
         read_template(text, "t.json")

@@ -1,6 +1,7 @@
 """Folders of transformers go in and come out as they were."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -167,7 +168,7 @@ CONFIGS = {
     "its config asks for (61, 32)": {"n_embd": 32, "n_head": 4},
     "model_type is ['gpt2']; here are known": {"model_type": ["gpt2"]},
     "activation_function ['gelu'] is none of": {"activation_function": ["gelu"]},
-    "n_layer is 1000000; no model has more than 10,000 layers": {"n_layer": 1_000_000},
+    "it has 28, too few for the 1,000,000 layers that its config asks for": {"n_layer": 1_000_000},
     "make tensors that no machine can hold": {"vocab_size": 2**31 - 1, "n_embd": 2**31 - 2, "n_head": 1},
     "n_layer is -2; it has to be at least 1": {"n_layer": -2},
 }
@@ -381,3 +382,13 @@ def test_one_whole_file_comes_before_an_index_that_was_left_behind():
     index = {"weight_map": dict.fromkeys(whole, "model-00001-of-00002.safetensors")}
     Path("theirs/model.safetensors.index.json").write_text(json.dumps(index))
     import_model("theirs", Path("ours"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_pipe_in_the_place_of_a_shard_is_not_waited_for():
+    saved(hf_gpt2(), "shards", max_shard_size="20KB")
+    shard = next(Path("shards").glob("model-00002*"))
+    shard.unlink()
+    os.mkfifo(shard)
+    with pytest.raises(CheckpointError, match="model-00002-of-.* is missing"):
+        import_model("shards", Path("ours"))

@@ -116,7 +116,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
     '"vocab" is damaged': ("bpe", lambda d: d["model"].update(vocab=["a"])),
     '"vocab" is damaged;': ("byte", lambda d: d["model"]["vocab"].update(a="1")),
     'the ids in "vocab" are not 0 to': ("bpe", lambda d: d["model"]["vocab"].update({"ab": 7})),
-    '"vocab" holds a lone surrogate': (
+    "it holds half of a surrogate pair": (
         "char",
         lambda d: d["model"]["vocab"].update({"\ud800": len(d["model"]["vocab"])}),
     ),

@@ -83,3 +83,27 @@ def test_frozen_weights_have_no_entries_and_need_none():
     fresh = build_optimizer(model, TrainConfig(max_steps=9))
     load_optimizer_tensors(model, fresh, tensors, "step-2")
     assert optimizer_tensors(model, fresh).keys() == tensors.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("wte.weight/step", torch.ones(8), r"wte.weight/step has shape \(8,\)"),
+        ("wte.weight/exp_avg", torch.ones(()), r"wte.weight/exp_avg has shape \(\), wte.weight has \(19, 12\)"),
+        ("wte.weight/exp_avg", torch.ones(19, 12).long(), "wte.weight/exp_avg is of type int64"),
+        ("wte.weight/exp_avg_sq", torch.ones(19, 12).to(torch.float8_e4m3fn), "exp_avg_sq is of type float8_e4m3fn"),
+    ],
+)
+def test_an_entry_of_another_shape_or_type_is_refused(key, value, message):
+    model, _, tensors = after_two_steps()
+    with pytest.raises(CheckpointError, match=message):
+        load_optimizer_tensors(
+            model, build_optimizer(model, TrainConfig(max_steps=9)), tensors | {key: value}, "step-2"
+        )
+
+
+def test_memory_in_another_precision_is_read_in_that_of_the_weights():
+    model, _, tensors = after_two_steps()
+    fresh = build_optimizer(model, TrainConfig(max_steps=9))
+    load_optimizer_tensors(model, fresh, {key: value.double() for key, value in tensors.items()}, "step-2")
+    step(model, fresh)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from glassgpt.config.plain import parse_json
 from glassgpt.data.disk import make_folder, sha256_of, sync
 from glassgpt.errors import CheckpointError, ConfigError
 
@@ -60,16 +61,18 @@ def unwritten(path: Path, error: OSError, needed: int) -> str:
 def verify_folder(folder: Path, without: Container[str] = (), needed: Iterable[str] = ()) -> str | None:
     """Why `folder` is not whole, or None where every file has the size and hash of the manifest, which names those that are
     `needed`. Files in `without` are not looked at."""
+    if not (folder / MANIFEST).is_file():
+        return f"{MANIFEST} is missing"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
         for name in needed:
             if name not in manifest:
                 return f"{MANIFEST} does not name {name}"
         for name, expected in manifest.items():
+            if Path(name).name != name or name in ("", ".."):
+                return f"{MANIFEST} names {name!r:.60}, which is no file of this folder"
             if name in without:
                 continue
-            if Path(name).name != name:
-                return f"{MANIFEST} names {name}, which does not lie in the folder"
             file = folder / name
             if not file.is_file():
                 return f"{name} is missing"
@@ -77,8 +80,6 @@ def verify_folder(folder: Path, without: Container[str] = (), needed: Iterable[s
                 return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
             if sha256_of(file) != expected["sha256"]:
                 return f"{name} is not what was written (its sha256 differs)"
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} cannot be read ({error})"
     return None

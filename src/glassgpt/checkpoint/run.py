@@ -14,11 +14,14 @@ from filelock import FileLock, Timeout
 from glassgpt.checkpoint.checkpoint import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
 from glassgpt.checkpoint.commit import clear_unfinished, remove_folder, write_text
 from glassgpt.config import RunConfig, build_config, config_text
+from glassgpt.config.plain import parse_json, typed
 from glassgpt.data.disk import make_folder, sync
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
 RUNS = Path("runs")
+# What is read again from lines of metrics.jsonl; more may stand there.
+FIGURES = {"step", "tokens", "seconds", "train_loss", "val_loss", "bits_per_byte", "accuracy", "best_val_loss"}
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ class Run:
         """{"step": ..., "val_loss": ...} of the best checkpoint, or None before the first validation. Where best.json is
         damaged or gone, it follows from metrics.jsonl."""
         try:
-            best = json.loads(self.best_file.read_text(encoding="utf-8"))
-            return {"step": int(best["step"]), "val_loss": float(best["val_loss"])}
+            best = parse_json(self.best_file.read_text(encoding="utf-8") if self.best_file.is_file() else "")
+            return {name: typed(kind, best[name], name) for name, kind in (("step", int), ("val_loss", float))}
         except (OSError, ValueError, KeyError, TypeError):
             return self.best_of_metrics()
 
@@ -85,14 +88,17 @@ class Run:
         return {"step": best["step"], "val_loss": best["val_loss"]} if best else None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of metrics.jsonl; a last line that a kill cut short is left out."""
-        lines = self.metrics_file.read_text(encoding="utf-8").splitlines() if self.metrics_file.exists() else []
+        """All whole lines of metrics.jsonl; a last line that a kill cut short is left out, and what is no line of figures."""
+        text = self.metrics_file.read_text(encoding="utf-8", errors="replace") if self.metrics_file.is_file() else ""
         metrics = []
-        for line in lines:
+        for line in text.splitlines():
             try:
-                metrics.append(json.loads(line))
-            except ValueError:
+                entries = parse_json(line)
+                for name in FIGURES & entries.keys() | {"step"}:
+                    typed(int if name in ("step", "tokens") else float, entries[name], name)
+            except (ValueError, AttributeError, KeyError):
                 continue
+            metrics.append(entries)
         return metrics
 
     def write_best(self, step: int, val_loss: float) -> None:

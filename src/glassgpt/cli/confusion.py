@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glassgpt.checkpoint import load_checkpoint, run_of
+from glassgpt.config.plain import typed
 from glassgpt.errors import CheckpointError, DataError
 
 WIDEST = 10  # labels; of more, the mistakes are listed
@@ -21,13 +22,26 @@ Counts = npt.NDArray[np.int64]
 
 def validation_of(checkpoint: Path) -> dict[str, Any]:
     """What its run's metrics.jsonl says of the validation of this very checkpoint."""
-    run, step = run_of(checkpoint), load_checkpoint(checkpoint).state["step"]
-    found = [line for line in run.metrics() if line["step"] == step and "val_loss" in line] if run else []
+    run, opened = run_of(checkpoint), load_checkpoint(checkpoint)
+    found = [
+        line for line in (run.metrics() if run else [])
+        if line["step"] == opened.state["step"] and "accuracy" in line
+        and are_counts(line.get("confusion"), len(opened.labels))
+    ]  # fmt: skip
     if not found:
         raise CheckpointError(
             f"nothing is known of the validation of {checkpoint}; judge it by texts of yours, with --data or --text"
         )
     return found[-1]
+
+
+def are_counts(confusion: object, labels: int) -> bool:
+    """Whether it is a table of `labels` rows and columns."""
+    try:
+        rows: tuple[tuple[int, ...], ...] = typed(tuple[tuple[int, ...], ...], confusion, "confusion")
+    except ValueError:
+        return False
+    return [len(row) for row in rows] == [labels] * labels
 
 
 def require_known(judged: Sequence[str], labels: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ VERBS = {
     "doctor": ("glassgpt.cli.doctor:doctor", "What a bug report needs, and one training step to see that all is well."),
 }
 
+LONGEST_LINE = 1000
 # cyclopts takes a lone dash for an option; here it is standard input, under a name that no shell passes on.
 STANDARD_INPUT = "\N{SYMBOL FOR NULL}"
 
@@ -92,7 +93,12 @@ def say(line: str) -> None:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    print(f"glassgpt: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    if (
+        len(line) > LONGEST_LINE
+    ):  # a file may hold a word of any length, which the message quotes; what to do stands last
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+    print(f"glassgpt: {line}", file=sys.stderr)
     sys.exit(code)
 
 

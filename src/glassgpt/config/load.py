@@ -27,6 +27,7 @@ FOLLOWS = {
 }
 # Settings that an architecture has no use for: asking for them is a mistake, and would otherwise pass in silence.
 UNUSED = {"modern": ("bias", "qkv_bias"), "gpt2": ("rope_theta",), "textbook": ("rope_theta",)}
+LONGEST = 1 << 20  # characters of a file of settings: a device, say, may have no end
 
 
 class FileContent(NamedTuple):
@@ -110,13 +111,19 @@ def _cut_to_fit(merged: dict[str, Any], given: Mapping[str, Any]) -> None:
 def read_file(path: Path) -> FileContent:
     """The settings in a TOML file. Raises ConfigError where it is none, or says what no setting can be."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors begin a file with a mark
+        with path.open(encoding="utf-8-sig") as file:  # Windows' editors begin a file with a mark
+            text = file.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise ConfigError(f"config file {path} is longer than {LONGEST:,} characters; no settings take so many")
+        content = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"config file {path} is not there; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
     except ValueError as error:  # TOMLDecodeError is one, and so is what a number of 5000 digits gives
         raise ConfigError(f"config file {path} is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"config file {path} is nested too deeply; settings are plain values in tables") from None
     preset, asked = content.pop("preset", None), content.pop("asked", None)
     if preset is not None and not isinstance(preset, str):
         raise ConfigError(f"preset in {path} is {preset!r}; it has to be text in quotes")

@@ -11,6 +11,7 @@ meta.json                      DataMeta, written last: a folder without it was n
 
 import hashlib
 import json
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from glassgpt.config.plain import parse_json, typed
 from glassgpt.data.disk import sha256_of, sync
 from glassgpt.data.sources import Skipped, expanded
 from glassgpt.errors import DataError
@@ -30,6 +32,12 @@ from glassgpt.tokenizer import Tokenizer, load_tokenizer
 
 FORMAT_VERSION = 1
 CHECKED_BYTES = 256 << 20  # files up to here are hashed at every opening: at most a fraction of a second
+
+# The header of a .npy file with a (documents, 2) int64 array; spaces round its length up.
+TABLE = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<i8', 'fortran_order': False, 'shape': \((\d{1,15}), 2\), \} *\n", re.S
+)
+LONGEST_HEADER, ROW_BYTES = 256, 16
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
@@ -94,19 +102,9 @@ class DataMeta:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Raises ValueError, TypeError or KeyError where the text is not what to_json writes."""
-        fields: dict[str, Any] = json.loads(text)
-        return cls(
-            **fields
-            | {
-                "train": SplitMeta(**fields["train"]),
-                "val": SplitMeta(**fields["val"]),
-                "labels": tuple(fields.get("labels", ())),
-                "sources": tuple(fields["sources"]),
-                "skipped": tuple(Skipped(**s) for s in fields["skipped"]),
-                "files": {name: FileMeta(**f) for name, f in fields["files"].items()},
-            }
-        )
+        """Raises ValueError where the text is not what to_json writes."""
+        meta: Self = typed(cls, parse_json(text), "it")
+        return meta
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -210,7 +208,7 @@ class DataFolder:
         """How its conversations are written; None where it holds none."""
         if self.meta.task != "conversations":
             return None
-        return read_template((self.path / TEMPLATE).read_text(encoding="utf-8"), str(self.path / TEMPLATE))
+        return read_template((self.path / TEMPLATE).read_bytes(), str(self.path / TEMPLATE))
 
     @cached_property
     def token_lengths(self) -> npt.NDArray[np.int64]:
@@ -260,15 +258,49 @@ def load_data(folder: str | Path, verify: bool = False) -> DataFolder:
     arrays: dict[str, npt.NDArray[Any]] = {}
     for split in SPLITS:
         expected_tokens = getattr(meta, split).tokens
-        arrays[split] = np.memmap(folder / f"{split}.bin", np.dtype(meta.dtype), "r")
-        if len(arrays[split]) != expected_tokens:
+        tokens = arrays[split] = _mapped(folder / f"{split}.bin", np.dtype(meta.dtype), meta.vocab_size)
+        if len(tokens) != expected_tokens:
+            raise _damaged(folder / "meta.json", f"it says {expected_tokens} {split} tokens, there are {len(tokens)}")
+        documents = arrays[f"{split}_documents"] = _documents(folder / f"{split}.documents.npy", len(tokens))
+        if len(documents) != getattr(meta, split).documents:
             raise _damaged(
-                folder / "meta.json", f"it says {expected_tokens} {split} tokens, there are {len(arrays[split])}"
+                folder / "meta.json", f"there are {len(documents)} {split} documents, it says another number"
             )
-        arrays[f"{split}_documents"] = np.load(folder / f"{split}.documents.npy", mmap_mode="r")
         if meta.task != "text":
-            arrays[f"{split}_marks"] = np.memmap(folder / f"{split}.marks.bin", MARKS[meta.task], "r")
+            name = f"{split}.marks.bin"
+            marks = _mapped(folder / name, MARKS[meta.task], len(meta.labels) if meta.task == "labels" else 2)
+            wanted = len(documents if meta.task == "labels" else tokens)
+            if len(marks) != wanted:
+                raise _damaged(folder / name, f"it has {len(marks)} marks for {wanted}")
+            arrays[f"{split}_marks"] = marks
     return DataFolder(folder, meta, **arrays)
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], below: int) -> npt.NDArray[Any]:
+    """A memory map of numbers that are all smaller than `below`; a file so large that it is not hashed is not searched for
+    larger ones either."""
+    size = path.stat().st_size
+    if size % dtype.itemsize:
+        raise _damaged(path, f"its {size} bytes are no whole number of {dtype.itemsize}")
+    numbers = np.memmap(path, dtype, "r") if size else np.empty(0, dtype)  # no empty file can be mapped
+    if 0 < size <= CHECKED_BYTES and int(numbers.max()) >= below:
+        raise _damaged(path, f"it holds the number {numbers.max()}, and only those below {below} are known")
+    return numbers
+
+
+def _documents(path: Path, tokens: int) -> npt.NDArray[np.int64]:
+    """As np.load, but of nothing but what np.save writes for such a table: the header is a Python expression, and what
+    comes of a damaged one is not for numpy to find out."""
+    with path.open("rb") as file:
+        header = TABLE.match(file.read(LONGEST_HEADER))
+    rows = int(header[1]) if header else -1
+    if header is None or path.stat().st_size != header.end() + rows * ROW_BYTES:
+        raise _damaged(path, "it is no table of two whole numbers a document")
+    table = np.memmap(path, "<i8", "r", header.end(), (rows, 2)) if rows else np.empty((0, 2), np.int64)
+    starts = np.append(table[:, 0], tokens)
+    if starts[0] != 0 or (np.diff(starts) < 0).any() or (len(table) and int(table[:, 1].min()) < 0):
+        raise _damaged(path, f"its documents do not follow each other from token 0 to {tokens}")
+    return table
 
 
 def _load_meta(folder: Path) -> DataMeta:
@@ -277,14 +309,15 @@ def _load_meta(folder: Path) -> DataMeta:
         raise DataError(f"{folder} is no prepared folder: there is no meta.json in it; run `glassgpt prepare` first")
     try:
         text = path.read_text(encoding="utf-8")
-        version = json.loads(text)["format_version"]
-        if version != FORMAT_VERSION:
+        content = parse_json(text)
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version != FORMAT_VERSION:
             raise DataError(
                 f"{path} is of format {version}, this GlassGPT reads {FORMAT_VERSION}; prepare the text again"
             )
         meta = DataMeta.from_json(text)
-    except (ValueError, TypeError, KeyError, AttributeError) as problem:
-        raise _damaged(path, f"it is not what GlassGPT writes ({type(problem).__name__}: {problem})") from None
+    except ValueError as problem:
+        raise _damaged(path, f"it is not what GlassGPT writes ({problem})") from None
     needed = file_names(meta.task)
     if set(meta.files) != set(needed):
         raise _damaged(path, f"it must list exactly {', '.join(sorted(needed))}")

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from glassgpt.config.plain import parse_json, typed
 from glassgpt.errors import DataError, TokenizerError
 from glassgpt.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -154,10 +155,12 @@ def template_for(tokenizer: Tokenizer) -> Template:
     return PLAIN
 
 
-def read_template(text: str, source: str) -> Template:
+def read_template(text: str | bytes, source: str) -> Template:
     """What `to_json` wrote."""
     try:
-        fields = json.loads(text)
-        return Template(**fields | {"specials": tuple(fields["specials"])})
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
-        raise DataError(f"{source} is no template of a conversation ({type(error).__name__}: {error})") from None
+        template: Template = typed(Template, parse_json(text), "it")
+    except (ValueError, AssertionError) as error:
+        raise DataError(
+            f"{source} is no template of a conversation ({error or 'a role or the end is missing'})"
+        ) from None
+    return template

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from glassgpt.config import GPTConfig
-from glassgpt.formats.layout import Layout, Place, take
+from glassgpt.formats.layout import Layout, Place, require_layers, take
 from glassgpt.formats.shape import blocks_in, require_heads, shape_of
 
 
@@ -29,6 +29,7 @@ def read_book(tensors: Mapping[str, Tensor], source: str, n_head: int | None) ->
         qkv_bias="trf_blocks.0.att.W_query.bias" in tensors,
         tie_embeddings=False,
     )
+    require_layers(config, tensors, source)
     return config, take(tensors, book_layout(config), config, source, is_book_mask)
 
 

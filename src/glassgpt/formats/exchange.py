@@ -1,7 +1,6 @@
 """Models in and out, whatever their format: from a folder, a file of torch.save or the name of a published model to a
 checkpoint of ours, and from a checkpoint to another program's folder."""
 
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from glassgpt.checkpoint import (
     whole_weights,
 )
 from glassgpt.config import GPTConfig
+from glassgpt.config.plain import parse_json
 from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
 from glassgpt.finetune import CHATML, Template
 from glassgpt.formats.book import is_book, read_book
@@ -27,6 +27,7 @@ from glassgpt.formats.hub import download
 from glassgpt.formats.huggingface import (
     COMPANIONS,
     CONFIG,
+    companions_in,
     read_companions,
     read_huggingface,
     read_huggingface_tokenizer,
@@ -96,7 +97,7 @@ def figures_of(checkpoint: Checkpoint, run: Run) -> dict[str, Any] | None:
     """What the run's metrics say of this very checkpoint, for a model card; None where it was not validated."""
     step = checkpoint.state["step"]
     validated = [line for line in run.metrics() if "val_loss" in line and line["step"] == step]
-    if not validated:
+    if not validated or not {"tokens", "seconds"} <= checkpoint.state.keys():
         return None
     return {**validated[-1], "tokens": checkpoint.state["tokens"], "seconds": checkpoint.state["seconds"]}
 
@@ -128,7 +129,7 @@ def _read(source: str, n_head: int | None) -> Foreign:
                 f"{source} tells labels apart, and a run goes on from models that write text only; name the one that it was "
                 "made from, with all the texts"
             )
-        companions = checkpoint.state.get(COMPANIONS, {})
+        companions = companions_in(checkpoint.state)
         return Foreign(checkpoint.config, whole_weights(checkpoint), tokenizer, OURS, companions, checkpoint.template)
     if path.is_dir() and (path / CONFIG).is_file():
         return read_folder(path, n_head)
@@ -207,8 +208,8 @@ def tokenizer_beside(path: Path, vocab_size: int) -> Tokenizer | None:
 def chars_of_table(file: Path, vocab_size: int) -> Tokenizer:
     """A char vocabulary from json: a list of characters, or a dict from each to its id, on its own or as `stoi`."""
     try:
-        table: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        table: Any = parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise TokenizerError(f"{file} cannot be read ({error})") from None
     if isinstance(table, dict) and isinstance(table.get("stoi"), dict):
         table = table["stoi"]
@@ -216,7 +217,7 @@ def chars_of_table(file: Path, vocab_size: int) -> Tokenizer:
         ordered = sorted(table, key=table.__getitem__)
         table = ordered if [table[c] for c in ordered] == list(range(len(table))) else None
     whole = isinstance(table, list) and all(isinstance(c, str) and len(c) == 1 for c in table)
-    if not whole or len(set(table)) < len(table) or any("\ud800" <= c <= "\udfff" for c in table):
+    if not whole or len(set(table)) < len(table):
         raise TokenizerError(
             f"{file} is no table of characters; it has to be a list of them, or a dict from each to its id"
         )

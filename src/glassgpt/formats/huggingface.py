@@ -17,7 +17,7 @@ from glassgpt.formats.folder import write_folder, write_json
 from glassgpt.formats.huggingface_card import model_card
 from glassgpt.formats.huggingface_chat import CHAT_TEMPLATE, TOKENIZER_SETTINGS, chat_template
 from glassgpt.formats.huggingface_models import MODEL_TYPE_OF, MODEL_TYPES
-from glassgpt.formats.layout import Layout, Place, give, parameter_shapes, take
+from glassgpt.formats.layout import Layout, Place, give, parameter_shapes, require_layers, take
 from glassgpt.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer, read_tokenizer
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -43,19 +43,24 @@ def read_huggingface(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     if not isinstance(kind, str) or kind not in MODEL_TYPES:
         raise CheckpointError(f"{folder / CONFIG}: model_type is {kind!r}; here are known: {', '.join(MODEL_TYPES)}")
     model_type = MODEL_TYPES[kind]
-    if any("Classification" in str(name) for name in content.get("architectures") or []):
+    classifier = re.search(r"\w*Classification\w*", str(content.get("architectures")))
+    if classifier:
         raise CheckpointError(
-            f"{folder} tells labels apart ({content['architectures'][0]}), and only models that write text are imported; "
+            f"{folder} tells labels apart ({classifier[0]:.60}), and only models that write text are imported; "
             "take the one that it was made from"
         )
     try:
         config = model_type.read_config(content)
-        layout = model_type.layout(config)
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} lacks {error}, without which the shape is not known") from None
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     tensors = read_shards(folder)
+    require_layers(config, tensors, str(folder))
+    try:
+        layout = model_type.layout(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     if not any(name.startswith(model_type.prefix) for name in tensors):
         layout = {
             ours: Place(tuple(name.removeprefix(model_type.prefix) for name in place.names), place.transposed)
@@ -120,8 +125,19 @@ def read_companions(folder: Path) -> dict[str, Any]:
 
 def published_ends(state: Mapping[str, Any]) -> set[int]:
     """The ids that end a text, as the folder of a checkpoint's model says it, if it came from one."""
-    companions = state.get(COMPANIONS, {})
+    companions = companions_in(state)
     return {id for name in (GENERATION, CONFIG) for id in eos_ids(companions.get(name, {}))}
+
+
+def companions_in(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What `read_companions` gave, as a checkpoint's state holds it. Raises CheckpointError where it is something else."""
+    companions = state.get(COMPANIONS, {})
+    if not isinstance(companions, dict) or not all(
+        isinstance(companions.get(name, kind()), kind)
+        for name, kind in ((CONFIG, dict), (GENERATION, dict), (TOKENIZER_SETTINGS, dict), (CHAT_TEMPLATE, str))
+    ):
+        raise CheckpointError(f"{COMPANIONS} in the checkpoint's state.json is not what a Hugging Face folder says")
+    return companions
 
 
 def eos_ids(settings: Mapping[str, Any]) -> list[int]:
@@ -228,7 +244,7 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
     token = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT} if ends is not None else {}
     about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length}
     about |= token | {"clean_up_tokenization_spaces": False}
-    kept = checkpoint.state.get(COMPANIONS, {})  # of a model that came from such a folder
+    kept = companions_in(checkpoint.state)  # of a model that came from such a folder
     writers: dict[str, Callable[[Path], object]] = {
         CONFIG: write_json(settings | kept.get(CONFIG, special) | {"dtype": dtype} | classes),
         WEIGHTS: lambda path: save_tensors(tensors, path),

@@ -37,6 +37,15 @@ def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
+def require_layers(config: GPTConfig, tensors: Mapping[str, Tensor], source: str) -> None:
+    """That a file has at least one tensor a layer, before each layer that it only pretends to have costs time and memory."""
+    if config.n_layer > len(tensors):
+        raise CheckpointError(
+            f"{source} lacks tensors: it has {len(tensors)}, too few for the {config.n_layer:,} layers "
+            "that its config asks for"
+        )
+
+
 def take(
     tensors: Mapping[str, Tensor],
     layout: Layout,

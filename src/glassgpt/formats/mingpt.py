@@ -7,7 +7,7 @@ from torch import Tensor
 
 from glassgpt.config import GPTConfig
 from glassgpt.formats.huggingface_models import is_gpt2_mask
-from glassgpt.formats.layout import Place, parameter_shapes, take
+from glassgpt.formats.layout import Place, parameter_shapes, require_layers, take
 from glassgpt.formats.shape import blocks_in, require_heads, shape_of
 
 
@@ -28,6 +28,7 @@ def read_mingpt(tensors: Mapping[str, Tensor], source: str, n_head: int | None) 
         n_inner=shape_of(tensors, "transformer.h.0.mlp.c_fc.weight", source)[0],
         tie_embeddings=False,
     )
+    require_layers(config, tensors, source)
     layout = {
         name: Place((name if name.startswith("lm_head") else f"transformer.{name}",))
         for name in parameter_shapes(config)

@@ -8,7 +8,7 @@ from torch import Tensor
 from glassgpt.config import GPTConfig
 from glassgpt.errors import CheckpointError, ConfigError
 from glassgpt.formats.huggingface_models import is_gpt2_mask
-from glassgpt.formats.layout import Place, parameter_shapes, take
+from glassgpt.formats.layout import Place, parameter_shapes, require_layers, take
 from glassgpt.formats.shape import read_settings, tensors_in
 
 COMPILED = "_orig_mod."  # torch.compile's mark before every name
@@ -38,6 +38,7 @@ def read_nanogpt(content: Mapping[str, Any], source: str) -> tuple[GPTConfig, di
         raise CheckpointError(f"{source}: its model_args describe no model ({error})") from None
     stored = tensors_in(content["model"], source, "model")
     tensors = {name.removeprefix(COMPILED): tensor for name, tensor in stored.items()}
+    require_layers(config, tensors, source)
     layout = {name: Place((f"transformer.{name}",)) for name in parameter_shapes(config)}
     head, embedding = tensors.pop("lm_head.weight", None), tensors.get("transformer.wte.weight")
     same = head is not None and embedding is not None and head.dtype == embedding.dtype and head.equal(embedding)

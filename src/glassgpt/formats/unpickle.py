@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from glassgpt.checkpoint import load_tensors, save_tensors
@@ -81,6 +82,8 @@ class _Flattener:
         if self.values_left < 0:
             sys.exit(f"it holds more than {MOST_VALUES:,} values")
         if isinstance(value, Tensor):
+            if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+                return None  # no plain numbers, and nothing that a model is made of
             self.bytes_left -= value.numel() * value.element_size()
             if self.bytes_left < 0:  # a view of one number can pretend to be any size
                 sys.exit("its tensors are larger than the file itself")
@@ -101,8 +104,6 @@ def _rebuild(flat: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
 
 def _main(path: str, folder: str) -> None:
     import pickle
-
-    import torch
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

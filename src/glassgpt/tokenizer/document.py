@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from glassgpt.config.plain import parse_json
 from glassgpt.errors import TokenizerError
 
 Document = Mapping[str, Any]
@@ -48,8 +49,8 @@ def write_document(
 def parse_document(text: str | bytes) -> Document:
     """Raises TokenizerError unless the text is JSON of a tokenizer.json's outline."""
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text)
+    except ValueError as error:
         raise TokenizerError(f"not JSON ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
         raise TokenizerError('not a tokenizer.json: it has no "model"')
@@ -89,10 +90,6 @@ def read_vocabulary(document: Document) -> dict[str, int]:
         len(vocabulary) > 0 and sorted(vocabulary.values()) == list(range(len(vocabulary))),
         f'the ids in "vocab" are not 0 to {len(vocabulary) - 1}, each once',
     )
-    try:
-        "".join(vocabulary).encode("utf-8")
-    except UnicodeEncodeError:
-        raise TokenizerError('"vocab" holds a lone surrogate, which is no character') from None
     return by_id(vocabulary)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from glassgpt.checkpoint import Run, as_argument, unwritten
 from glassgpt.config import RunConfig
-from glassgpt.errors import MachineError
+from glassgpt.errors import CheckpointError, MachineError
 
 
 class Observer:
@@ -80,6 +80,8 @@ class MetricsFile(Observer):
     def __init__(self, run: Run, log_every: int) -> None:
         self.path, self.log_every = run.metrics_file, log_every
         self.max_steps = 0
+        if self.path.exists() and not self.path.is_file():
+            raise CheckpointError(f"{self.path} is no file, and no figures can be written to it; move it away")
         self.path.touch()
 
     def size(self) -> int:

@@ -60,10 +60,14 @@ def load_optimizer_tensors(
     for key, place in places.items():
         if key not in tensors:
             raise CheckpointError(f"{source} has no entry {key}; the checkpoint is not whole, use another one")
-        if tensors[key].shape != place.shape:
+        value = tensors[key]
+        if value.shape != place.shape:
             raise CheckpointError(
-                f"{source}: {key} has shape {tuple(tensors[key].shape)}, this model asks for {tuple(place.shape)}"
+                f"{source}: {key} has shape {tuple(value.shape)}, this model asks for {tuple(place.shape)}"
             )
+        if not value.is_floating_point() or value.element_size() == 1:
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{source}: {key} is of type {kind}, which no optimizer keeps")
     if surplus := tensors.keys() - places.keys():
         raise CheckpointError(f"{source} has an entry {min(surplus)}, which this model has no place for")
     for key, place in places.items():

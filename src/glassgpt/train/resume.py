@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from glassgpt.checkpoint import Run, as_argument, load_checkpoint
-from glassgpt.checkpoint.checkpoint import PARENT, Checkpoint
+from glassgpt.checkpoint.checkpoint import PARENT, Checkpoint, require_resumable
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.config.changes import FIXED, changed_settings
@@ -14,7 +14,7 @@ from glassgpt.config.schema import shown_name
 from glassgpt.data import DataFolder, load_data
 from glassgpt.errors import CheckpointError, ConfigError, DataError
 from glassgpt.finetune import Template
-from glassgpt.formats.huggingface import COMPANIONS
+from glassgpt.formats.huggingface import companions_in
 from glassgpt.tokenizer import Tokenizer
 from glassgpt.train.observers import Observer, tell
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, tokenizer_for
@@ -39,6 +39,8 @@ def resume_run(
         config = config.with_values(**changes) if changes else config
         folder, damaged = run.last_whole_checkpoint()
         checkpoint = load_checkpoint(folder) if folder else None
+        if checkpoint:
+            require_resumable(checkpoint)
         if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result_file.exists():
             raise ConfigError(
                 f"{run.folder} is complete: all {config.train.max_steps} steps are done; use it, train on with a higher "
@@ -60,7 +62,7 @@ def resume_run(
         if checkpoint is None:
             tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
         config, model, loss = settle_machine(fit_to_data(config, data), data, observers, parent)
-        carried = carried_by(checkpoint.state.get(COMPANIONS) if checkpoint else parent.carried if parent else None)
+        carried = carried_by(companions_in(checkpoint.state) if checkpoint else parent.carried if parent else None)
         parent = None  # its weights are in the model now
         trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried, template)
         if checkpoint:
@@ -86,10 +88,11 @@ def require_meant(
             "change it back, or start a new run"
         )
     earlier = {
-        name: value
+        name: pair[-1]
         for line in run.metrics()
-        if "changed" in line and checkpoint and line["step"] >= checkpoint.state["step"]
-        for name, (_, value) in line["changed"].items()
+        if isinstance(line.get("changed"), dict) and checkpoint and line["step"] >= checkpoint.state["step"]
+        for name, pair in line["changed"].items()
+        if isinstance(pair, list) and pair
     }
     unsaid = {n: pair for n, pair in differences.items() if n not in changes and earlier.get(n, pair) != pair[1]}
     if unsaid:
@@ -130,7 +133,7 @@ def reopen_data(
     if checkpoint is None:
         return open_data(config, observers, tokenizer, template)
     cached = cache_folder() / "data" / checkpoint.state["data_fingerprint"]
-    if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"]["data"]:
+    if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"].get("data"):
         data = load_data(cached)
     elif "-" in config.data.data and sys.stdin.isatty():
         raise DataError("this run's text came from standard input and is no longer in the cache; pipe it in once more")
