@@ -6,7 +6,7 @@ import pytest
 
 from .fuzz import TARGETS, fuzz
 
-CASES = 8 * len(TARGETS)
+CASES = 6 * len(TARGETS)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits the memory of each child")

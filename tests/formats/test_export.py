@@ -89,3 +89,11 @@ def test_out_and_in_again_is_the_same_model():
     assert torch.equal(first.logits("Glass is"), again.logits("Glass is"))
     assert first.generate("Glass", max_new_tokens=20, seed=3) == again.generate("Glass", max_new_tokens=20, seed=3)
     assert first.tokenizer.to_json() == again.tokenizer.to_json() and END_OF_TEXT in again.tokenizer.to_json()
+
+
+def test_figures_that_are_not_whole_are_left_out_of_the_card():
+    run = trained("char", "gpt2")
+    lines = [{name: figure for name, figure in line.items() if name != "bits_per_byte"} for line in run.metrics()]
+    run.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    export_model(run.folder, Path("out"), to="huggingface")
+    assert "validation loss" not in Path("out/README.md").read_text(encoding="utf-8")

@@ -96,7 +96,8 @@ def export_model(
 def figures_of(checkpoint: Checkpoint, run: Run) -> dict[str, Any] | None:
     """What the run's metrics say of this very checkpoint, for a model card; None where it was not validated."""
     step = checkpoint.state["step"]
-    validated = [line for line in run.metrics() if "val_loss" in line and line["step"] == step]
+    needed = {"val_loss", "accuracy" if checkpoint.labels else "bits_per_byte"}
+    validated = [line for line in run.metrics() if needed <= line.keys() and line["step"] == step]
     if not validated or not {"tokens", "seconds"} <= checkpoint.state.keys():
         return None
     return {**validated[-1], "tokens": checkpoint.state["tokens"], "seconds": checkpoint.state["seconds"]}
