@@ -159,7 +159,7 @@ def test_every_flipped_bit_of_the_manifest_is_noticed(run):
     content = json.loads(written)
     content["../../config.toml"] = content.pop("model.safetensors") | {}
     file.write_text(json.dumps(content | {"model.safetensors": json.loads(written)["model.safetensors"]}))
-    assert run.problem_of(3) == "manifest.json names ../../config.toml, which does not lie in the folder"
+    assert run.problem_of(3) == "manifest.json names '../../config.toml', which is no file of this folder"
     file.write_bytes(written)
     assert run.problem_of(3) is None
 
@@ -435,8 +435,8 @@ def test_a_manifest_names_files_of_its_own_folder_only(run, name):
         ("config.json", {"lora": {"rank": 0, "alpha": 1, "on": "all"}}, "lora has rank 0"),
         ("config.json", {"lora": {"rank": 1, "alpha": -1, "on": "all"}}, "lora_alpha is -1.0; it has to be above 0"),
         ("config.json", {"lora": {"rank": 1, "alpha": 1, "on": "x"}}, "lora_on 'x' is not one of"),
-        ("state.json", {"step": None}, "state.json is damaged: step is None"),
-        ("state.json", {"step": -1}, "state.json is damaged: step is -1"),
+        ("state.json", {"step": None}, "state.json is of step None"),
+        ("state.json", {"step": -1}, "state.json is of step -1"),
         ("state.json", {"seconds": float("nan")}, "state.json is damaged: seconds is nan"),
         ("state.json", {"metrics_bytes": -5}, "state.json is damaged: metrics_bytes is -5"),
         ("state.json", {"data_fingerprint": "../../x"}, "data_fingerprint is '../../x', no sha256"),

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,6 +237,7 @@ def run_child(folder: Path, arguments: list[str], warm_bytes: int) -> None:
     """Never comes back: the process ends with main's exit code, or 70 and a traceback. What the audit hook sees goes into
     the file `seen` beside the folder."""
     from glassgpt.cli.main import main
+    from glassgpt.formats import unpickle
 
     os.chdir(folder)
     os.environ.update(GLASSGPT_CACHE=str(folder / "cache"), TMPDIR=str(folder / "tmp"))
@@ -249,7 +251,7 @@ def run_child(folder: Path, arguments: list[str], warm_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (warm_bytes + ROOM, warm_bytes + ROOM))
     resource.setrlimit(resource.RLIMIT_FSIZE, (DISK, DISK))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    subprocess.run = read_pickle_here  # type: ignore[assignment] # a second torch for each would take seconds
+    unpickle._run = read_pickle_here  # a second torch for each would take seconds
     watch(folder, os.open(folder.parent / "seen", os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
     code = 70
     try:
@@ -266,17 +268,17 @@ def run_child(folder: Path, arguments: list[str], warm_bytes: int) -> None:
     os._exit(code)
 
 
-def read_pickle_here(reader: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+def read_pickle_here(reader: Sequence[str]) -> tuple[int, str]:
     """As the process that formats/unpickle.py starts."""
     from glassgpt.formats import unpickle
 
     try:
         unpickle._main(*reader[-2:])
     except SystemExit as left:
-        return subprocess.CompletedProcess(reader, 1 if left.code else 0, "", str(left.code))
+        return (1 if left.code else 0), str(left.code)
     except BaseException as error:  # that process would have died of it, in a traceback of which the last line is shown
-        return subprocess.CompletedProcess(reader, 1, "", f"TRACEBACK {error!r}")
-    return subprocess.CompletedProcess(reader, 0, "", "")
+        return 1, f"TRACEBACK {error!r}"
+    return 0, ""
 
 
 NEVER = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class", "socket.connect",

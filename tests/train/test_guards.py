@@ -97,13 +97,16 @@ def test_a_signal_during_a_save_waits_for_it(config, monkeypatch, number, code):
 
 
 def test_a_second_ctrl_c_does_not_even_wait_for_the_save(config, monkeypatch):
-    saving = threading.Event()
+    saving, over = threading.Event(), threading.Event()
+    real = saver.save_checkpoint
 
     def endless_save(folder, **more):
-        if folder.name != "step-00000000":
+        if folder.name == "step-00000000":
+            real(folder, **more)
+        else:
             saving.set()
-            time.sleep(30)
-        real(folder, **more)
+            over.wait(60)
+            raise MachineError("it was never written")
 
     class Impatient(Observer):
         def on_step(self, step, metrics):
@@ -114,12 +117,27 @@ def test_a_second_ctrl_c_does_not_even_wait_for_the_save(config, monkeypatch):
             if text.startswith("stopping once"):
                 threading.Timer(0.5, press, [signal.SIGINT]).start()
 
-    real = saver.save_checkpoint
     monkeypatch.setattr(saver, "save_checkpoint", endless_save)
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        train_run(config.with_values(eval_every=99, sample_every=99), out="r", observers=[Impatient()])
-    assert saving.is_set() and time.monotonic() - began < 10
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_run(config.with_values(eval_every=99, sample_every=99), out="r", observers=[Impatient()])
+        assert saving.is_set() and time.monotonic() - began < 10
+    finally:
+        over.set()
+
+
+def test_an_echo_of_the_first_ctrl_c_is_no_second_one(config):
+    """What stands between a terminal and a process may pass on the one that has reached it already."""
+
+    class Twice(Observer):
+        def on_step(self, step, metrics):
+            if step == 6:
+                press(signal.SIGINT)
+                press(signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        train_run(config, out="r", observers=[Twice()])
 
 
 def test_the_failure_of_a_validation_is_told_and_the_run_goes_on(config, recorder, monkeypatch):

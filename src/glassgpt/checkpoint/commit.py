@@ -65,12 +65,13 @@ def verify_folder(folder: Path, without: Container[str] = (), needed: Iterable[s
         return f"{MANIFEST} is missing"
     try:
         manifest = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name in manifest:
+            if Path(name).name != name or name in ("", ".."):
+                return f"{MANIFEST} names {name!r:.60}, which is no file of this folder"
         for name in needed:
             if name not in manifest:
                 return f"{MANIFEST} does not name {name}"
         for name, expected in manifest.items():
-            if Path(name).name != name or name in ("", ".."):
-                return f"{MANIFEST} names {name!r:.60}, which is no file of this folder"
             if name in without:
                 continue
             file = folder / name
