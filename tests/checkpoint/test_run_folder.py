@@ -257,10 +257,12 @@ def test_pruning_that_fails_is_told_and_not_fatal(run, monkeypatch):
         put_checkpoint(run, step)
 
     def busy(folder):
-        raise PermissionError(13, "used by another process")
+        raise PermissionError(13, "used by another process", str(folder))
 
     monkeypatch.setattr("glassgpt.checkpoint.run.remove_folder", busy)
-    assert "step-00000001 could not be removed (used by another process); training goes on" in run.prune(2)
+    assert run.prune(2).endswith("step-00000001 could not be removed (used by another process); training goes on")
+    monkeypatch.setattr("glassgpt.checkpoint.run.clear_unfinished", busy)
+    assert run.prune(2).endswith("checkpoints could not be removed (used by another process); training goes on")
     monkeypatch.undo()
 
 

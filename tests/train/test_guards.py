@@ -15,7 +15,7 @@ import torch
 from glassgpt.checkpoint import open_run
 from glassgpt.errors import GlassError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, saver, train_run, trainer
-from glassgpt.train.guards import smaller_micro_batch
+from glassgpt.train.guards import smaller_micro_batch, stop_on_signal
 from glassgpt.train.loss import chunked_loss
 from glassgpt.train.observers import MetricsFile
 
@@ -138,6 +138,15 @@ def test_an_echo_of_the_first_ctrl_c_is_no_second_one(config):
 
     with pytest.raises(Stopped):
         train_run(config, out="r", observers=[Twice()])
+
+
+def test_a_signal_in_the_middle_of_a_print_is_heard_all_the_same():
+    def tell():
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    with stop_on_signal(tell) as request:
+        press(signal.SIGINT)
+        assert request and request.signal_number == signal.SIGINT
 
 
 def test_the_failure_of_a_validation_is_told_and_the_run_goes_on(config, recorder, monkeypatch):

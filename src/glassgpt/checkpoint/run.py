@@ -119,9 +119,17 @@ class Run:
         """Why the checkpoint of `step` is not whole, or None. Files in `without` are not looked at."""
         folder = self.checkpoint_folder(step)
         reason = verify_checkpoint(folder, without, needed=(OPTIMIZER, TOKENIZER))
-        if reason is None and (said := read_json(folder / STATE).get("step")) != step:
-            reason = f"{STATE} is of step {said}: the folder was renamed, or files of another one were put into it"
-        return reason
+        if reason is not None:
+            return reason
+        try:
+            said = read_json(folder / STATE).get("step")
+        except CheckpointError as error:
+            return str(error)
+        return (
+            None
+            if said == step
+            else f"{STATE} is of step {said}: the folder was renamed, or files of another one were put into it"
+        )
 
     def put_aside(self, folder: Path) -> Path:
         """Rename a damaged checkpoint, so that its step can be saved again and nothing takes it for a whole one. Kept,
@@ -136,21 +144,19 @@ class Run:
         """Remove all but the newest `keep` checkpoints and the best one; what could not be removed, in words, or None. Nothing
         is removed unless one that stays is whole: those on the disk may have been damaged since they were written.
         What a killed save or removal left goes too, so nothing may be saved meanwhile."""
-        clear_unfinished(self.checkpoints_folder)
-        best, steps = self.best(), self.steps()
-        kept = [step for step in steps if step in steps[-keep:] or (best and step == best["step"])]
-        if kept == steps:
-            return None
-        if all(self.problem_of(step) for step in reversed(kept)):
-            return (
-                f"no checkpoint is removed, since none of those that would stay is whole: {self.problem_of(kept[-1])}"
-            )
-        for step in steps:
-            if step not in kept:
-                try:
+        try:
+            clear_unfinished(self.checkpoints_folder)
+            best, steps = self.best(), self.steps()
+            kept = [step for step in steps if step in steps[-keep:] or (best and step == best["step"])]
+            if kept != steps and all(self.problem_of(step) for step in reversed(kept)):
+                why = self.problem_of(kept[-1])
+                return f"no checkpoint is removed, since none of those that would stay is whole: {why}"
+            for step in steps:
+                if step not in kept:
                     remove_folder(self.checkpoint_folder(step))
-                except OSError as error:  # on Windows somebody may be reading it; the next time will do
-                    return f"{self.checkpoint_folder(step)} could not be removed ({error.strerror}); training goes on"
+        except OSError as error:  # on Windows somebody may be reading it; the next time will do
+            what = error.filename or self.checkpoints_folder
+            return f"{what} could not be removed ({error.strerror}); training goes on"
         return None
 
     @contextmanager

@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -57,7 +57,8 @@ def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
                 act(number, frame)
             return
         request.signal_number, noted = number, time.monotonic()
-        tell()
+        with suppress(RuntimeError):  # it came in the middle of a print, and another cannot begin there
+            tell()
         if request.acts_at_once:
             raise Interrupted
 
