@@ -56,7 +56,7 @@ def test_stopping_before_the_speed_is_known_settles_nothing(config, recorder):
         train_run(timed(config, 0.1, warmup_steps=3000), out=Path("r"), observers=[recorder, CtrlC("on_step")])
     assert "stopping once this step is done and saved; once more stops at once, unsaved" in messages(recorder)
     run = open_run(Path("r"))
-    assert run.config().train.minutes == 0.1 and run.config().train.max_steps == 0 and run.steps() == [1]
+    assert run.config().train.minutes == 0.1 and run.config().train.max_steps == 0 and run.steps() == [0, 1]
     assert not recorder.of("plan")
     resume_run(run)
     assert run.config().train.minutes == 0 and run.config().train.max_steps > 50
@@ -80,14 +80,14 @@ def test_slow_steps_are_planned_after_a_tenth_of_the_time(config, recorder, slow
 
 @pytest.mark.parametrize("schedule", ["linear", "wsd"])
 def test_a_validation_that_outlasts_the_time_is_said_so(config, recorder, monkeypatch, schedule):
-    from glassgpt.train import trainer
+    from glassgpt.train import pace
 
     def slow(*arguments):
         time.sleep(0.7)
         return real(*arguments)
 
-    real = trainer.score
-    monkeypatch.setattr(trainer, "score", slow)
+    real = pace.score
+    monkeypatch.setattr(pace, "score", slow)
     run = train_run(timed(config, 0.05, warmup_steps=10, schedule=schedule), observers=[recorder])
     assert any(
         "the time is short" in message and "a validation 0.7" in message and "give more minutes" in message
