@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from glassgpt.checkpoint.commit import MANIFEST, commit_folder, remove_folder, verify_folder, write_text
-from glassgpt.errors import CheckpointError
+from glassgpt.errors import CheckpointError, MachineError
 
 
 def writers():
@@ -93,3 +93,12 @@ def test_a_small_file_that_somebody_reads_is_waited_for(tmp_path, monkeypatch):
 def test_removal_leaves_nothing(folder):
     remove_folder(folder)
     assert list(folder.parent.iterdir()) == []
+
+
+def test_a_small_file_without_room_is_one_line_and_leaves_nothing(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(
+        MachineError, match=r"x could not be written \(.*\): 3 bytes are needed, [\d,]+ are free; make room"
+    ):
+        write_text(tmp_path / "x", "one")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

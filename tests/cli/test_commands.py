@@ -101,6 +101,37 @@ def test_a_signal_saves_and_resume_finishes(folder, number, code):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+def test_a_second_ctrl_c_is_heard_in_the_middle_of_a_long_step(folder):
+    """In which Python, busy in one call, makes one of two."""
+    shape = ["--tokenizer", "char", "--context-length", 256, "--n-layer", 4, "--n-embd", 512, "--n-head", 4]
+    process = start(
+        folder, "train", "song.txt", *shape, "--batch-size", 64, "--micro-batch-size", 64, "--max-steps", 9, "--threads", 1,
+        "--precision", "float32", "--compile", "off",
+    )  # fmt: skip
+    wait_for(lambda: (folder / "runs/song-1/samples/step-00000000.txt").exists(), process)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.6)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and time.monotonic() - began < 3.0
+    assert err.splitlines()[-1] == "glassgpt: stopped by Ctrl-C" and "Traceback" not in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of another kind")
+def test_a_run_whose_reader_has_gone_is_trained_to_its_end(folder):
+    """As under `2>&1 | head`, or where a terminal's program dies."""
+    process = start(folder, "train", "song.txt", *TINY, "--max-steps", 400, "--eval-every", 50, "--save-every", 50)
+    wait_for(lambda: (folder / "runs/song-1/checkpoints/step-00000050").exists(), process)
+    process.stderr.close()
+    process.stdout.close()
+    process.stdin.close()
+    process.wait(60)
+    assert json.loads((folder / "runs/song-1/result.json").read_text())["steps"] == 400
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
 def test_a_signal_that_was_ignored_stays_so(folder):
     """Under nohup, whose promise is that a closed terminal ends nothing."""
     process = start(

@@ -252,6 +252,16 @@ def test_adapters_cannot_change_on_the_way(parent, text, name, value):
         resume_run(open_run(Path("r")))
 
 
+def test_killed_before_the_parent_was_kept_it_is_kept_by_the_next_sitting(parent, text):
+    with pytest.raises(Stopped):
+        train_run(going_on(text, lora=2), out="r", observers=[StopAt(2)])
+    run = open_run(Path("r"))
+    shutil.rmtree(run.checkpoints_folder)
+    shutil.rmtree("r/parent")
+    resume_run(run)
+    assert glassgpt.load_run("r") is not None
+
+
 def test_the_parent_that_adapters_belong_to_is_verified_and_missed(parent, text):
     with pytest.raises(Stopped):
         train_run(going_on(text, lora=2), out="r", observers=[StopAt(9)])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,6 +148,49 @@ def test_a_signal_in_the_middle_of_a_print_is_heard_all_the_same():
     with stop_on_signal(tell) as request:
         press(signal.SIGINT)
         assert request and request.signal_number == signal.SIGINT
+
+
+def test_two_who_fail_together_are_both_left_out(config, recorder):
+    class Gone(Observer):
+        def on_step(self, step, metrics):
+            raise ValueError("I/O operation on closed file")
+
+        def on_message(self, text):
+            raise ValueError("I/O operation on closed file")
+
+    assert train_run(config, observers=[Gone(), Gone(), recorder]).result_file.exists()
+    assert sum("Gone is left out from here on" in text for _, text in recorder.of("message")) == 2
+
+
+@pytest.mark.parametrize("at", [5, 14])
+def test_a_validation_that_is_not_finite_is_a_failed_one(config, recorder, monkeypatch, at):
+    """Nothing is better than nan, and it is no JSON."""
+    real = trainer.evaluate
+
+    def evaluate(*some):
+        step = recorder.of("step")[-1][1]
+        return real(*some) | ({"val_loss": float("nan")} if step == at else {})
+
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
+    if at == 14:
+        with pytest.raises(GlassError, match=r"the last validation failed \(val_loss is nan\)"):
+            train_run(config, out="r", observers=[recorder])
+    else:
+        train_run(config, out="r", observers=[recorder])
+        assert ("message", "step 5: the validation failed (val_loss is nan); training goes on") in recorder.events
+    run = open_run(Path("r"))
+    assert run.best()["step"] == (10 if at == 14 else run.best()["step"]) and "NaN" not in run.best_file.read_text()
+    assert run.last_whole_checkpoint()[0] == run.checkpoint_folder(14)
+
+
+def test_a_trial_of_the_validation_that_fails_does_not_end_the_run(config, recorder, monkeypatch):
+    def fail(*some):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(trainer, "evaluation_seconds", fail)
+    run = train_run(config.with_values(eval_every=0, save_every=0, sample_every=0), observers=[recorder])
+    message = "a trial of the validation failed (RuntimeError: out of luck); training goes on"
+    assert ("message", message) in recorder.events and run.result_file.exists()
 
 
 def test_the_failure_of_a_validation_is_told_and_the_run_goes_on(config, recorder, monkeypatch):
@@ -305,6 +349,19 @@ def test_out_of_memory_in_the_first_trial_halves_the_micro_batch_as_well(config,
     run = train_run(config.with_values(batch_size=8, micro_batch_size=8), observers=[recorder])
     assert run.config().train.micro_batch_size == 2 and run.steps()[-1] == 14
     assert ("message", "out of memory at micro_batch_size 8; going on with 4") in recorder.events
+
+
+def test_killed_between_running_out_of_memory_and_the_next_checkpoint_it_is_the_same_run(config, fits):
+    """The steps in between were done with the larger micro batches, and so they are again."""
+    fits.update(step=7, rows=1)
+    whole = train_run(config, out="whole")
+    with pytest.raises(Stopped):
+        train_run(config, out="r", observers=[StopAt(7)])
+    run = open_run(Path("r"))
+    assert run.config().train.micro_batch_size == 1
+    shutil.rmtree(run.checkpoint_folder(7))
+    assert run.last_whole_checkpoint()[0] == run.checkpoint_folder(5)
+    assert_same(whole, resume_run(run))
 
 
 def test_where_one_row_is_too_much_it_says_what_helps(config, fits):

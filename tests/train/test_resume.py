@@ -131,3 +131,33 @@ def test_a_run_that_goes_on_is_the_same_run_from_its_config(config, stopped):
     assert build_config(file=stopped.config_file) == build_config(file=whole.config_file).with_values(
         keep_checkpoints=9
     )
+
+
+def test_the_flag_to_type_is_one_that_is_understood(stopped):
+    edit(stopped, gradient_checkpointing="true")
+    with pytest.raises(ConfigError, match="glassgpt resume r --gradient-checkpointing$"):
+        resume_run(stopped)
+
+
+def test_a_number_of_steps_ends_the_search_for_one(config, slow_steps):
+    slow_steps(0.05)
+    asked = config.with_values(max_steps=0, minutes=1.0, schedule="linear", warmup_steps=90)
+    with pytest.raises(Stopped):
+        train_run(asked, out="r", observers=[StopAt(5)])
+    edit(open_run(Path("r")), minutes="2.0")  # more time is no other run
+    run = resume_run(open_run(Path("r")), changes={"max_steps": 9})
+    assert run.steps()[-1] == 9 and run.config().train.minutes == 0
+
+
+def test_a_damaged_cache_is_prepared_anew(config, stopped, tmp_path):
+    whole = train_run(config)
+    for file in (tmp_path / "cache/data").glob("*/train.bin"):
+        file.write_bytes(b"x")
+    assert_same(whole, resume_run(stopped))
+
+
+def test_killed_before_its_settings_were_written_the_folder_can_be_used_again(config):
+    Path("r").mkdir()
+    Path("r/.lock").touch()
+    Path("r/.writing-config.toml").write_text("[mo")
+    train_run(config, out="r")

@@ -10,7 +10,7 @@ import torch
 
 from glassgpt.checkpoint import load_checkpoint, open_run, verify_checkpoint
 from glassgpt.errors import GlassError, MachineError, Stopped
-from glassgpt.train import Observer, resume_run, saver, train_run
+from glassgpt.train import Observer, resume_run, saver, train_run, trainer
 
 from .test_run import StopAt, assert_same, final_state
 
@@ -103,6 +103,37 @@ def test_a_save_that_fails_once_is_said_and_tried_again(config, recorder, monkey
     assert_same(whole, run)
 
 
+def test_memory_that_is_missing_while_it_is_written_is_a_failure_like_another(config, recorder, monkeypatch):
+    real, saves = saver.save_checkpoint, []
+
+    def save_checkpoint(folder, **more):
+        saves.append(folder)
+        if len(saves) == 2:
+            raise MemoryError
+        real(folder, **more)
+
+    monkeypatch.setattr(saver, "save_checkpoint", save_checkpoint)
+    run = train_run(config, observers=[recorder])
+    assert ("message", "out of memory for a checkpoint; trying once more") in recorder.events
+    assert run.result_file.exists()
+
+
+def test_pruning_that_fails_in_any_way_is_told_and_no_more(config, recorder, monkeypatch):
+    from glassgpt.checkpoint import Run
+
+    real = Run.prune
+
+    def prune(self, keep):
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("stale")
+        return real(self, keep)
+
+    monkeypatch.setattr(Run, "prune", prune)
+    run = train_run(config, observers=[recorder])
+    assert ("message", "older checkpoints are not removed (stale); training goes on") in recorder.events
+    assert run.result_file.exists()
+
+
 def test_older_checkpoints_go_while_the_run_goes_on(config):
     class Look(Observer):
         most = 0
@@ -155,15 +186,18 @@ def test_the_first_checkpoint_is_as_large_as_the_last(config):
     assert sizes[0] == sizes[1]
 
 
-def test_an_error_elsewhere_waits_for_the_checkpoint_that_is_being_written(config, slow_writer):
-    class Failing(Observer):
-        def on_step(self, step, metrics):
-            if step == 6:
-                raise ValueError("elsewhere")
+def test_an_error_elsewhere_waits_for_the_checkpoint_that_is_being_written(config, slow_writer, monkeypatch):
+    real = trainer.learning_rate_at
 
+    def fail(step, config):
+        if step == 6:
+            raise ValueError("elsewhere")
+        return real(step, config)
+
+    monkeypatch.setattr(trainer, "learning_rate_at", fail)
     slow_writer(0.4)
     with pytest.raises(ValueError, match="elsewhere"):
-        train_run(config.with_values(save_every=5, **RARELY), out="r", observers=[Failing()])
+        train_run(config.with_values(save_every=5, **RARELY), out="r")
     assert open_run(Path("r")).steps() == [0, 5]
 
 
@@ -193,11 +227,23 @@ def test_best_is_that_of_the_step_that_the_run_goes_back_to(config):
 
 
 def test_a_weight_that_is_not_finite_is_never_saved(config):
-    """A rate of 1e39 is infinite in float32, and carries finite gradients away; no gradient check can see it coming."""
+    """However it came about."""
+    model = []
+
+    class Poison(Observer):
+        def on_step(self, step, metrics):
+            if step == 6:
+                with torch.no_grad():
+                    next(model[0].parameters())[0, 0] = float("inf")
+
+    def sample(trained, data):
+        model.append(trained)
+        return "x"
+
     with pytest.raises(
-        GlassError, match=r"after step [1-9]\d* the weight .* is not finite, so that nothing was saved; lower"
+        GlassError, match=r"after step [6-9] the weight .* is not finite, so that nothing was saved; lower"
     ):
-        train_run(config.with_values(learning_rate=1e39, warmup_steps=0, save_every=1), out="r")
+        train_run(config.with_values(save_every=1), out="r", observers=[Poison()], sample=sample)
     run = open_run(Path("r"))
     for step in run.steps():
         assert all(

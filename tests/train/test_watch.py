@@ -1,5 +1,6 @@
 """Steps that must not be taken, and what is said of them."""
 
+import contextlib
 import json
 import math
 import re
@@ -202,3 +203,19 @@ def test_a_diagnosis_disturbs_nothing(config, poisoned, monkeypatch):
     monkeypatch.setattr(trainer, "first_not_finite", lambda *some, **more: "unknown")
     a, b = final_state(looked_at)[0], final_state(train_run(config))[0]
     assert all(b[name].equal(tensor) for name, tensor in a.items())
+
+
+@pytest.mark.parametrize("settings", [{"learning_rate": 999.0}, {"learning_rate": 999.0, "weight_decay": 999.0}])
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_no_update_carries_a_weight_beyond_all_numbers(config, settings, clip):
+    """The highest rate and decay that may be set: whatever the loss does, the weights stay numbers."""
+    weights = []
+
+    def sample(model, data):
+        weights.extend(p.detach().clone() for p in model.parameters())
+        return "x"
+
+    asked = config.with_values(warmup_steps=0, grad_clip=clip, max_steps=60, sample_every=1, eval_every=99, **settings)
+    with contextlib.suppress(GlassError):
+        train_run(asked, sample=sample)
+    assert len(weights) > 20 and all(weight.isfinite().all() for weight in weights)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from glassgpt.config.plain import parse_json
 from glassgpt.data.disk import make_folder, sha256_of, sync
-from glassgpt.errors import CheckpointError, ConfigError
+from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".writing-"
@@ -37,6 +37,8 @@ def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]],
         if manifest:
             (building / MANIFEST).write_text(json.dumps(written, indent=1), encoding="utf-8")
             sync(building / MANIFEST)
+            for name in written:  # safetensors' files are for nobody else to read
+                (building / name).chmod((building / MANIFEST).stat().st_mode)
         sync(building)
         building.rename(target)
         sync(target.parent)
@@ -87,19 +89,24 @@ def verify_folder(folder: Path, without: Container[str] = (), needed: Iterable[s
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a small file in one step: readers see the old text or the new one."""
+    """Replace a small file in one step: readers see the old text or the new one. Raises MachineError where it cannot be."""
     building = path.with_name(TEMPORARY + path.name)
-    building.write_text(text, encoding="utf-8")
-    sync(building)
-    for wait in (0.05, 0.2, 0.8, None):
-        try:
-            building.replace(path)
-            break
-        except PermissionError:  # Windows, while somebody reads the old file
-            if wait is None:
-                raise
-            time.sleep(wait)
-    sync(path.parent)
+    try:
+        building.write_text(text, encoding="utf-8")
+        sync(building)
+        for wait in (0.05, 0.2, 0.8, None):
+            try:
+                building.replace(path)
+                break
+            except PermissionError:  # Windows, while somebody reads the old file
+                if wait is None:
+                    raise
+                time.sleep(wait)
+        sync(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            building.unlink(missing_ok=True)
+        raise MachineError(f"{unwritten(path, error, len(text))}; make room, or check the disk") from error
 
 
 def remove_folder(folder: Path) -> None:

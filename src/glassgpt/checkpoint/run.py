@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from glassgpt.checkpoint.checkpoint import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
-from glassgpt.checkpoint.commit import clear_unfinished, remove_folder, write_text
+from glassgpt.checkpoint.commit import TEMPORARY, clear_unfinished, remove_folder, write_text
 from glassgpt.config import RunConfig, build_config, config_text
 from glassgpt.config.plain import parse_json, typed
 from glassgpt.data.disk import make_folder, sync
@@ -20,6 +20,7 @@ from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
 RUNS = Path("runs")
+LOCK = ".lock"
 # What is read again from lines of metrics.jsonl; more may stand there.
 FIGURES = {"step", "tokens", "seconds", "train_loss", "val_loss", "bits_per_byte", "accuracy", "best_val_loss"}
 
@@ -140,6 +141,15 @@ class Run:
         folder.rename(aside)
         return aside
 
+    def put_history_aside(self) -> None:
+        """For a run that begins again: what its first attempt measured is kept under another name, and nothing is best yet."""
+        if self.metrics_file.exists() and self.metrics_file.stat().st_size:
+            number = 1
+            while (aside := self.folder / f"metrics-{number}.jsonl").exists():
+                number += 1
+            self.metrics_file.rename(aside)
+        self.best_file.unlink(missing_ok=True)
+
     def prune(self, keep: int) -> str | None:
         """Remove all but the newest `keep` checkpoints and the best one; what could not be removed, in words, or None. Nothing
         is removed unless one that stays is whole: those on the disk may have been damaged since they were written.
@@ -162,7 +172,7 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """While open, no other process can train this run; the system ends the lock with the process, however it ends."""
-        lock = FileLock(self.folder / ".lock")
+        lock = FileLock(self.folder / LOCK)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -193,7 +203,10 @@ def check_new_run(folder: Path | None) -> None:
 
 
 def is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+    """Also where a run was killed between its folder and its settings."""
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    return all(entry.name == LOCK or entry.name.startswith(TEMPORARY) for entry in folder.iterdir())
 
 
 def create_run(folder: Path | None, name: str) -> Run:

@@ -29,7 +29,7 @@ VERBS = {
     "merge": ("glassgpt.cli.merge:merge", "Fold the adapters of a --lora run into its weights."),
     "export": ("glassgpt.cli.export:export", "Write a trained model in another program's format."),
     "prepare": ("glassgpt.cli.prepare:prepare", "Turn text into token files, and say what is in them."),
-    "verify": ("glassgpt.cli.verify:verify", "Check that every file of a run is still what was written."),
+    "verify": ("glassgpt.cli.verify:verify", "Check that every checkpoint of a run is still what was written."),
     "doctor": ("glassgpt.cli.doctor:doctor", "What a bug report needs, and one training step to see that all is well."),
 }
 
@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         build_app(tokens[0] if tokens else None)(
             tokens, exit_on_error=False, print_error=False, result_action="return_value"
         )
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the shell: >&-
+            sys.stdout.flush()
     except CycloptsError as error:
         fail(explain(error, tokens), 2)
     except GlassError as error:

@@ -8,11 +8,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
 
-class PreparationDisplay:
-    """What happens goes to standard error, so that results on standard output can be piped on."""
+class PlainConsole(Console):
+    """On standard error, so that results on standard output can be piped on. Where its reader has gone, rich would end the
+    process; that is for the caller to say."""
 
     def __init__(self) -> None:
-        self.console = Console(file=sys.stderr)
+        super().__init__(file=sys.stderr)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError("nobody reads this any more")
+
+
+class PreparationDisplay:
+    def __init__(self) -> None:
+        self.console = PlainConsole()
         self.stage = ""
         self.bar: Progress | None = None
         self.task = TaskID(0)

@@ -1,4 +1,4 @@
-"""`glassgpt verify`: whether every file of a run is still what was written."""
+"""`glassgpt verify`: whether every checkpoint of a run is still what was written."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ def verify(
     """Read every file of every checkpoint again and compare it with what was written. Exit code 0: all are whole; 1: some are
     damaged."""
     from glassgpt.checkpoint import as_argument, verify_run
+    from glassgpt.checkpoint.checkpoint import PARENT
     from glassgpt.errors import DamageError
 
     found = verify_run(run)
@@ -21,6 +22,6 @@ def verify(
         print(f"{entry.folder!s:{width}}  {entry.bytes / 1e6:>10,.1f} MB  {entry.problem or 'whole'}")
     damaged = [entry for entry in found if entry.problem]
     if damaged:
-        whole = [entry.folder for entry in found if not entry.problem]
+        whole = [entry.folder for entry in found if not entry.problem and entry.folder.name != PARENT]
         left = f"the newest whole one is {as_argument(whole[-1])}" if whole else "none is whole"
         raise DamageError(f"{len(damaged)} of {len(found)} checkpoints are damaged; {left}")

@@ -140,7 +140,7 @@ class TrainConfig:
         0, "sequences in one forward and backward; 0: what fits; must divide batch_size", at_least=0
     )
     optimizer: Literal["adamw"] = setting("adamw", "adamw, with decoupled weight decay on matrices only")
-    learning_rate: float = setting(1e-3, "the highest learning rate", above=0)
+    learning_rate: float = setting(1e-3, "the highest learning rate", above=0, below=1000)
     warmup_steps: int = setting(
         100,
         "updates over which the learning rate rises linearly; 0: none, or under minutes as many as take 4 % of the time",
@@ -153,7 +153,7 @@ class TrainConfig:
     decay_to: float = setting(
         0.1, "where it falls to at the last step, as a share of the highest", at_least=0, at_most=1
     )
-    weight_decay: float = setting(0.1, "pull of matrices towards zero, as a share of the learning rate", at_least=0)
+    weight_decay: float = setting(0.1, "pull of matrices towards zero, times the learning rate", at_least=0, below=1000)
     beta1: float = setting(0.9, "memory of AdamW's mean gradient", at_least=0, below=1)
     beta2: float = setting(0.99, "memory of AdamW's mean squared gradient", at_least=0, below=1)
     grad_clip: float = setting(1.0, "longest gradient, over all parameters; 0: not clipped", at_least=0)

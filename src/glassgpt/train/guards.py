@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from glassgpt.signals import ECHO
+from glassgpt.signals import ECHO, training
 
 
 class Interrupted(BaseException):
@@ -78,7 +78,8 @@ def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
     except ValueError:
         pass
     try:
-        yield request
+        with training():
+            yield request
     finally:
         for caught, handler in previous.items():
             signal.signal(caught, handler)

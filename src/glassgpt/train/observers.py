@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,14 @@ class Observer:
 
 
 def tell(observers: Sequence[Observer], message: str) -> None:
+    tell_each(observers, "on_message", message)
+
+
+def tell_each(observers: Sequence[Observer], event: str, *details: object) -> None:
+    """Before the loop; whose terminal, pipe or disk is gone misses it."""
     for observer in observers:
-        observer.on_message(message)
+        with suppress(OSError, ValueError):
+            getattr(observer, event)(*details)
 
 
 class Audience:
@@ -69,9 +76,10 @@ class Audience:
         for observer in tuple(self.others):
             try:
                 getattr(observer, event)(*details)
-            except OSError as error:
-                self.others.remove(observer)
-                self("on_message", f"{type(observer).__name__} is left out from here on: {error}")
+            except Exception as error:
+                if observer in self.others:  # not yet by the message about another one
+                    self.others.remove(observer)
+                    self("on_message", f"{type(observer).__name__} is left out from here on: {error}")
 
 
 class MetricsFile(Observer):

@@ -11,14 +11,15 @@ from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.config.changes import FIXED, changed_settings
 from glassgpt.config.schema import shown_name
-from glassgpt.data import DataFolder, load_data
+from glassgpt.data import DataFolder
+from glassgpt.data.prepare import load_if_whole
 from glassgpt.errors import CheckpointError, ConfigError, DataError
 from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import companions_in
 from glassgpt.tokenizer import Tokenizer
 from glassgpt.train.observers import Observer, tell
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, tokenizer_for
-from glassgpt.train.run import Sampler, build_trainer, carried_by, finish, open_data
+from glassgpt.train.run import Sampler, build_trainer, carried_by, finish, open_data, save_parent
 from glassgpt.train.settle import fit_to_data, settle_machine
 from glassgpt.train.state import restore
 
@@ -36,21 +37,27 @@ def resume_run(
     changes = dict(changes or {})
     with run.locked():
         config = run.config()
+        if "max_steps" in changes:
+            config = config.resolved(minutes=0.0, max_steps=config.train.max_steps or 1)
         config = config.with_values(**changes) if changes else config
         folder, damaged = run.last_whole_checkpoint()
         checkpoint = load_checkpoint(folder) if folder else None
         if checkpoint:
             require_resumable(checkpoint)
-        if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result_file.exists():
-            raise ConfigError(
-                f"{run.folder} is complete: all {config.train.max_steps} steps are done; use it, train on with a higher "
-                "--max-steps, or start a new run"
-            )
         if checkpoint and checkpoint.state["step"] > config.train.max_steps > 0:
             raise ConfigError(
                 f"max_steps {config.train.max_steps} is less than the {checkpoint.state['step']} steps that {run.folder} has "
                 "done already; leave it, or raise it"
             )
+        if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result_file.exists():
+            raise ConfigError(
+                f"{run.folder} is complete: all {config.train.max_steps} steps are done; use it, train on with a higher "
+                "--max-steps, or start a new run"
+            )
+        if checkpoint and "micro_batch_size" not in changes:
+            # That of the checkpoint: where memory ran out later, it does so again, at the same step.
+            size = checkpoint.state["settings"].get("micro_batch_size")
+            config = config.resolved(micro_batch_size=size or config.train.micro_batch_size)
         differences = changed_settings(checkpoint.state["settings"], config) if checkpoint else {}
         require_meant(differences, run, changes, checkpoint)
         parent, tokenizer = reopen_parent(config, run, checkpoint)
@@ -61,6 +68,10 @@ def resume_run(
             tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
         if checkpoint is None:
             tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
+        if (
+            parent is not None and config.finetune.lora and not (run.folder / PARENT).is_dir()
+        ):  # killed before it was there
+            save_parent(run, parent, data)
         config, model, loss = settle_machine(fit_to_data(config, data), data, observers, parent)
         carried = carried_by(companions_in(checkpoint.state) if checkpoint else parent.carried if parent else None)
         parent = None  # its weights are in the model now
@@ -68,7 +79,8 @@ def resume_run(
         if checkpoint:
             restore(trainer, checkpoint)
         else:
-            trainer.metrics_file.cut(0)
+            run.put_history_aside()
+            trainer.metrics_file.path.touch()
         run.result_file.unlink(missing_ok=True)
         if changes:
             run.write_config(config)
@@ -96,11 +108,16 @@ def require_meant(
     }
     unsaid = {n: pair for n, pair in differences.items() if n not in changes and earlier.get(n, pair) != pair[1]}
     if unsaid:
-        flags = " ".join(f"--{shown_name(n).replace('_', '-')} {value}" for n, (_, value) in unsaid.items())
+        flags = " ".join(as_flag(name, value) for name, (_, value) in unsaid.items())
         raise ConfigError(
             f"{run.config_file} was changed since the last checkpoint: {in_words(unsaid)}; change it back, or say that it is "
             f"meant: glassgpt resume {as_argument(run.folder)} {flags}"
         )
+
+
+def as_flag(name: str, value: Any) -> str:
+    flag = shown_name(name).replace("_", "-")
+    return f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
 
 
 def in_words(differences: Mapping[str, tuple[Any, Any]]) -> str:
@@ -133,8 +150,10 @@ def reopen_data(
     if checkpoint is None:
         return open_data(config, observers, tokenizer, template)
     cached = cache_folder() / "data" / checkpoint.state["data_fingerprint"]
-    if cached.is_dir() and list(config.data.data) == checkpoint.state["settings"].get("data"):
-        data = load_data(cached)
+    same_place = list(config.data.data) == checkpoint.state["settings"].get("data")
+    data = load_if_whole(cached) if same_place else None
+    if data is not None:
+        pass
     elif "-" in config.data.data and sys.stdin.isatty():
         raise DataError("this run's text came from standard input and is no longer in the cache; pipe it in once more")
     else:

@@ -20,7 +20,7 @@ from glassgpt.machine import decide_device, decide_threads, describe_environment
 from glassgpt.model import LanguageModel
 from glassgpt.signals import unwinding
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
-from glassgpt.train.observers import Observer, tell
+from glassgpt.train.observers import Observer, tell, tell_each
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, require_same_tokenizer, tokenizer_for
 from glassgpt.train.plot import plot_losses
 from glassgpt.train.settle import fit_to_data, settle_machine
@@ -139,8 +139,7 @@ def open_data(
         return data
 
     def progress(stage: str, share: float) -> None:
-        for observer in observers:
-            observer.on_prepare(stage, share)
+        tell_each(observers, "on_prepare", stage, share)
 
     chosen = tokenizer or named_tokenizer(config.data.tokenizer)
     vocab_size = (config.model.vocab_size or None) if chosen == "bpe" else None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from glassgpt.checkpoint import Run, as_argument, save_checkpoint, unwritten
 from glassgpt.data.disk import sync
-from glassgpt.errors import GlassError, MachineError
+from glassgpt.errors import GlassError, MachineError, is_out_of_memory
 from glassgpt.machine import free_memory
 
 CPU = torch.device("cpu")
@@ -97,9 +97,13 @@ class Saver:
             require_finite(step, contents["weights"], self.run)
             self._sync_metrics()
             save_checkpoint(self.run.checkpoint_folder(step), **contents)
-            self.left_over = self.run.prune(keep)
         except Exception as problem:  # handed to the thread that trains
-            self.problem = problem
+            self.problem = MachineError("out of memory for a checkpoint") if is_out_of_memory(problem) else problem
+            return
+        try:
+            self.left_over = self.run.prune(keep)
+        except Exception as problem:  # the checkpoint is there, and that is what counts
+            self.left_over = f"older checkpoints are not removed ({problem}); training goes on"
 
     def _sync_metrics(self) -> None:
         """The checkpoint says how much of them belongs to it."""

@@ -29,7 +29,7 @@ from glassgpt.train.step import Loss, autocast
 MICRO_BATCH_TOKENS_ON_CPU = 16_384
 TRIAL_TOKENS = 4096
 BATCH_BYTES = 32  # a token of a batch: read, as an index, and as token and target of 8 bytes
-# Under `minutes` the speed is measured while the learning rate rises (train/trainer.py): a little longer than that takes.
+# Under `minutes` the speed is measured while the learning rate rises (train/pace.py): a little longer than that takes.
 WARMUP_SHARE, LONGEST_TIMED_WARMUP = 0.04, 2000
 
 

@@ -218,6 +218,8 @@ class Trainer:
         try:
             with self.stop.at_once():
                 result = evaluate(self.model, self.data, self.device, self.config.machine.precision)
+            if not math.isfinite(result["val_loss"]):
+                raise GlassError(f"val_loss is {result['val_loss']}")
         except Exception as error:  # whatever it is, the training is worth more
             self._secure()
             if last:
@@ -257,7 +259,7 @@ class Trainer:
         self.tell("on_fault", self.step, {"skipped": not applied, **diagnosis})
         line = f"step {self.step}: {in_words(diagnosis, applied)}"
         if self.watch.gives_up:
-            lower = self.config.train.learning_rate / 3
+            lower = min(self.config.train.learning_rate / 3, 1e-3)
             raise GlassError(
                 f"{line}{self.watch.how_often()}; more is in {self.run.metrics_file}; go on more slowly: "
                 f"glassgpt resume {as_argument(self.run.folder)} --learning-rate {lower:.1g}"
@@ -278,7 +280,12 @@ class Trainer:
     def _plan(self) -> None:
         def measure() -> float:
             context_length, precision = self.config.model.context_length, self.config.machine.precision
-            return evaluation_seconds(self.model, self.data, context_length, self.device, precision)
+            try:
+                with self.stop.at_once():
+                    return evaluation_seconds(self.model, self.data, context_length, self.device, precision)
+            except Exception as error:  # each validation will say so again, and may be better
+                self.tell("on_message", f"a trial of the validation failed ({in_one_line(error)}); training goes on")
+                return 0.0
 
         settled, problem = self.pace.settle(self.config.train, self.step, measure)
         self.config = replace(self.config, train=settled)

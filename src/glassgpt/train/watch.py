@@ -23,7 +23,11 @@ SHOWN_NORMS = 16
 
 
 class Watch:
-    """Says of each step whether its update may happen. What it remembers of the steps before is part of a checkpoint."""
+    """Says of each step whether its update may happen. What it remembers of the steps before is part of a checkpoint.
+
+    An update cannot itself carry a weight beyond all numbers: rate and decay have their limits (config/schema.py), and long
+    before that the loss is not finite.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         self.on_nonfinite, self.on_spike = config.on_nonfinite, config.on_spike
