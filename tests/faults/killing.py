@@ -1,5 +1,6 @@
 """Kills a run again and again, at random moments, and compares what comes of it with the run that nobody disturbed."""
 
+import contextlib
 import os
 import random
 import signal
@@ -87,7 +88,8 @@ def kill_again_and_again(warm: Warm, folder: Path, kills: int, seed: int, *setti
             child = warm.begin(folder, *command, sync_seconds=SYNC_SECONDS)
             if outcome.kills < kills:
                 wait_for_a_moment(folder, draw)
-                os.kill(child, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it may just have finished
+                    os.kill(child, signal.SIGKILL)
             code = warm.end()
             if code == -signal.SIGKILL:
                 outcome.kills += 1
