@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from glassgpt.signals import ECHO, training
+from glassgpt.signals import ECHO, NAMES, training
 
 
 class Interrupted(BaseException):
@@ -70,7 +70,7 @@ def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
             signal.raise_signal(number)
 
     try:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        for name in NAMES:
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             # A signal that is ignored stays so: nohup, and what a shell starts in the background.
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:

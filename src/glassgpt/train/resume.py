@@ -152,11 +152,11 @@ def reopen_data(
     cached = cache_folder() / "data" / checkpoint.state["data_fingerprint"]
     same_place = list(config.data.data) == checkpoint.state["settings"].get("data")
     data = load_if_whole(cached) if same_place else None
-    if data is not None:
-        pass
-    elif "-" in config.data.data and sys.stdin.isatty():
-        raise DataError("this run's text came from standard input and is no longer in the cache; pipe it in once more")
-    else:
+    if data is None:
+        if "-" in config.data.data and sys.stdin.isatty():
+            raise DataError(
+                "this run's text came from standard input and is no longer in the cache; pipe it in once more"
+            )
         data = open_data(config, observers, tokenizer, template)
     if data.meta.content_hash != checkpoint.state["data_content"]:
         raise DataError(
