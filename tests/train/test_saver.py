@@ -90,10 +90,11 @@ def test_a_limit_on_this_process_alone_makes_training_wait(config, monkeypatch, 
     assert set(threads) == {threading.main_thread()} and all(run.problem_of(step) is None for step in run.steps())
 
 
-def test_a_save_that_fails_once_is_said_and_tried_again(config, recorder, monkeypatch):
-    """With the state of the moment in which it is known, not when the next one is due."""
+def test_a_save_that_fails_once_is_said_and_tried_again(config, recorder, monkeypatch, slow_writer):
+    """With the state of the moment in which it is known, not when the next one is due; and once, however long it takes."""
     config = config.with_values(save_every=5, max_steps=14, **RARELY)
     whole = train_run(config)
+    slow_writer(0.3)
     failing(monkeypatch, 1)
     run = train_run(config, observers=[recorder])
     message = f"{run.checkpoint_folder(5)} could not be written; trying once more"

@@ -74,7 +74,8 @@ class Saver:
 
     @property
     def failed(self) -> bool:
-        return self.failures > 0
+        """Whether the newest save has failed, and nothing is being tried again."""
+        return self.failures > 0 and self.thread is None
 
     @contextmanager
     def _standing_still(self) -> Iterator[None]:
