@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from glassgpt.signals import heed, leave_from_now_on
+from glassgpt.signals import heed, leave
 
 
 def main() -> NoReturn:
@@ -11,8 +11,8 @@ def main() -> NoReturn:
         from glassgpt.cli import main
 
         main()
-    finally:
-        leave_from_now_on()
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else 1)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 from glassgpt.errors import Stopped
 
@@ -50,7 +51,6 @@ def heed() -> None:
     for name in NAMES:
         if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
             signal.signal(getattr(signal, name), _on_signal)
-    atexit.register(_ignore)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     _thread.start_new_thread(_watch, (read,))
 
@@ -86,16 +86,17 @@ def training() -> Iterator[None]:
         _State.in_loop = False
 
 
-def leave_from_now_on() -> None:
-    """Nothing more is to be saved: the command is about to end."""
-    _State.raises = False
-
-
-def _ignore() -> None:
-    """Python's last act takes a moment, and would begin with giving the signals back: the command would seem killed."""
+def leave(code: int) -> NoReturn:
+    """End the process once all is said and done, without taking apart what was loaded: torch needs up to a second for that.
+    The signals are deaf by then, or a command that has done its work would seem killed."""
     for name in NAMES:
-        if signal.getsignal(getattr(signal, name)) is _on_signal:
+        if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # what could not be written has been said, and perhaps to a reader that has gone
+            stream.flush()
+    os._exit(code)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -265,23 +265,6 @@ def test_a_prompt_of_chat_gives_the_terminal_back_and_ends(made):
     interrupt(process, signal.SIGTERM)
 
 
-def test_at_the_very_end_what_was_done_stays_done(made):
-    """Python gives the signals back before it has ended."""
-    code = (
-        "from glassgpt.signals import heed; heed()\n"
-        "import os, sys, time\n"
-        "class Slow:\n"
-        "    def __del__(self, write=os.write, sleep=time.sleep): write(2, b'last\\n'); sleep(0.5)\n"
-        "sys.slow = Slow()"
-    )
-    for number in LINES:
-        process = start(made, program=("-c", code))
-        wait_for_line(process, "last")
-        process.send_signal(number)
-        process.communicate(timeout=60)
-        assert process.returncode == 0
-
-
 def test_a_second_one_leaves_at_once(made):
     """While what was begun is being undone, which may take long."""
     code = (
