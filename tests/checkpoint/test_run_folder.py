@@ -19,7 +19,7 @@ from glassgpt.checkpoint import (
     whole_weights,
 )
 from glassgpt.config import GPTConfig, build_config
-from glassgpt.data.disk import sha256_of
+from glassgpt.disk import sha256_of
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 from glassgpt.model import build_model
 from glassgpt.tokenizer import build_tokenizer

@@ -222,7 +222,7 @@ def test_a_run_on_standard_input_does_not_wait_for_a_keyboard(config, text, tmp_
 def test_a_disk_that_is_full_is_one_line_and_leaves_the_earlier_checkpoints(config, recorder, monkeypatch):
     from safetensors import SafetensorError
 
-    from glassgpt.checkpoint import checkpoint
+    from glassgpt.checkpoint import tensors as written
 
     def save_file(tensors, path, **more):
         if not any(f"step-0000000{step}/" in path.as_posix() for step in (0, 4, 5, 7)) and "optimizer" in path.name:
@@ -230,8 +230,8 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_the_earlier_checkpoints(conf
             raise SafetensorError("No space left on device (os error 28)")
         return real(tensors, path, **more)
 
-    real = checkpoint.save_file
-    monkeypatch.setattr(checkpoint, "save_file", save_file)
+    real = written.save_file
+    monkeypatch.setattr(written, "save_file", save_file)
     full = (
         r"checkpoint r/checkpoints/step-000000(08|09|10) could not be written \(No space left on device \(os error 28\)\): "
         "[\\d,]+ bytes are needed, [\\d,]+ are free; earlier checkpoints are whole; make room, or check the disk"
@@ -242,7 +242,7 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_the_earlier_checkpoints(conf
     assert re.fullmatch(full + "; trying once more", told)
     run = open_run(Path("r"))
     assert run.steps() in ([5, 7], [4, 5, 7]) and not [*run.checkpoints_folder.glob(".writing*")]
-    monkeypatch.setattr(checkpoint, "save_file", real)
+    monkeypatch.setattr(written, "save_file", real)
     assert_same(train_run(config), resume_run(run))
 
 

@@ -1,22 +1,47 @@
 """A run on disk: complete, verifiable, never half-written."""
 
-from glassgpt.checkpoint.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    load_model,
-    load_tensors,
-    merge_checkpoint,
-    read_json,
-    save_checkpoint,
-    save_tensors,
-    verify_checkpoint,
-    whole_weights,
-)
-from glassgpt.checkpoint.commit import commit_folder, require_free, unwritten, verify_folder, write_text
-from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run, run_of, verify_run
-from glassgpt.checkpoint.run import Run, check_new_run, create_run
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from glassgpt.checkpoint.commit import commit_folder, require_free, unwritten, verify_folder, write_text
+    from glassgpt.checkpoint.files import PARENT, read_json, verify_checkpoint
+    from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run, run_of, verify_run
+    from glassgpt.checkpoint.run import Run, check_new_run, create_run
+    from glassgpt.checkpoint.tensors import load_tensors, save_tensors
+    from glassgpt.checkpoint.weights import load_model, load_weights, merge_checkpoint, whole_weights
+
+# Found when asked for: whether a run is whole, or there at all, takes no torch to say.
+_HOMES = {
+    "Checkpoint": "checkpoint",
+    "load_checkpoint": "checkpoint",
+    "save_checkpoint": "checkpoint",
+    "commit_folder": "commit",
+    "require_free": "commit",
+    "unwritten": "commit",
+    "verify_folder": "commit",
+    "write_text": "commit",
+    "PARENT": "files",
+    "read_json": "files",
+    "verify_checkpoint": "files",
+    "as_argument": "find",
+    "find_checkpoint": "find",
+    "open_run": "find",
+    "run_of": "find",
+    "verify_run": "find",
+    "Run": "run",
+    "check_new_run": "run",
+    "create_run": "run",
+    "load_tensors": "tensors",
+    "save_tensors": "tensors",
+    "load_model": "weights",
+    "load_weights": "weights",
+    "merge_checkpoint": "weights",
+    "whole_weights": "weights",
+}
 __all__ = [
+    "PARENT",
     "Checkpoint",
     "Run",
     "as_argument",
@@ -27,6 +52,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "load_tensors",
+    "load_weights",
     "merge_checkpoint",
     "open_run",
     "read_json",
@@ -41,3 +67,9 @@ __all__ = [
     "whole_weights",
     "write_text",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"glassgpt.checkpoint.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

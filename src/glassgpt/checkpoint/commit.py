@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from glassgpt.config.plain import parse_json
-from glassgpt.data.disk import make_folder, sha256_of, sync
+from glassgpt.disk import make_folder, sha256_of, sync
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 MANIFEST = "manifest.json"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from glassgpt.checkpoint.checkpoint import PARENT, verify_checkpoint
 from glassgpt.checkpoint.commit import MANIFEST
+from glassgpt.checkpoint.files import PARENT, verify_checkpoint
 from glassgpt.checkpoint.run import RUNS, Run
 from glassgpt.errors import CheckpointError
 

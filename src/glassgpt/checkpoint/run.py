@@ -11,11 +11,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from glassgpt.checkpoint.checkpoint import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
 from glassgpt.checkpoint.commit import TEMPORARY, clear_unfinished, remove_folder, write_text
+from glassgpt.checkpoint.files import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
 from glassgpt.config import RunConfig, build_config, config_text
 from glassgpt.config.plain import parse_json, typed
-from glassgpt.data.disk import make_folder, sync
+from glassgpt.disk import make_folder, sync
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")

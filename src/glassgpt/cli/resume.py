@@ -19,12 +19,14 @@ def resume(
     A flag says that a setting is meant to differ from here on.
     """
     from glassgpt.checkpoint import open_run
+
+    opened = open_run(run)  # a name that is wrong is said before torch is loaded
     from glassgpt.cli.display import TrainingDisplay, goodbye, training_sample
     from glassgpt.train import resume_run
 
     with TrainingDisplay() as display:
         changes = {name: value for name, value in settings.items() if value is not None}
-        finished = resume_run(open_run(run), changes=changes, observers=[display], sample=training_sample)
+        finished = resume_run(opened, changes=changes, observers=[display], sample=training_sample)
     goodbye(finished)
 
 

@@ -12,8 +12,7 @@ def verify(
 ) -> None:
     """Read every file of every checkpoint again and compare it with what was written. Exit code 0: all are whole; 1: some are
     damaged."""
-    from glassgpt.checkpoint import as_argument, verify_run
-    from glassgpt.checkpoint.checkpoint import PARENT
+    from glassgpt.checkpoint import PARENT, as_argument, verify_run
     from glassgpt.errors import DamageError
 
     found = verify_run(run)

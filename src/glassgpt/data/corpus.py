@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
-from glassgpt.data.disk import temporary_folder
 from glassgpt.data.documents import Document, read_documents, task_in
 from glassgpt.data.records import Wanted
 from glassgpt.data.sources import Skipped, TextFile, list_files
 from glassgpt.data.text_pieces import Unreadable
+from glassgpt.disk import temporary_folder
 from glassgpt.errors import DataError
 from glassgpt.finetune import LABEL, Task, ordered
 

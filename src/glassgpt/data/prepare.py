@@ -16,7 +16,6 @@ import numpy as np
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.data.corpus import Corpus, open_corpus, require_learnable
 from glassgpt.data.counting import SEPARATOR, TRAIN_LIMIT, VAL_LIMIT, counting_baseline
-from glassgpt.data.disk import is_full, sync, working_folder
 from glassgpt.data.parts import Parts, batched, bytes_of_answers, encode
 from glassgpt.data.sources import expanded
 from glassgpt.data.token_file import (
@@ -31,6 +30,7 @@ from glassgpt.data.token_file import (
     token_dtype,
     write_meta,
 )
+from glassgpt.disk import is_full, sync, working_folder
 from glassgpt.errors import DataError, MachineError
 from glassgpt.finetune import Task, Template, template_for
 from glassgpt.tokenizer import Tokenizer, build_tokenizer, tokenizer_hash

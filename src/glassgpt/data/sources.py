@@ -28,7 +28,7 @@ from glassgpt.data.builtin import (
     shakespeare_path,
     standard_library,
 )
-from glassgpt.data.disk import is_full
+from glassgpt.disk import is_full
 from glassgpt.errors import DataError, MachineError
 
 NEVER_ENTERED = frozenset({"__pycache__"})

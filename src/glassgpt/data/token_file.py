@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glassgpt.config.plain import parse_json, typed
-from glassgpt.data.disk import sha256_of, sync
 from glassgpt.data.sources import Skipped, expanded
+from glassgpt.disk import sha256_of, sync
 from glassgpt.errors import DataError
 from glassgpt.finetune import Task, Template, read_template
 from glassgpt.tokenizer import Tokenizer, load_tokenizer

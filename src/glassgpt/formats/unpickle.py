@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.checkpoint import load_tensors, save_tensors
-from glassgpt.data.disk import temporary_folder
+from glassgpt.disk import temporary_folder
 from glassgpt.errors import CheckpointError
 from glassgpt.signals import undone
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glassgpt.checkpoint import Run, as_argument, load_checkpoint
-from glassgpt.checkpoint.checkpoint import PARENT, Checkpoint, require_resumable
+from glassgpt.checkpoint import PARENT, Checkpoint, Run, as_argument, load_checkpoint
+from glassgpt.checkpoint.checkpoint import require_resumable
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.config.changes import FIXED, changed_settings

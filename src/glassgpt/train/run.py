@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from glassgpt.checkpoint import Run, check_new_run, create_run, save_checkpoint
-from glassgpt.checkpoint.checkpoint import PARENT
+from glassgpt.checkpoint import PARENT, Run, check_new_run, create_run, save_checkpoint
 from glassgpt.config import RunConfig
 from glassgpt.data import DataFolder, DataMeta, Examples, is_prepared, load_data, prepare_cached, summarize, text_name
 from glassgpt.data.token_file import SPLITS

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.checkpoint import Run, as_argument, save_checkpoint, unwritten
-from glassgpt.data.disk import sync
+from glassgpt.disk import sync
 from glassgpt.errors import GlassError, MachineError, is_out_of_memory
 from glassgpt.machine import free_memory
 

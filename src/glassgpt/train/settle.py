@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 
-from glassgpt.checkpoint.checkpoint import load_weights
+from glassgpt.checkpoint import load_weights
 from glassgpt.config import RunConfig, TrainConfig
 from glassgpt.config.schema import SHORTEST_TIMED_WARMUP
 from glassgpt.data import Batch, DataFolder, is_prepared, training_batches

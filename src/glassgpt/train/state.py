@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from glassgpt.checkpoint.checkpoint import Checkpoint, load_weights
+from glassgpt.checkpoint import Checkpoint, load_weights
 from glassgpt.model.lora import lora_of
 from glassgpt.train.optimizer import load_optimizer_tensors, optimizer_tensors
 

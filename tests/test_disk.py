@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from glassgpt.data.disk import is_full, make_folder, sync
+from glassgpt.disk import is_full, make_folder, sync
 
 
 def failing(number):
