@@ -11,7 +11,7 @@ import pytest
 
 from glassgpt.checkpoint import open_run
 from glassgpt.errors import Stopped
-from glassgpt.train import Observer, resume_run, train_run
+from glassgpt.train import Observer, resume_run, saver, train_run
 
 OPEN = {"eval_every": 0, "save_every": 0, "sample_every": 0}
 
@@ -48,6 +48,16 @@ def test_minutes_are_kept_and_turned_into_steps(config, recorder, soon_finished,
     assert 3.0 < seconds < 7.0
     assert run.steps()[-1] == settled.train.max_steps == json.loads(run.result_file.read_text())["steps"]
     assert len(recorder.of("plan")) == (1 if schedule == "linear" else 2)
+
+
+def test_the_first_save_says_what_the_others_take(config, slow_steps, soon_finished, monkeypatch):
+    """A validation waits until what is being written is on the disk."""
+    real = saver.save_checkpoint
+    monkeypatch.setattr(saver, "save_checkpoint", lambda *some, **more: (time.sleep(0.35), real(*some, **more)))
+    slow_steps(0.01)
+    began = time.monotonic()
+    run = train_run(timed(config, 0.12, warmup_steps=10))
+    assert len(run.metrics()) > 5 and 5.5 < time.monotonic() - began < 7.2 + 1.2
 
 
 def test_stopping_before_the_speed_is_known_settles_nothing(config, recorder):

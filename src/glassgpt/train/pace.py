@@ -30,7 +30,7 @@ class Pace:
         self.deadline = deadline
         self.step_times: deque[float] = deque(maxlen=100)
         self.steps, self.seconds = 0, 0.0
-        self.sample_seconds = 0.0
+        self.sample_seconds, self.save_seconds = 0.0, 0.0
 
     def add(self, seconds: float) -> None:
         """The time that one more step took."""
@@ -57,7 +57,7 @@ class Pace:
         # A number of steps that is fixed late is fixed from all of them: a moment's load then counts as the moment it was.
         late = fix_length and waits_for_length(train)
         step_seconds = self.seconds / self.steps if late else statistics.median(steps)
-        measured = Measured(step_seconds, evaluation_seconds(), self.sample_seconds, save=0.3)
+        measured = Measured(step_seconds, evaluation_seconds(), self.sample_seconds, self.save_seconds)
         seconds_left = self.deadline - time.monotonic() if train.minutes else None
         settled = plan(train, step=step, seconds_left=seconds_left, measured=measured, fix_length=fix_length)
         shortest = max(fewest_steps(step, train), train.warmup_steps)

@@ -81,6 +81,7 @@ class Trainer:
                 self.tell("on_start", self.run, self.config, self.step, self.pace.deadline)
                 if not self.resumed:
                     self._save()
+                    self.pace.save_seconds = self.saver.waited  # a validation waits for one to be written
                 self._look_up(save=False)  # after a resume: what followed the checkpoint was cut off, and is done again
                 while not self._is_last():
                     self._one_step()
