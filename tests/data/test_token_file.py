@@ -7,8 +7,10 @@ import os
 import numpy as np
 import pytest
 
-from glassgpt.data import load_data, prepare, token_file
-from glassgpt.data.token_file import TokenFileWriter, token_dtype
+from glassgpt.data import folder as opened
+from glassgpt.data import load_data, prepare
+from glassgpt.data.meta import file_meta, token_dtype
+from glassgpt.data.token_file import TokenFileWriter
 from glassgpt.errors import DataError
 from glassgpt.tokenizer import build_tokenizer
 
@@ -64,7 +66,7 @@ def test_each_file_is_checked(folder, name):
 
 
 def test_huge_files_are_hashed_on_request_only(folder, monkeypatch):
-    monkeypatch.setattr(token_file, "CHECKED_BYTES", 100)
+    monkeypatch.setattr(opened, "CHECKED_BYTES", 100)
     whole = (folder / "train.bin").read_bytes()
     (folder / "train.bin").write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
     load_data(folder)
@@ -104,7 +106,7 @@ def sealed(folder, name, content):
     """A damaged file under the right sums: what is behind them is asked."""
     (folder / name).write_bytes(content)
     meta = json.loads((folder / "meta.json").read_text())
-    change_meta(folder, files=meta["files"] | {name: token_file.file_meta(folder / name).__dict__})
+    change_meta(folder, files=meta["files"] | {name: file_meta(folder / name).__dict__})
 
 
 def table(numbers, dtype="<i8"):

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 from glassgpt.data.corpus import Corpus, open_corpus
 from glassgpt.data.counting import CountingBaseline, counting_baseline, counting_bits_per_byte
 from glassgpt.data.documents import Document
+from glassgpt.data.folder import DataFolder, load_data
+from glassgpt.data.meta import DataMeta
 from glassgpt.data.prepare import Progress, prepare, prepare_cached
 from glassgpt.data.sources import Skipped, is_prepared, path_as_source, text_name
 from glassgpt.data.summary import Summary, summarize
-from glassgpt.data.token_file import DataFolder, DataMeta, load_data
 
 if TYPE_CHECKING:
     from glassgpt.data.batches import IGNORE_INDEX, Batch, Batches, validation_windows

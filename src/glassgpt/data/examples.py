@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glassgpt.data.batches import IGNORE_INDEX, Batch, Order, as_batch, running_numbers
-from glassgpt.data.token_file import DataFolder, Split
+from glassgpt.data.folder import DataFolder
+from glassgpt.data.meta import Split
 from glassgpt.errors import DataError
 
 Numbers = npt.NDArray[np.int64]

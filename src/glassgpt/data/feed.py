@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from glassgpt.data.batches import Batch, Batches, validation_windows
 from glassgpt.data.examples import Examples
-from glassgpt.data.token_file import DataFolder
+from glassgpt.data.folder import DataFolder
 
 
 def training_batches(data: DataFolder, context_length: int, seed: int) -> Batches | Examples:

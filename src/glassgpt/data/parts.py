@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from glassgpt.data.corpus import Corpus
 from glassgpt.data.documents import Document
+from glassgpt.data.meta import Split
 from glassgpt.data.split import from_on, split_character, split_documents, split_labelled, up_to
 from glassgpt.data.text_pieces import PIECE_BYTES
-from glassgpt.data.token_file import Split
 from glassgpt.finetune import PLAIN, Template
 from glassgpt.tokenizer import Tokenizer
 

@@ -16,20 +16,11 @@ import numpy as np
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.data.corpus import Corpus, open_corpus, require_learnable
 from glassgpt.data.counting import SEPARATOR, TRAIN_LIMIT, VAL_LIMIT, counting_baseline
+from glassgpt.data.folder import DataFolder, load_data
+from glassgpt.data.meta import FORMAT_VERSION, SPLITS, TEMPLATE, file_names, token_dtype, write_meta
 from glassgpt.data.parts import Parts, batched, bytes_of_answers, encode
 from glassgpt.data.sources import expanded
-from glassgpt.data.token_file import (
-    FORMAT_VERSION,
-    MARKS,
-    SPLITS,
-    TEMPLATE,
-    DataFolder,
-    TokenFileWriter,
-    file_names,
-    load_data,
-    token_dtype,
-    write_meta,
-)
+from glassgpt.data.token_file import MARKS, TokenFileWriter
 from glassgpt.disk import is_full, sync, working_folder
 from glassgpt.errors import DataError, MachineError
 from glassgpt.finetune import Task, Template, template_for

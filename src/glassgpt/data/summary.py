@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glassgpt.data.token_file import DataFolder, DataMeta
+from glassgpt.data.folder import DataFolder
+from glassgpt.data.meta import DataMeta
 from glassgpt.tokenizer import END_OF_TEXT
 
 SAMPLE_TOKENS = 60

@@ -11,7 +11,7 @@ import torch
 from glassgpt.checkpoint import PARENT, Run, check_new_run, create_run, save_checkpoint
 from glassgpt.config import RunConfig
 from glassgpt.data import DataFolder, DataMeta, Examples, is_prepared, load_data, prepare_cached, summarize, text_name
-from glassgpt.data.token_file import SPLITS
+from glassgpt.data.meta import SPLITS
 from glassgpt.errors import DataError
 from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import COMPANIONS
