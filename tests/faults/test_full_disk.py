@@ -1,13 +1,19 @@
 """No room for a checkpoint: nothing that was whole is lost, one line says what is missing, and with room the run goes on."""
 
+import errno
 import os
 import re
+from pathlib import Path
 
 import pytest
 
 from glassgpt.checkpoint import Run
+from glassgpt.checkpoint import write_text as replace_text
+from glassgpt.errors import MachineError
+from glassgpt.formats.folder import write_folder
+from glassgpt.tokenizer import build_tokenizer, save_tokenizer
 
-from .conftest import mounted
+from .conftest import mounted, save
 from .killing import SETTINGS, differences, what_remains, write_text
 from .warm import Warm
 
@@ -54,3 +60,24 @@ def test_a_folder_that_nobody_may_write_to_is_found_before_the_first_step(tmp_pa
         assert warm.end() == 1
     assert re.fullmatch(r"glassgpt: locked/run cannot be made.*choose another place with --out", last_line(tmp_path))
     assert "step" not in (tmp_path / "said").read_text()
+
+
+WRITERS = {
+    "checkpoint": lambda out: save(Run(out), 3),
+    "small file": lambda out: replace_text(out.with_name("best.json"), "{}"),
+    "export": lambda out: write_folder(out, {"a.json": lambda path: path.write_text("{}")}),
+    "tokenizer": lambda out: save_tokenizer(build_tokenizer("byte", lambda: iter(())), out.with_name("tokenizer.json")),
+}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_quota_is_a_full_disk(tmp_path, monkeypatch, kind, number):
+    def full(*some):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MachineError, match=os.strerror(number)):
+        WRITERS[kind](tmp_path / "out")
+    assert all(path.is_dir() for path in tmp_path.rglob("*"))
