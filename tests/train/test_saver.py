@@ -57,6 +57,27 @@ def test_training_goes_on_while_a_checkpoint_is_written(config, recorder, slow_w
     assert 1.0 < json.loads(run.result_file.read_text())["checkpoint_seconds"] < 2.5
 
 
+def test_training_waits_for_the_copy_and_not_for_the_disk(config, monkeypatch, slow_steps, slow_writer):
+    """Apart from the first save and the last one, beside which nothing is to be done."""
+    real, written = saver.Saver._write, []
+
+    def write(*some):
+        before = time.perf_counter()
+        real(*some)
+        written.append(time.perf_counter() - before)
+
+    monkeypatch.setattr(saver.Saver, "_write", write)
+    for module in ("glassgpt.train.saver", "glassgpt.checkpoint.commit"):
+        monkeypatch.setattr(f"{module}.sync", lambda path: None)  # how long a disk takes is not known
+    slow_writer(0.3)
+    slow_steps(0.03)
+    run = train_run(config.with_values(save_every=6, max_steps=24, **RARELY))
+    first, *between, last = written
+    assert len(between) == 3 and sum(between) > 0.9
+    waited = json.loads(run.result_file.read_text())["checkpoint_seconds"] - first - last
+    assert waited < 0.1 * sum(between)
+
+
 def test_what_is_saved_is_the_state_of_its_own_step(config, slow_writer):
     whole = train_run(config.with_values(save_every=1, max_steps=8, **RARELY))
     slow_writer(0.05)
