@@ -134,6 +134,9 @@ def test_pruning_never_removes_the_only_good_one(run):
     assert run.prune(1) == run.prune(2) == said and run.steps() == [3, 6, 9]
     put_checkpoint(run, 12)
     assert run.prune(2) is None and run.steps() == [9, 12]
+    put_checkpoint(run, 15)
+    (run.checkpoint_folder(15) / "state.json").unlink()
+    assert run.prune(2) is None and run.steps() == [12, 15]  # one is enough, and need not be the newest
 
 
 def test_a_checkpoint_under_another_ones_name_is_not_whole(run):

@@ -13,7 +13,7 @@ import pytest
 
 from glassgpt.config.schema import FIELDS, shown_name
 
-from .conftest import TINY, glassgpt, refused, start
+from ..command import SIZES, TINY, glassgpt, limited, refused, start, wait_for
 
 
 def test_train_sample_and_the_files_between(folder):
@@ -51,7 +51,7 @@ def test_prepare_then_train_on_the_folder(folder):
     assert code == 0, err
     assert "12 documents" in out and "vocabulary 257" in out and "skipped: 1" in out and "picture.png" in out
     assert "train on it with: glassgpt train" in out
-    code, _, err = glassgpt(folder, "train", Path("data/notes"), *TINY[2:], "--max-steps", 3)
+    code, _, err = glassgpt(folder, "train", Path("data/notes"), *SIZES, "--max-steps", 3)
     assert code == 0, err
     line = refused(folder, "train", Path("data/notes"), *TINY, "--max-steps", 3)
     assert "was prepared with tokenizer byte, not char; leave tokenizer out" in line
@@ -65,14 +65,6 @@ def test_standard_input_is_text(folder):
     assert 'data = ["-"]' in (folder / "runs/stdin-1/config.toml").read_text()
 
 
-def wait_for(condition, process, seconds=60):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (getattr(signal, "SIGHUP", 1), 129)]
@@ -80,7 +72,7 @@ def wait_for(condition, process, seconds=60):
 def test_a_signal_saves_and_resume_finishes(folder, number, code):
     process = start(folder, "train", "song.txt", *TINY, "--max-steps", 4000, "--log-every", 1, "--eval-every", 4000)
     metrics = folder / "runs/song-1/metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 5, process)
+    assert wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 5, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
@@ -91,7 +83,7 @@ def test_a_signal_saves_and_resume_finishes(folder, number, code):
     assert "Traceback" not in err
     lines = metrics.read_text().count("\n")
     process = start(folder, "resume", "runs/song-1", "--max-steps", 4001)
-    wait_for(lambda: metrics.read_text().count("\n") > lines + 5, process)
+    assert wait_for(lambda: metrics.read_text().count("\n") > lines + 5, process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     continued = [json.loads(line) for line in metrics.read_text().splitlines()]
@@ -108,7 +100,7 @@ def test_a_second_ctrl_c_is_heard_in_the_middle_of_a_long_step(folder):
         folder, "train", "song.txt", *shape, "--batch-size", 64, "--micro-batch-size", 64, "--max-steps", 9, "--threads", 1,
         "--precision", "float32", "--compile", "off",
     )  # fmt: skip
-    wait_for(lambda: (folder / "runs/song-1/samples/step-00000000.txt").exists(), process)
+    assert wait_for(lambda: (folder / "runs/song-1/samples/step-00000000.txt").exists(), process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     time.sleep(0.6)
@@ -123,7 +115,7 @@ def test_a_second_ctrl_c_is_heard_in_the_middle_of_a_long_step(folder):
 def test_a_run_whose_reader_has_gone_is_trained_to_its_end(folder):
     """As under `2>&1 | head`, or where a terminal's program dies."""
     process = start(folder, "train", "song.txt", *TINY, "--max-steps", 400, "--eval-every", 50, "--save-every", 50)
-    wait_for(lambda: (folder / "runs/song-1/checkpoints/step-00000050").exists(), process)
+    assert wait_for(lambda: (folder / "runs/song-1/checkpoints/step-00000050").exists(), process)
     process.stderr.close()
     process.stdout.close()
     process.stdin.close()
@@ -139,7 +131,7 @@ def test_a_signal_that_was_ignored_stays_so(folder):
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )  # fmt: skip
     metrics = folder / "runs/song-1/metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 1, process)
+    assert wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 1, process)
     process.send_signal(signal.SIGHUP)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -151,7 +143,7 @@ def test_a_run_that_is_training_is_not_resumed_and_one_that_was_killed_is(folder
     process = start(
         folder, "train", "song.txt", *TINY, "--max-steps", 100_000, "--save-every", 5, "--eval-every", 50_000
     )
-    wait_for(lambda: len([*folder.glob("runs/song-1/checkpoints/step-*")]) > 1, process)
+    assert wait_for(lambda: len([*folder.glob("runs/song-1/checkpoints/step-*")]) > 1, process)
     assert "runs/song-1 is being trained by another process right now" in refused(folder, "resume")
     assert process.poll() is None
     process.kill()
@@ -163,24 +155,14 @@ def test_a_run_that_is_training_is_not_resumed_and_one_that_was_killed_is(folder
     assert json.loads((folder / "runs/song-1/result.json").read_text())["steps"] == last
 
 
-def limited(**limits):
-    """For a process that is about to begin: what it may use."""
-    resource = pytest.importorskip("resource")
-
-    def set_limits():
-        for name, limit in limits.items():
-            resource.setrlimit(getattr(resource, name), (limit, limit))
-
-    return {"preexec_fn": set_limits}
-
-
 def test_a_disk_that_is_full_is_one_line(folder):
     """A limit on the size of files is the same to a program, and can be tried everywhere: weights do not fit, notes do. Found
     before the first step."""
-    limit = limited(RLIMIT_FSIZE=200_000)
-    process = start(folder, "train", "song.txt", *TINY, "--n-inner", 3200, "--max-steps", 4, **limit)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1, err
+    code, _, err = glassgpt(
+        folder, "train", "song.txt", *TINY, "--n-inner", 3200, "--max-steps", 4,
+        preexec_fn=limited(RLIMIT_FSIZE=200_000),
+    )  # fmt: skip
+    assert code == 1, err
     assert re.search(
         r"^glassgpt: checkpoint runs/song-1/checkpoints/step-00000000 could not be written \(.*\): 1,8\d\d,\d\d\d bytes are "
         r"needed, [\d,]+ are free; earlier checkpoints are whole; make room, or check the disk, then go on with: glass",
@@ -201,19 +183,18 @@ def test_a_disk_that_is_full_is_one_line(folder):
 def test_too_little_memory_is_one_line(folder, arguments):
     if arguments[0] == "sample":
         assert glassgpt(folder, "train", "song.txt", *TINY, "--max-steps", 1)[0] == 0
-    process = start(folder, *arguments, **limited(RLIMIT_AS=12 << 30))
-    _, err = process.communicate(timeout=60)
-    assert process.returncode in (1, 2) and "Traceback" not in err, err
+    code, _, err = glassgpt(folder, *arguments, preexec_fn=limited(RLIMIT_AS=12 << 30))
+    assert code in (1, 2) and "Traceback" not in err, err
     assert re.search(r"^glassgpt: .*(memory|num_samples|batch_size)", err, re.M)
 
 
 def test_a_terminal_that_cannot_show_a_character_gets_a_question_mark(folder):
     (folder / "tür.txt").write_text("früh übt sich, " * 150, encoding="utf-8")
     narrow = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    code, _, err = glassgpt(folder, "train", "tür.txt", *TINY, "--max-steps", 2, environment=narrow)
+    code, _, err = glassgpt(folder, "train", "tür.txt", *TINY, "--max-steps", 2, **narrow)
     assert code == 0, err
     assert "runs/t?r-1" in err.replace("\\", "/")
-    code, out, err = glassgpt(folder, "sample", "--max-new-tokens", 60, environment=narrow)
+    code, out, err = glassgpt(folder, "sample", "--max-new-tokens", 60, **narrow)
     assert code == 0 and "?" in out, err
 
 
@@ -280,7 +261,7 @@ def test_what_cannot_be_asked_is_one_line(folder, arguments, message):
         (["train", "nowhere.txt"], "nowhere.txt does not exist"),
         (["train", "sing.txt"], "did you mean song.txt?"),
         (["train", "song.txt", "--out", "."], ". is already there, and a run is never overwritten"),
-        (["train", "song.txt", *TINY[2:], "--tokenizer", "bqe", "--max-steps", "1"], "did you mean bpe?"),
+        (["train", "song.txt", *SIZES, "--tokenizer", "bqe", "--max-steps", "1"], "did you mean bpe?"),
         (["train", "song.txt", "--max-steps", "1", "--device", "tpu"], "device 'tpu' is not known; it is auto, cpu"),
         (
             ["train", "song.txt", "--max-steps", "1", "--tokenizer", "char", "--threads", "900"],

@@ -6,8 +6,8 @@ import pytest
 
 import glassgpt
 
-from .conftest import TINY
-from .conftest import glassgpt as command
+from ..command import SONG, TINY
+from ..command import glassgpt as command
 
 ONWARDS = ["--batch-size", "4", "--warmup-steps", "2", "--precision", "float32", "--threads", "1", "--max-steps", "20"]
 
@@ -16,7 +16,7 @@ ONWARDS = ["--batch-size", "4", "--warmup-steps", "2", "--precision", "float32",
 def family(tmp_path_factory):
     """A folder with a run, runs/song-1, and adapters for it, runs/tune-1."""
     folder = tmp_path_factory.mktemp("family")
-    (folder / "song.txt").write_text("row, row, row your boat,\ngently down the stream.\n" * 60, encoding="utf-8")
+    (folder / "song.txt").write_text(SONG, encoding="utf-8")
     (folder / "tune.txt").write_text("the boat goes down, the stream goes on.\n" * 90, encoding="utf-8")
     code, _, err = command(folder, "train", "song.txt", *TINY, "--max-steps", 20)
     assert code == 0, err

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from .conftest import TINY, glassgpt, refused
+from ..command import TINY, glassgpt, refused
 
 transformers = pytest.importorskip("transformers")
 

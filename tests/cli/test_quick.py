@@ -2,7 +2,7 @@
 
 import time
 
-from .conftest import glassgpt
+from ..command import glassgpt
 
 
 def test_help_is_quick(tmp_path):

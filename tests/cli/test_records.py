@@ -14,7 +14,7 @@ import pytest
 from glassgpt.cli.confusion import confusion_of, confusion_table
 from glassgpt.data import prepare
 
-from .conftest import glassgpt
+from ..command import glassgpt
 
 SIZES = [
     "--tokenizer", "byte", "--context-length", "48", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",

@@ -11,7 +11,7 @@ from glassgpt.config import GPTConfig, build_config
 from glassgpt.model import build_model
 from glassgpt.tokenizer import build_tokenizer
 
-from .conftest import line_of
+from ..command import line_of
 
 SHAPE = GPTConfig(vocab_size=257, context_length=7, n_layer=2, n_head=2, n_embd=12)
 

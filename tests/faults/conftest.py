@@ -1,5 +1,8 @@
-"""Small checkpoints whose content says which step they are of, and a text to prepare."""
+"""Small checkpoints whose content says which step they are of, texts to prepare, and places that take no file."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,41 @@ def text(tmp_path: Path) -> str:
     file = tmp_path / "text.txt"
     file.write_text("The kettle sings before it boils.\n" * 20)
     return str(file)
+
+
+def words(megabytes: float) -> str:
+    """Text with many different words, so that a vocabulary takes its time."""
+    line = " ".join(f"{chr(97 + i % 26)}{i * 7919 % 10007:x}{chr(98 + i % 23)}" for i in range(20_000)) + "\n"
+    return line * round(megabytes * 1e6 / len(line))
+
+
+def mounted(folder: Path, *options: str) -> bool:
+    """Whether a disk in memory is in the folder's place now."""
+    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(folder)]
+    return sys.platform == "linux" and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder that holds 1.2 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not mounted(disk, "size=1200k"):
+        pytest.skip("no disk of its own may be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Path:
+    """A folder that nobody may write to."""
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    try:
+        (folder / "file").touch()
+    except PermissionError:
+        return folder
+    (folder / "file").unlink()
+    folder.rmdir()
+    folder.symlink_to("/proc/sys" if sys.platform == "linux" else "/dev/null")  # holds root back too
+    return folder

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from glassgpt.checkpoint import Run, load_checkpoint
 
-from .warm import Warm, wait_for
+from ..command import wait_for
+from .warm import Warm
 
 # Dropout and accumulation are on, and every size differs from every other.
 SETTINGS = [
@@ -109,7 +110,7 @@ def wait_for_a_moment(folder: Path, draw: random.Random) -> None:
         time.sleep(draw.uniform(0.0, 1.5))
         return
     for _ in range(draw.randint(1, 4)):  # one of the first saves
-        wait_for(lambda: (folder / "saving").read_bytes() == b"0", 3)
-        if not wait_for(lambda: (folder / "saving").read_bytes() == b"1", 3):
+        wait_for(lambda: (folder / "saving").read_bytes() == b"0", seconds=3)
+        if not wait_for(lambda: (folder / "saving").read_bytes() == b"1", seconds=3):
             return
     time.sleep(draw.uniform(0.0, SAVE_SECONDS))

@@ -1,38 +1,25 @@
 """No room for a checkpoint: nothing that was whole is lost, one line says what is missing, and with room the run goes on."""
 
+import errno
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from glassgpt.checkpoint import Run
+from glassgpt.checkpoint import write_text as replace_text
+from glassgpt.errors import MachineError
+from glassgpt.formats.folder import write_folder
+from glassgpt.tokenizer import build_tokenizer, save_tokenizer
 
+from .conftest import mounted, save
 from .killing import SETTINGS, differences, what_remains, write_text
 from .warm import Warm
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 # Every checkpoint is kept, and takes about 100 kB.
 TRAIN = ["train", "../words.txt", *SETTINGS, "--keep-checkpoints", "99", "--out"]
-
-
-def mounted(folder: Path, *options: str) -> bool:
-    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(folder)]
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if not mounted(disk, "size=1200k"):
-        pytest.skip("no disk of its own may be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
 def last_line(folder):
@@ -66,23 +53,31 @@ def test_a_disk_that_fills_up_ends_the_run_whole_and_with_room_it_goes_on(tmp_pa
     assert [name for name in found if name != "checkpoints"] == []
 
 
-def test_a_folder_that_nobody_may_write_to_is_found_before_the_first_step(tmp_path):
-    if os.geteuid() == 0:
-        disk = tmp_path / "disk"
-        disk.mkdir()
-        if not mounted(disk, "size=1200k"):
-            pytest.skip("rights hold nobody back here")
-        (disk / "runs").mkdir()
-        assert mounted(disk, "remount", "ro", "size=1200k")
-    else:
-        disk = tmp_path / "disk"
-        disk.mkdir(mode=0o500)
+def test_a_folder_that_nobody_may_write_to_is_found_before_the_first_step(tmp_path, locked):
     write_text(tmp_path)
-    try:
-        with Warm() as warm:
-            warm.begin(tmp_path, "train", "words.txt", *SETTINGS, "--out", "disk/run")
-            assert warm.end() == 1
-        assert re.fullmatch(r"glassgpt: disk/run cannot be made.*choose another place with --out", last_line(tmp_path))
-        assert "step" not in (tmp_path / "said").read_text()
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=False, capture_output=True)
+    with Warm() as warm:
+        warm.begin(tmp_path, "train", "words.txt", *SETTINGS, "--out", "locked/run")
+        assert warm.end() == 1
+    assert re.fullmatch(r"glassgpt: locked/run cannot be made.*choose another place with --out", last_line(tmp_path))
+    assert "step" not in (tmp_path / "said").read_text()
+
+
+WRITERS = {
+    "checkpoint": lambda out: save(Run(out), 3),
+    "small file": lambda out: replace_text(out.with_name("best.json"), "{}"),
+    "export": lambda out: write_folder(out, {"a.json": lambda path: path.write_text("{}")}),
+    "tokenizer": lambda out: save_tokenizer(build_tokenizer("byte", lambda: iter(())), out.with_name("tokenizer.json")),
+}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_quota_is_a_full_disk(tmp_path, monkeypatch, kind, number):
+    def full(*some):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MachineError, match=os.strerror(number)):
+        WRITERS[kind](tmp_path / "out")
+    assert all(path.is_dir() for path in tmp_path.rglob("*"))

@@ -134,6 +134,8 @@ def test_a_folder_loses_its_name_before_its_first_file(run):
     folder = run.checkpoint_folder(3)
     calls = trace(lambda: remove_folder(folder), run.folder)
     assert calls[0].name == "rename" and calls[0].paths[0] == folder
+    first = next(i for i, call in enumerate(calls) if call.name == "unlink")
+    assert unsynced(calls[:first]) == set()
     assert changes(calls[1:], folder) == []
     assert "unlink" in {call.name for call in calls} and not run.steps()
 

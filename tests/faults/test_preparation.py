@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -15,7 +14,8 @@ import pytest
 from glassgpt.data import load_data, prepare
 from glassgpt.errors import DataError
 
-from .processes import TINY, heed_signals, run, start, words, writable
+from ..command import SIZES, glassgpt, limited, start
+from .conftest import words
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits and kills of another kind")
 
@@ -24,23 +24,13 @@ PREPARE = "import sys; from glassgpt.data import prepare_cached; print(prepare_c
 
 @pytest.fixture
 def folder(tmp_path):
+    (tmp_path / "tmp").mkdir()
     (tmp_path / "words.txt").write_text(words(0.4), encoding="utf-8")
     return tmp_path
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def limited(size):
-    """No file of this process, nor of its children, may grow beyond `size` bytes: the same to it as a full disk."""
-    resource = pytest.importorskip("resource")
-
-    def limit():
-        heed_signals()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    return limit
 
 
 def kill_at_random(process, seconds):
@@ -56,7 +46,7 @@ def kill_at_random(process, seconds):
 def test_killed_at_random_moments_it_is_done_again_with_the_same_bytes(folder):
     """`prepare` to a named folder and the one inside `train`, which works in the cache."""
     began = time.monotonic()
-    assert run(folder, "prepare", "words.txt", "--vocab-size", 600, "--out", "whole")[0] == 0
+    assert glassgpt(folder, "prepare", "words.txt", "--vocab-size", 600, "--out", "whole")[0] == 0
     seconds = time.monotonic() - began
     whole = contents(folder / "whole")
     for _ in range(4):
@@ -65,11 +55,11 @@ def test_killed_at_random_moments_it_is_done_again_with_the_same_bytes(folder):
             if (folder / "killed").exists():  # nothing but the summary was missing
                 assert contents(folder / "killed") == whole
                 shutil.rmtree(folder / "killed")
-            refused = run(folder, "train", "killed", program=("-m", "glassgpt"))
+            refused = glassgpt(folder, "train", "killed")
             assert refused[0] == 2 and refused[2].splitlines()[-1].startswith("glassgpt: killed does not exist")
             break
     shutil.rmtree(folder / "killed", ignore_errors=True)
-    assert run(folder, "prepare", "words.txt", "--vocab-size", 600, "--out", "killed")[0] == 0
+    assert glassgpt(folder, "prepare", "words.txt", "--vocab-size", 600, "--out", "killed")[0] == 0
     assert contents(folder / "killed") == whole
 
     cached = folder / "cache" / "data"
@@ -77,7 +67,7 @@ def test_killed_at_random_moments_it_is_done_again_with_the_same_bytes(folder):
         kill_at_random(start(folder, program=("-c", PREPARE)), seconds)
         for entry in cached.glob("[!.]*") if cached.exists() else ():
             assert contents(entry) == whole
-    code, out, err = run(folder, program=("-c", PREPARE))
+    code, out, err = glassgpt(folder, program=("-c", PREPARE))
     assert code == 0, err
     assert contents(cached / out.strip().rpartition(os.sep)[2]) == whole
 
@@ -94,7 +84,7 @@ def test_what_a_kill_left_is_no_text_and_no_data(folder):
     left.rename(folder / "taken")
     with pytest.raises(DataError, match=r"there is no meta.json in it; run `glassgpt prepare` first"):
         load_data(folder / "taken")
-    code, _, err = run(folder, "train", "taken", *TINY, "--max-steps", 1)
+    code, _, err = glassgpt(folder, "train", "taken", *SIZES, "--max-steps", 1)
     assert code == 2 and re.fullmatch(r"glassgpt: .*taken.*", err.splitlines()[-1]), err
     assert not (folder / "runs").exists()
 
@@ -113,8 +103,8 @@ def told(err, where):
 
 
 def test_files_that_may_not_grow_are_one_line_and_leave_nothing(folder):
-    code, _, err = run(
-        folder, "prepare", "words.txt", "--tokenizer", "byte", "--out", "out", preexec_fn=limited(50_000)
+    code, _, err = glassgpt(
+        folder, "prepare", "words.txt", "--tokenizer", "byte", "--out", "out", preexec_fn=limited(RLIMIT_FSIZE=50_000)
     )
     assert code == 1, err
     needed, free = told(err, "out cannot be prepared")
@@ -124,7 +114,9 @@ def test_files_that_may_not_grow_are_one_line_and_leave_nothing(folder):
 
 
 def test_the_same_in_the_cache(folder):
-    code, _, err = run(folder, "train", "words.txt", *TINY, "--tokenizer", "byte", preexec_fn=limited(50_000))
+    code, _, err = glassgpt(
+        folder, "train", "words.txt", *SIZES, "--tokenizer", "byte", preexec_fn=limited(RLIMIT_FSIZE=50_000)
+    )
     assert code == 1, err
     told(err, str(folder / "cache" / "data"))
     assert "GLASSGPT_CACHE" in err and [*(folder / "cache" / "data").iterdir()] == [] and not (folder / "runs").exists()
@@ -132,7 +124,7 @@ def test_the_same_in_the_cache(folder):
 
 def test_where_nothing_is_known_of_what_is_needed_the_free_bytes_are_said(folder):
     """In the middle of tokenizer.json."""
-    code, _, err = run(folder, "prepare", "words.txt", "--out", "out", preexec_fn=limited(3_000))
+    code, _, err = glassgpt(folder, "prepare", "words.txt", "--out", "out", preexec_fn=limited(RLIMIT_FSIZE=3_000))
     assert code == 1, err
     line = err.splitlines()[-1]
     assert re.fullmatch(r"glassgpt: out cannot be prepared \(.*\): [\d,]+ bytes are free; make room there, .*", line), (
@@ -141,28 +133,15 @@ def test_where_nothing_is_known_of_what_is_needed_the_free_bytes_are_said(folder
     assert not [*folder.glob("*out*"), *folder.glob(".out*")]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = sys.platform == "linux" and os.geteuid() == 0
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if not mounted or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no disk can be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def test_a_disk_that_is_full_is_one_line_and_enough_room_mends_it(folder, small_disk):
-    (small_disk / "other").write_bytes(bytes(900_000))
-    code, _, err = run(folder, "prepare", "words.txt", "--out", small_disk / "out")
+    (small_disk / "other").write_bytes(bytes(shutil.disk_usage(small_disk).free - 148_000))
+    code, _, err = glassgpt(folder, "prepare", "words.txt", "--out", small_disk / "out")
     assert code == 1, err
     needed, free = told(err, str(small_disk / "out"))
     assert free < 150_000 and needed > 200_000
     assert [path.name for path in small_disk.iterdir()] == ["other"]
     (small_disk / "other").unlink()
-    assert run(folder, "prepare", "words.txt", "--out", small_disk / "out")[0] == 0
+    assert glassgpt(folder, "prepare", "words.txt", "--out", small_disk / "out")[0] == 0
     written = sum(len(content) for content in contents(small_disk / "out").values())
     assert 0.3 * written < needed < 3 * written  # what was said was about right
     assert (
@@ -171,14 +150,8 @@ def test_a_disk_that_is_full_is_one_line_and_enough_room_mends_it(folder, small_
     )
 
 
-def test_a_cache_that_may_not_be_written_is_one_line(folder):
-    locked = folder / "cache"
-    locked.mkdir()
-    locked.chmod(0o500)
-    if writable(folder):
-        locked.rmdir()
-        locked.symlink_to("/proc/sys" if sys.platform == "linux" else "/dev/null")  # holds root back too
-    code, _, err = run(folder, "train", "words.txt", *TINY, "--max-steps", 1)
+def test_a_cache_that_may_not_be_written_is_one_line(folder, locked):
+    code, _, err = glassgpt(folder, "train", "words.txt", *SIZES, "--max-steps", 1, GLASSGPT_CACHE=str(locked))
     assert code == 1, err
     line = err.splitlines()[-1]
     assert line.startswith("glassgpt: ") and "cannot be prepared" in line and "GLASSGPT_CACHE" in line
@@ -187,7 +160,7 @@ def test_a_cache_that_may_not_be_written_is_one_line(folder):
 
 def test_a_kill_and_a_signal_together_leave_a_whole_folder_alone(folder):
     """Another preparation of the same text never harms the one that is there."""
-    code, out, err = run(folder, program=("-c", PREPARE))
+    code, out, err = glassgpt(folder, program=("-c", PREPARE))
     assert code == 0, err
     whole = contents(folder / out.strip())
     process = start(folder, "prepare", "words.txt", "--out", out.strip())

@@ -19,7 +19,8 @@ import torch
 from glassgpt.config import build_config
 from glassgpt.train import train_run
 
-from .processes import TINY, files_below, start, words
+from ..command import SIZES, SONG, start, wait_for, wait_for_line
+from .conftest import words
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
 
@@ -33,7 +34,7 @@ AT_ONCE = 1.5  # seconds; this file runs when nothing else does (check.py)
 def made(tmp_path_factory):
     """A run on text, one on labels, a foreign model and some text."""
     folder = tmp_path_factory.mktemp("made")
-    (folder / "song.txt").write_text("row, row, row your boat,\ngently down the stream.\n" * 60, encoding="utf-8")
+    (folder / "song.txt").write_text(SONG, encoding="utf-8")
     (folder / "words.txt").write_text(words(1.5), encoding="utf-8")
     rows = [f"it was {'good' if n % 3 else 'bad'} {n},{'pos' if n % 3 else 'neg'}" for n in range(3000)]
     (folder / "moods.csv").write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
@@ -64,6 +65,12 @@ def nanogpt(n_layer=4, n_embd=384, vocab_size=65, context=64):
     return {"model": model, "model_args": shape | {"bias": False, "dropout": 0.0}}
 
 
+def files_below(folder):
+    """Every file and folder, but for those that torch keeps for itself."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    return {name for name in names if "torchinductor" not in name}
+
+
 def handles_signals(process):
     """Whether glassgpt's first line has been run; elsewhere than on Linux, whether that is likely."""
     try:
@@ -72,21 +79,6 @@ def handles_signals(process):
         time.sleep(0.3)
         return True
     return bool(int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (signal.SIGTERM - 1) & 1)
-
-
-def wait_until(condition, process, seconds=60):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.002)
-
-
-def wait_for_line(process, word):
-    for line in process.stderr:
-        if word in line:
-            return
-    raise AssertionError(f"{word} never came")
 
 
 def interrupt(process, number):
@@ -125,9 +117,9 @@ def is_alive(pid):
 @pytest.mark.parametrize("verb", ["sample", "train"])
 def test_while_python_and_torch_are_loaded(made, verb, number):
     before = files_below(made)
-    arguments = {"sample": ["song"], "train": ["song.txt", *TINY, "--max-steps", 5, "--out", "never"]}[verb]
+    arguments = {"sample": ["song"], "train": ["song.txt", *SIZES, "--max-steps", 5, "--out", "never"]}[verb]
     process = start(made, verb, *arguments)
-    wait_until(lambda: handles_signals(process), process)
+    assert wait_for(lambda: handles_signals(process), process)
     time.sleep(random.uniform(0, 0.6))
     interrupt(process, number)
     assert files_below(made) == before
@@ -149,7 +141,7 @@ def test_while_text_is_prepared(made, phase):
 
 @pytest.mark.parametrize("phase", PHASES[1::2])
 def test_while_training_prepares_its_text_in_the_cache(made, phase):
-    process = start(made, "train", "words.txt", *TINY, "--max-steps", 1, "--out", "never")
+    process = start(made, "train", "words.txt", *SIZES, "--max-steps", 1, "--out", "never")
     before = files_below(made)
     wait_for_line(process, phase)
     time.sleep(random.uniform(0, 0.05))
@@ -179,11 +171,11 @@ def test_in_one_call_of_compiled_code_that_takes_long(made):
 def test_while_a_foreign_model_is_read_by_a_process_of_its_own(made, number):
     before = files_below(made)
     process = start(made, "import", "ckpt.pt", "--out", "imported")
-    wait_until(lambda: children(process), process)
+    assert wait_for(lambda: children(process), process)
     time.sleep(random.uniform(0, 0.4))
     readers = children(process)
     interrupt(process, number)
-    wait_until_gone(readers)
+    assert wait_for(lambda: not any(map(is_alive, readers)), seconds=1.0), "a child lives on"
     assert files_below(made) == before
 
 
@@ -202,13 +194,6 @@ def test_the_reader_of_a_foreign_model_ends_with_who_asked_for_it(tmp_path):
         reader.stderr.close()
 
 
-def wait_until_gone(pids, seconds=1.0):
-    until = time.monotonic() + seconds
-    while any(map(is_alive, pids)):
-        assert time.monotonic() < until, "a child lives on"
-        time.sleep(0.01)
-
-
 VERBS = {
     "export": ["song", "--out", "exported"],
     "sample": ["song", "--max-new-tokens", 100_000],
@@ -222,7 +207,7 @@ def test_in_the_other_verbs(made, verb):
     before = files_below(made)
     number = random.choice([*LINES])
     process = start(made, verb, *VERBS[verb])
-    wait_until(lambda: handles_signals(process), process)
+    assert wait_for(lambda: handles_signals(process), process)
     time.sleep(random.uniform(0.8, 1.6))
     if process.poll() is None:
         process.send_signal(number)
@@ -294,7 +279,7 @@ def test_what_was_ignored_stays_ignored(made):
             signal.signal(number, signal.SIG_IGN)
 
     process = start(made, "sample", "song", "--max-new-tokens", 5, preexec_fn=ignore)
-    wait_until(lambda: handles_signals(process), process)
+    assert wait_for(lambda: handles_signals(process), process)
     for number in (signal.SIGINT, signal.SIGHUP):
         process.send_signal(number)
     _, err = process.communicate(timeout=60)

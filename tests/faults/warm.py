@@ -1,18 +1,21 @@
 """Real processes without their second of loading torch: one that has loaded it forks a child for each command line.
 
-Run as a script it is that process: a job a line on standard input, and for each job two lines back, the child's number when it
+Run as a module it is that process: a job a line on standard input, and for each job two lines back, the child's number when it
 begins and its exit code when it has ended.
 """
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from ..command import heed_signals
+
+HOME = Path(__file__).resolve().parent.parent.parent
 
 
 class Warm:
@@ -21,8 +24,9 @@ class Warm:
     def __enter__(self) -> Self:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "NO_COLOR": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+            [sys.executable, "-m", __name__], cwd=HOME, env=environment, preexec_fn=heed_signals,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         return self
 
     def __exit__(
@@ -50,16 +54,6 @@ class Warm:
         return self.process.stdout.readline()
 
 
-def wait_for(condition: Any, seconds: float = 30.0) -> bool:
-    """Whether it came true in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.002)
-    return False
-
-
 def serve() -> None:
     import glassgpt.cli.display
     import glassgpt.cli.resume
@@ -85,8 +79,6 @@ def carry_out(folder: str, arguments: list[str], sync_seconds: float = 0.0) -> N
 
     os.chdir(folder)
     os.environ["GLASSGPT_CACHE"] = str(Path(folder, "cache"))
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nothing), (1, said), (2, said)):

@@ -97,6 +97,18 @@ def test_a_signal_during_a_save_waits_for_it(config, monkeypatch, number, code):
     assert_same(train_run(config), resume_run(run))
 
 
+def test_a_signal_during_a_save_comes_before_the_validation_that_follows(config, monkeypatch):
+    class Press(Observer):
+        def on_save(self, step, folder):
+            if step == 5:
+                press(signal.SIGINT)
+
+    monkeypatch.setattr(saver, "free_memory", lambda device: 0)  # training waits, and hears of the save at its end
+    monkeypatch.setattr(trainer, "evaluate", lambda *some: pytest.fail("it may take minutes"))
+    with pytest.raises(Stopped, match="stopped after step 5 of 14, saved"):
+        train_run(config, out="r", observers=[Press()])
+
+
 def test_a_second_ctrl_c_does_not_even_wait_for_the_save(config, monkeypatch):
     saving, over = threading.Event(), threading.Event()
     real = saver.save_checkpoint
@@ -210,17 +222,29 @@ def test_the_failure_of_a_validation_is_told_and_the_run_goes_on(config, recorde
 
 
 def test_where_the_last_validation_fails_everything_is_saved(config, monkeypatch):
+    """Also where the disk was out of luck once."""
+
     def fail(*some):
         raise RuntimeError("out of luck")
 
+    real, saves = saver.save_checkpoint, []
+
+    def save_checkpoint(folder, **more):
+        saves.append(folder.name)
+        if saves.count("step-00000014") == 1:
+            raise MachineError("out of luck")
+        real(folder, **more)
+
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "evaluate", fail)
+        patched.setattr(saver, "save_checkpoint", save_checkpoint)
         message = (
             r"all 14 steps are done and saved, but the last validation failed \(RuntimeError: out of luck\); try it again "
             "with: glassgpt resume r$"
         )
         with pytest.raises(GlassError, match=message):
             train_run(config, out="r")
+    assert open_run(Path("r")).problem_of(14) is None
     resumed = resume_run(open_run(Path("r")))
     assert resumed.result_file.exists() and [line["val_loss"] for line in resumed.metrics() if "val_loss" in line]
 
@@ -328,6 +352,30 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on(config, recorder, fits
     for one, other in zip(*steps, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
         assert one["tokens"] == other["tokens"]
+
+
+def test_an_attempt_that_ran_out_of_memory_half_done_counts_for_nothing(config, fits, monkeypatch):
+    """Its gradients are gone before the next one, and so is their memory."""
+    fits.update(step=6, rows=1)
+    whole = train_run(config, out="whole")
+    fits.update(step=0, rows=99)
+    calls, held = [], []
+    real = trainer.update
+
+    def update(model, *some, step, loss, **more):
+        def third(model, batch):
+            calls.append(step)
+            if calls.count(5) == 3:
+                raise MemoryError
+            return loss(model, batch)
+
+        held.append([p for p in model.parameters() if p.grad is not None])
+        return real(model, *some, step=step, loss=third, **more)
+
+    monkeypatch.setattr(trainer, "update", update)
+    run = train_run(config, out="r")
+    assert len(calls) == 5 * 3 + 3 + 9 * 6 and len(held) == 15 and not any(held)
+    assert_same(whole, run)
 
 
 def test_a_run_that_shrank_is_stopped_and_resumed(config, fits):

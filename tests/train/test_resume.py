@@ -94,7 +94,10 @@ def test_a_later_edit_is_not_covered_by_an_earlier_word(stopped):
 
 def test_a_complete_run_is_trained_on(config):
     run = train_run(config, out="r")
-    longer = resume_run(run, changes={"max_steps": 17})
+    with pytest.raises(Stopped):
+        resume_run(run, changes={"max_steps": 17}, observers=[StopAt(15)])
+    assert not run.result_file.exists()  # it is complete no more
+    longer = resume_run(run)
     assert longer.steps()[-1] == 17 and longer.result_file.exists()
     assert [line["step"] for line in longer.metrics() if "train_loss" in line] == list(range(1, 18))
 

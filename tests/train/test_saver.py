@@ -57,6 +57,27 @@ def test_training_goes_on_while_a_checkpoint_is_written(config, recorder, slow_w
     assert 1.0 < json.loads(run.result_file.read_text())["checkpoint_seconds"] < 2.5
 
 
+def test_training_waits_for_the_copy_and_not_for_the_disk(config, monkeypatch, slow_steps, slow_writer):
+    """Apart from the first save and the last one, beside which nothing is to be done."""
+    real, written = saver.Saver._write, []
+
+    def write(*some):
+        before = time.perf_counter()
+        real(*some)
+        written.append(time.perf_counter() - before)
+
+    monkeypatch.setattr(saver.Saver, "_write", write)
+    for module in ("glassgpt.train.saver", "glassgpt.checkpoint.commit"):
+        monkeypatch.setattr(f"{module}.sync", lambda path: None)  # how long a disk takes is not known
+    slow_writer(0.3)
+    slow_steps(0.03)
+    run = train_run(config.with_values(save_every=6, max_steps=24, **RARELY))
+    first, *between, last = written
+    assert len(between) == 3 and sum(between) > 0.9
+    waited = json.loads(run.result_file.read_text())["checkpoint_seconds"] - first - last
+    assert waited < 0.1 * sum(between)
+
+
 def test_what_is_saved_is_the_state_of_its_own_step(config, slow_writer):
     whole = train_run(config.with_values(save_every=1, max_steps=8, **RARELY))
     slow_writer(0.05)
@@ -69,12 +90,17 @@ def test_what_is_saved_is_the_state_of_its_own_step(config, slow_writer):
                                      "model.embed_tokens.weight/step"] == step  # fmt: skip
 
 
-def test_where_memory_is_short_training_waits_and_nothing_is_copied(config, monkeypatch, slow_writer):
-    monkeypatch.setattr(saver, "free_memory", lambda device: 1000)
-    monkeypatch.setattr(saver, "copied", None)
-    threads = slow_writer(0.0)
-    train_run(config)
-    assert set(threads) == {threading.main_thread()}
+def test_where_half_of_the_memory_is_too_little_training_waits_and_nothing_is_copied(config, monkeypatch, slow_writer):
+    checkpoint = load_checkpoint(train_run(config).checkpoint_folder(14))
+    size = sum(t.nbytes for group in (checkpoint.weights(), checkpoint.optimizer_tensors()) for t in group.values())
+    for free, waits in ((2 * size, False), (2 * size - 2, True)):
+        threads = slow_writer(0.0)
+        threads.clear()
+        monkeypatch.setattr(saver, "free_memory", lambda device, free=free: free)
+        if waits:
+            monkeypatch.setattr(saver, "copied", None)
+        train_run(config)
+        assert len(threads) > 3 and {thread is threading.main_thread() for thread in threads[1:]} == {waits}
 
 
 @pytest.mark.parametrize("lacking", ["copied", "Thread"])
@@ -119,15 +145,18 @@ def test_memory_that_is_missing_while_it_is_written_is_a_failure_like_another(co
     assert run.result_file.exists()
 
 
-def test_pruning_that_fails_in_any_way_is_told_and_no_more(config, recorder, monkeypatch):
+@pytest.mark.parametrize("raises", [True, False])
+def test_pruning_that_fails_in_any_way_is_told_and_no_more(config, recorder, monkeypatch, raises):
     from glassgpt.checkpoint import Run
 
     real = Run.prune
 
     def prune(self, keep):
-        if threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
+            return real(self, keep)
+        if raises:
             raise ValueError("stale")
-        return real(self, keep)
+        return "older checkpoints are not removed (stale); training goes on"
 
     monkeypatch.setattr(Run, "prune", prune)
     run = train_run(config, observers=[recorder])

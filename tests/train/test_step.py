@@ -51,6 +51,14 @@ def test_accumulation_is_the_whole_batch(micro):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
 
 
+def test_gradients_neither_come_into_an_update_nor_outlive_it():
+    fresh, used = small(), small()
+    chunked_loss(used, batch_of(4)).backward()
+    for model in (fresh, used):
+        one_update(model, batch_of(), 2)
+    assert all(p.equal(q) and q.grad is None for p, q in zip(fresh.parameters(), used.parameters(), strict=True))
+
+
 def test_the_loss_is_the_mean_over_scored_targets_only():
     model, batch = small(), batch_of()
     result, _ = one_update(copy.deepcopy(model), batch, 2)

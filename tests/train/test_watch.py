@@ -54,6 +54,18 @@ def test_a_step_that_is_not_finite_is_left_out(config, recorder, poisoned, poiso
     json.loads(json.dumps(run.metrics()), parse_constant=pytest.fail)  # neither nan nor infinity is JSON
 
 
+def test_the_gradients_of_a_step_that_was_left_out_are_gone(config, poisoned):
+    poisoned[6] = math.inf
+    held = []
+
+    def sample(model, data):
+        held.append([p for p in model.parameters() if p.grad is not None])
+        return "x"
+
+    train_run(config.with_values(sample_every=1), sample=sample)
+    assert len(held) == 15 and not any(held)
+
+
 def test_stop_stops_at_once_and_resume_goes_on_more_slowly(config, poisoned):
     poisoned[6] = math.nan
     with pytest.raises(GlassError, match=r"^step 6: .*so nothing was changed.*--learning-rate 0.001$") as caught:
