@@ -222,8 +222,8 @@ class Trainer:
             if not math.isfinite(result["val_loss"]):
                 raise GlassError(f"val_loss is {result['val_loss']}")
         except Exception as error:  # whatever it is, the training is worth more
-            self._secure()
             if last:
+                self._secure()
                 raise GlassError(
                     f"all {self.step} steps are done and saved, but the last validation failed ({in_one_line(error)}); try "
                     f"it again with: glassgpt resume {as_argument(self.run.folder)}"
