@@ -15,9 +15,9 @@ ALL_FIELDS = {
     "model": "architecture vocab_size context_length n_layer n_head n_kv_head n_embd head_dim n_inner dropout bias qkv_bias "
     "tie_embeddings activation norm_eps rope_theta norm_position residual",
     "data": "data tokenizer text_field task",
-    "train": "seed max_steps minutes batch_size micro_batch_size optimizer learning_rate warmup_steps schedule decay_to "
-    "weight_decay beta1 beta2 grad_clip eval_every save_every log_every sample_every keep_checkpoints gradient_checkpointing "
-    "on_nonfinite on_spike",
+    "train": "seed max_steps minutes batch_size micro_batch_size optimizer learning_rate matrix_learning_rate momentum "
+    "warmup_steps schedule decay_to weight_decay beta1 beta2 grad_clip eval_every save_every log_every sample_every "
+    "keep_checkpoints gradient_checkpointing on_nonfinite on_spike",
     "finetune": "from_ lora lora_alpha lora_on",
     "machine": "device precision compile threads",
 }
@@ -41,6 +41,8 @@ RANGES = {
     "batch_size": ([0], [1]),
     "micro_batch_size": ([-1], [0, 1]),
     "learning_rate": ([0.0, -1.0], [1e-9]),
+    "matrix_learning_rate": ([0.0, -1.0], [1e-9]),
+    "momentum": ([-0.1, 1.0], [0.0, 0.999]),
     "warmup_steps": ([-1], [0]),
     "decay_to": ([-0.1, 1.1], [0.0, 1.0]),
     "weight_decay": ([-0.1], [0.0]),
@@ -165,7 +167,7 @@ def test_shapes_that_fit():
             "warmup_steps is 9; under minutes with schedule cosine at least 10, "
             "since the speed is measured meanwhile; or 0: chosen by the time",
         ),
-        ({"max_steps": 5, "optimizer": "sgd"}, "optimizer 'sgd' is not one of adamw"),
+        ({"max_steps": 5, "optimizer": "sgd"}, "optimizer 'sgd' is not one of adamw, muon"),
     ],
     ids=lambda value: str(value)[:40],
 )

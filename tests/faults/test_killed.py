@@ -10,9 +10,9 @@ from .warm import Warm
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
-def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, architecture):
+@pytest.mark.parametrize(("architecture", "optimizer"), [("gpt2", "muon"), ("modern", "adamw")])
+def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, architecture, optimizer):
     with Warm() as warm:
-        outcome = kill_again_and_again(warm, tmp_path, 5, 1, "--architecture", architecture)
+        outcome = kill_again_and_again(warm, tmp_path, 5, 1, "--architecture", architecture, "--optimizer", optimizer)
     assert outcome.kills >= 5 and outcome.in_saves >= 0.4 * outcome.kills
     assert outcome.differences == []

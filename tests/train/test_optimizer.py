@@ -2,20 +2,23 @@ import pytest
 import torch
 
 from glassgpt.config import GPTConfig, TrainConfig
+from glassgpt.data import Batch
 from glassgpt.errors import CheckpointError
 from glassgpt.model import ARCHITECTURES, build_model
+from glassgpt.train.loss import plain_loss
 from glassgpt.train.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from glassgpt.train.step import update
 
 SHAPE = {"vocab_size": 19, "context_length": 7, "n_layer": 2, "n_head": 2, "n_embd": 12}
 TOKENS = torch.arange(10).view(2, 5)
 
 
-def after_two_steps(architecture="gpt2", frozen=()):
+def after_two_steps(architecture="gpt2", frozen=(), optimizer="adamw"):
     """A model, its optimizer, and what a checkpoint would hold of it."""
     model = build_model(GPTConfig(architecture=architecture, **SHAPE), seed=1)
     for name in frozen:
         model.get_parameter(name).requires_grad_(False)
-    optimizer = build_optimizer(model, TrainConfig(max_steps=9))
+    optimizer = build_optimizer(model, TrainConfig(max_steps=9, optimizer=optimizer))
     for _ in range(2):
         step(model, optimizer)
     return model, optimizer, {name: value.clone() for name, value in optimizer_tensors(model, optimizer).items()}
@@ -40,12 +43,26 @@ def test_matrices_decay_and_norms_and_biases_do_not(architecture):
         torch.testing.assert_close(parameter.detach(), expected, msg=name)
 
 
+def test_muon_moves_the_matrices_in_blocks_and_adamw_the_rest():
+    for architecture in ARCHITECTURES:
+        _, _, tensors = after_two_steps(architecture, optimizer="muon")
+        entries = {key.rpartition("/")[0]: key.rpartition("/")[2] for key in tensors}
+        model = build_model(GPTConfig(architecture=architecture, **SHAPE), seed=1)
+        hidden = {
+            name for name, p in model.named_parameters() if p.ndim == 2 and "emb" not in name and "wte" not in name
+        }
+        hidden -= {"wpe.weight"}
+        assert {name for name, entry in entries.items() if entry == "momentum_buffer"} == hidden != set()
+        assert entries.keys() == dict(model.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_checkpoint_that_lacks_any_entry_is_refused_and_one_that_lacks_none_is_not(architecture):
-    model, _, tensors = after_two_steps(architecture)
-    assert len(tensors) == 3 * len([*model.parameters()])
+def test_a_checkpoint_that_lacks_any_entry_is_refused_and_one_that_lacks_none_is_not(architecture, optimizer):
+    model, _, tensors = after_two_steps(architecture, optimizer=optimizer)
+    assert len(tensors) == 3 * len([*model.parameters()]) or optimizer == "muon"
     for lost in tensors:
-        fresh = build_optimizer(model, TrainConfig(max_steps=9))
+        fresh = build_optimizer(model, TrainConfig(max_steps=9, optimizer=optimizer))
         rest = {key: value for key, value in tensors.items() if key != lost}
         with pytest.raises(CheckpointError) as caught:
             load_optimizer_tensors(model, fresh, rest, "step-2")
@@ -75,6 +92,20 @@ def test_the_memory_before_the_first_step_is_all_there_and_changes_nothing():
         group |= {"lr": 1e-3, "weight_decay": 0.0, "betas": (0.9, 0.999)}
     optimizer.step()
     assert all(p.equal(other) for p, other in zip(model.parameters(), expected, strict=True))
+
+
+def test_each_group_follows_the_schedule_at_its_own_rate():
+    model = build_model(GPTConfig(**SHAPE), seed=1)
+    config = TrainConfig(
+        max_steps=9, batch_size=2, micro_batch_size=2, optimizer="muon", learning_rate=0.01, matrix_learning_rate=0.04
+    )
+    optimizer = build_optimizer(model, config)
+    batch = Batch(TOKENS, TOKENS)
+    update(model, optimizer, batch, step=0, learning_rate=0.005, config=config, precision="float32", loss=plain_loss)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: rates[id(p)] for name, p in model.named_parameters()} == {
+        name: 0.02 if name.startswith("h.") and p.ndim == 2 else 0.005 for name, p in model.named_parameters()
+    }
 
 
 def test_frozen_weights_have_no_entries_and_need_none():

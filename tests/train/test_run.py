@@ -126,7 +126,7 @@ def test_a_polite_kill_is_143(config):
     assert stopped.value.exit_code == 143
 
 
-def test_looking_on_changes_nothing(config):
+def test_looking_on_leaves_the_same_bits(config):
     plain = train_run(config.with_values(eval_every=14, save_every=14, sample_every=14, log_every=14))
     watched = train_run(
         config.with_values(eval_every=1, save_every=2, sample_every=1), sample=lambda model, tokenizer: "x"

@@ -139,8 +139,13 @@ class TrainConfig:
     micro_batch_size: int = setting(
         0, "sequences in one forward and backward; 0: what fits; must divide batch_size", at_least=0
     )
-    optimizer: Literal["adamw"] = setting("adamw", "adamw, with decoupled weight decay on matrices only")
+    optimizer: Literal["adamw", "muon"] = setting(
+        "adamw",
+        "adamw, with decoupled weight decay on matrices only; muon: it moves the matrices in blocks, adamw the rest",
+    )
     learning_rate: float = setting(1e-3, "the highest learning rate", above=0, below=1000)
+    matrix_learning_rate: float = setting(0.02, "the same for the matrices that muon moves", above=0, below=1000)
+    momentum: float = setting(0.95, "memory of muon's mean gradient", at_least=0, below=1)
     warmup_steps: int = setting(
         100,
         "updates over which the learning rate rises linearly; 0: none, or under minutes as many as take 4 % of the time",

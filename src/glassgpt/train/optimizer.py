@@ -1,6 +1,7 @@
 """Optimizers, and their state as named tensors: what a checkpoint holds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -8,14 +9,62 @@ from torch import Tensor
 from glassgpt.config import TrainConfig
 from glassgpt.errors import CheckpointError
 from glassgpt.model import LanguageModel
+from glassgpt.train.muon import Muon
 
 
-def build_adamw(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
+class Optimizer(Protocol):
+    """What the loop needs of one. Each of its groups has its `lr`, and in `rate` how many times the schedule's that is."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+    @property
+    def state(self) -> Mapping[Tensor, dict[str, Any]]: ...
+
+    def step(self) -> object: ...
+
+    def zero_grad(self, set_to_none: bool = True) -> None: ...
+
+
+class Optimizers:
+    """Several, each with its part of a model, as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    @property
+    def state(self) -> Mapping[Tensor, dict[str, Any]]:
+        return {p: entries for part in self.parts for p, entries in part.state.items()}
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+
+def build_optimizer(model: LanguageModel, config: TrainConfig, precision: str = "float32") -> Optimizer:
+    """For what learns of the model. `precision` is that of its matrix products."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    if config.optimizer == "adamw":
+        return adamw(learning, config)
+    hidden = [p for p in model.blocks.parameters() if p.requires_grad and p.ndim == 2]
+    in_hidden = set(hidden)
+    rest = [p for p in learning if p not in in_hidden]
+    return Optimizers(muon(hidden, config, precision), *([adamw(rest, config)] if rest else []))
+
+
+def adamw(parameters: Sequence[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019, 1711.05101) that decays matrices only: norms and biases are no weights to shrink."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay, "rate": 1.0},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0, "rate": 1.0},
     ]
     fused = parameters[0].device.type in ("cpu", "cuda")  # one kernel for all parameters instead of ten for each
     optimizer = torch.optim.AdamW(
@@ -35,14 +84,19 @@ def build_adamw(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimi
     return optimizer
 
 
-OPTIMIZERS: dict[str, Callable[[LanguageModel, TrainConfig], torch.optim.Optimizer]] = {"adamw": build_adamw}
+def muon(matrices: Sequence[Tensor], config: TrainConfig, precision: str) -> Muon:
+    optimizer = Muon(
+        matrices,
+        lr=config.matrix_learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        dtype=torch.bfloat16 if precision == "bfloat16" else matrices[0].dtype,
+    )
+    optimizer.param_groups[0]["rate"] = config.matrix_learning_rate / config.learning_rate
+    return optimizer
 
 
-def build_optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
-    return OPTIMIZERS[config.optimizer](model, config)
-
-
-def optimizer_tensors(model: LanguageModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: LanguageModel, optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's memory as `PARAMETER/ENTRY` -> tensor, for instance `wte.weight/exp_avg`."""
     return {
         f"{name}/{entry}": torch.as_tensor(value)
@@ -52,7 +106,7 @@ def optimizer_tensors(model: LanguageModel, optimizer: torch.optim.Optimizer) ->
 
 
 def load_optimizer_tensors(
-    model: LanguageModel, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], source: str
+    model: LanguageModel, optimizer: Optimizer, tensors: Mapping[str, Tensor], source: str
 ) -> None:
     """Put back what `optimizer_tensors` gave. Raises CheckpointError where it does not fit the model, or is not all of it: a
     parameter whose moments are missing would start anew in silence."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from glassgpt.config import TrainConfig
 from glassgpt.data import Batch
 from glassgpt.train.loss import count_targets
+from glassgpt.train.optimizer import Optimizer
 
 Loss = Callable[[nn.Module, Batch], Tensor]
 
@@ -42,7 +43,7 @@ def all_finite(train_loss: float, grad_norm: float) -> bool:
 
 def update(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batch: Batch,
     *,
     step: int,
@@ -76,7 +77,7 @@ def update(
         return StepResult(train_loss, grad_norm, applied=False)
     nn.utils.clip_grads_with_norm_(learning, config.grad_clip or float("inf"), norm)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group["rate"]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(train_loss, grad_norm, applied=True)

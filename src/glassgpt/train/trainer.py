@@ -56,7 +56,7 @@ class Trainer:
         self.parallel = parallel or SingleDevice()
         self.model = model
         self.trained = self.parallel.prepare(model)
-        self.optimizer = build_optimizer(model, config.train)
+        self.optimizer = build_optimizer(model, config.train, config.machine.precision)
         self.batches = training_batches(data, config.model.context_length, config.train.seed)
         self.tokenizer_json = (data.path / "tokenizer.json").read_text(encoding="utf-8")
         self.template = None if data.meta.labels else data.template() or template

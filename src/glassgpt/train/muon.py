@@ -1,0 +1,57 @@
+"""Muon: a hidden matrix moves along its momentum made orthogonal, so that all its directions learn at one pace, and not only
+the few that a gradient is mostly made of (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/)."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+# The quintic a x + b x^3 + c x^5, applied five times, takes every singular value to somewhere near 1: steepest at zero, since
+# the smallest ones have the longest way, and not exact, which does no harm.
+A, B, C, ITERATIONS = 3.4445, -4.7750, 2.0315, 5
+SMALLEST_NORM = 1e-7
+
+
+def orthogonalized(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """(N, rows, columns) -> the same in `dtype`, of each matrix U S V^T about U V^T: Newton-Schulz iterations, all of the
+    matrices side by side."""
+    x = matrices.to(dtype)
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT  # so that x x^T is the smaller product
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=SMALLEST_NORM)  # no singular value is above 1
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """For matrices (outputs, inputs) and nothing else. With `dtype` bfloat16 the same bits as torch.optim.Muon, which takes
+    them one at a time. Every matrix needs its gradient at every step."""
+
+    def __init__(
+        self, params: Iterable[Tensor], *, lr: float, momentum: float, weight_decay: float, dtype: torch.dtype
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
+        by_shape: dict[torch.Size, list[Tensor]] = {}
+        for p in self.param_groups[0]["params"]:
+            by_shape.setdefault(p.shape, []).append(p)
+        # Matrices of one shape, and the momentum of all of them in one tensor, of which each one's state is a part.
+        self.stacks = [(matrices, torch.zeros_like(torch.stack(matrices).detach())) for matrices in by_shape.values()]
+        for matrices, momenta in self.stacks:
+            for p, its_own in zip(matrices, momenta, strict=True):
+                self.state[p] = {"momentum_buffer": its_own}
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        group = self.param_groups[0]
+        for matrices, momenta in self.stacks:
+            gradients = torch.stack([p.grad for p in matrices if p.grad is not None])
+            momenta.lerp_(gradients, 1 - group["momentum"])
+            update = orthogonalized(gradients.lerp_(momenta, group["momentum"]), self.dtype)  # looks ahead (Nesterov)
+            rows, columns = matrices[0].shape
+            torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(matrices, update.unbind(), alpha=-group["lr"] * math.sqrt(max(1, rows / columns)))
