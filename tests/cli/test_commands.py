@@ -240,6 +240,11 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
         (["train", "song.txt", "--presset", "baby"], "--presset is not an option; did you mean --preset?"),
         (["sample", "--promt", "x"], "--promt is not an option; did you mean --prompt?; see glassgpt sample --help"),
         (["sample", "runs", "The"], "'The' is one argument too many; see glassgpt sample --help"),
+        (
+            ["train", "--dataset", "x"],
+            "--dataset is not an option; TEXT stands alone: glassgpt train TEXT; see glassgpt",
+        ),
+        (["sample", "--run", "x"], "--run is not an option; RUN stands alone: glassgpt sample RUN; see glassgpt"),
         (["tran"], 'Did you mean "train"?'),
         (["prepare"], "prepare needs text"),
         (["train", "song.txt", "--vocab-size", "1e20"], "--vocab-size"),
@@ -253,6 +258,29 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
 def test_what_cannot_be_asked_is_one_line(folder, arguments, message):
     assert message in refused(folder, *arguments)
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        (
+            "--batch-size",
+            "a new run can have another, and go on from this one's weights: glassgpt train TEXT --from RUN ",
+        ),
+        (
+            "--seed",
+            "a new run can have another, and go on from this one's weights: glassgpt train TEXT --from RUN --seed",
+        ),
+        ("--n-layer", "a run that has another begins anew: glassgpt train TEXT --n-layer ..."),
+        ("--from", "a run that has another begins anew: glassgpt train TEXT --from ..."),
+        ("--data", "go on from this one's weights: glassgpt train TEXT --from RUN"),
+        ("--minutes", "a run under way is told in steps: glassgpt resume RUN --max-steps N"),
+    ],
+)
+def test_what_a_run_cannot_change_on_its_way_is_no_misspelling(refused_here, flag, message):
+    line = refused_here("resume", flag, "8")
+    assert line.startswith(f"{flag} ") and message in line and "did you mean" not in line
+    assert flag == "--minutes" or f"{flag} cannot change on the way (glassgpt resume --help lists what can)" in line
 
 
 @pytest.mark.parametrize(

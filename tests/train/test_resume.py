@@ -8,7 +8,7 @@ import pytest
 
 from glassgpt.checkpoint import open_run
 from glassgpt.config import build_config
-from glassgpt.config.changes import CHANGEABLE, FIXED, FREE
+from glassgpt.config.changes import CHANGEABLE, FIXED, FREE, why_not_changeable
 from glassgpt.config.schema import FIELDS
 from glassgpt.errors import ConfigError, GlassError, Stopped
 from glassgpt.train import resume_run, train_run
@@ -36,6 +36,28 @@ def test_every_setting_is_fixed_or_free_or_has_to_be_said():
     assert {"learning_rate", "max_steps", "schedule", "device", "precision", "on_nonfinite"} <= said <= set(CHANGEABLE)
     assert not set(FIXED) & set(FREE) and not set(FIXED) & set(CHANGEABLE) and {*FIXED, *FREE} <= set(FIELDS)
     assert {"n_layer", "vocab_size", "lora", "from_", "seed", "batch_size", "tokenizer"} <= set(FIXED)
+
+
+def test_what_is_no_flag_of_resume_says_why():
+    assert {name for name in FIELDS if why_not_changeable(name)} == set(FIELDS) - set(CHANGEABLE)
+    assert why_not_changeable("run") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["dropout", "context_length", "seed", "batch_size", "n_layer", "tokenizer", "architecture"]
+)
+def test_what_a_new_run_is_said_to_take_from_this_one_it_takes(config, name):
+    """And nothing else: what goes on from its weights has their shape and tokenizer."""
+    other = {"dropout": 0.2, "context_length": 9, "seed": 7, "batch_size": 3, "n_layer": 3}
+    other |= {"tokenizer": "byte", "architecture": "gpt2"}
+    train_run(config.with_values(max_steps=1), out="r")
+    flags = {"data": config.data.data, "max_steps": 1, "from_": "r", "threads": 1, name: other[name]}
+    again = build_config(flags=flags)
+    if "--from RUN" in why_not_changeable(name):
+        assert train_run(again).config().flat()[name] == other[name]
+    else:
+        with pytest.raises(GlassError, match="leave .* out"):
+            train_run(again)
 
 
 def test_every_difference_is_listed(stopped):

@@ -12,7 +12,9 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 import glassgpt
-from glassgpt.config.names import suggestion
+from glassgpt.config.changes import why_not_changeable
+from glassgpt.config.names import FOREIGN_NAMES, suggestion
+from glassgpt.config.schema import field_name
 from glassgpt.errors import GlassError, is_out_of_memory
 
 # A verb is one file and one line here: its function, and the sentence that `glassgpt --help` shows without loading it.
@@ -109,20 +111,28 @@ def explain(error: CycloptsError, tokens: Sequence[str]) -> str:
     verb = f"{tokens[0]} " if tokens and tokens[0] in VERBS else ""
     unknown = re.match(r'Unknown option: "?(--?[\w-]+)', message)
     if unknown:
-        return (
-            f"{unknown[1]} is not an option{as_flag(suggestion(unknown[1], options(verb)))}; see glassgpt {verb}--help"
-        )
+        name = field_name(unknown[1].lstrip("-").replace("-", "_"))
+        if verb == "resume " and (why := why_not_changeable(name)):
+            return why
+        flags, alone = options(verb)
+        hint = as_flag(suggestion(unknown[1], flags))
+        meant = "text" if FOREIGN_NAMES.get(name, name) == "data" else name
+        if meant in alone:
+            hint = f"; {meant.upper()} stands alone: glassgpt {verb}{meant.upper()}"
+        return f"{unknown[1]} is not an option{hint}; see glassgpt {verb}--help"
     surplus = re.match(r"Unused Tokens: \['?(.*?)'?[,\]]", message)
     if surplus:
         return f"{surplus[1]!r} is one argument too many; see glassgpt {verb}--help"
     return message
 
 
-def options(verb: str) -> list[str]:
-    """The names of a verb's options."""
+def options(verb: str) -> tuple[list[str], list[str]]:
+    """The names of a verb's options, and of what stands without one."""
     place = VERBS[verb.strip()][0] if verb else "glassgpt.cli.train:train"
     module, _, function = place.partition(":")
-    return list(inspect.signature(getattr(importlib.import_module(module), function)).parameters)
+    parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters.values()
+    flags = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return flags, [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
 
 
 def as_flag(hint: str) -> str:
