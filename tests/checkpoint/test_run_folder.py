@@ -18,7 +18,8 @@ from glassgpt.checkpoint import (
     save_tensors,
     whole_weights,
 )
-from glassgpt.config import GPTConfig, build_config
+from glassgpt.config import GPTConfig, build_config, config_text
+from glassgpt.config.load import LATER
 from glassgpt.disk import sha256_of
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 from glassgpt.model import build_model
@@ -332,6 +333,38 @@ def test_checkpoints_without_their_config_file_are_pointed_at(run):
             CheckpointError, match=r"no config.toml; it holds checkpoints: name one \(runs/text-1/.*step-00000003\)"
         ):
             find_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (lambda text: "", "config.toml is empty"),
+        (lambda text: text[: text.index("[train]")], "config.toml is not whole: it lacks seed, max_steps and 2"),
+        (
+            lambda text: text[: text.index("compile = ")],
+            "config.toml is not whole: it lacks compile, threads, and a run's",
+        ),
+        (lambda text: text[: text.index('= "wsd"')], "config.toml is not TOML: Expected '='"),
+        (lambda text: text.encode().replace(b"wsd", b"w\xffd"), "config.toml cannot be read: "),
+    ],
+)
+def test_settings_that_are_not_whole_are_said_so_and_what_to_do(run, cut, message):
+    text = cut(run.config_file.read_text())
+    run.config_file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=f"{message}.*; bring back the one .* nothing was saved here yet, delete the"):
+        run.config()
+    put_checkpoint(run, 3)
+    with pytest.raises(
+        ConfigError, match=f"{message}.*; bring back the one .* glassgpt train TEXT --from runs/text-1$"
+    ):
+        run.config()
+
+
+def test_settings_of_the_first_version_are_whole(run):
+    kept = [line for line in config_text(build_config()).splitlines() if line.split(" ")[0] not in LATER | {"from"}]
+    run.config_file.write_text("\n".join(kept))
+    assert len(kept) == len(config_text(build_config()).splitlines()) - len(LATER)
+    assert run.config().train.seed == 1337
 
 
 def test_an_empty_folder_may_become_a_run():

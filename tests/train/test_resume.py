@@ -12,6 +12,7 @@ from glassgpt.config.changes import CHANGEABLE, FIXED, FREE, why_not_changeable
 from glassgpt.config.schema import FIELDS
 from glassgpt.errors import ConfigError, GlassError, Stopped
 from glassgpt.train import resume_run, train_run
+from glassgpt.train.observers import MetricsFile
 
 from .test_run import StopAt, assert_same, final_state
 
@@ -103,6 +104,24 @@ def test_a_change_that_was_said_once_holds_for_the_rest_of_the_run(stopped):
     assert rates[9] > 2 * rates[10]
     run.result_file.unlink()
     resume_run(run)
+
+
+def test_a_kill_between_the_settings_and_the_note_of_what_changed_costs_neither(stopped, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(self, step, changes):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsFile, "on_change", kill)
+        for changes in ({"learning_rate": 0.001}, {}, {"beta2": 0.9}):
+            with pytest.raises(Killed):
+                resume_run(stopped, changes=changes)
+    run = resume_run(stopped)
+    changed = [line for line in run.metrics() if "changed" in line]
+    assert changed == [{"step": 9, "changed": {"learning_rate": [0.003, 0.001], "beta2": [0.98, 0.9]}}]
+    assert build_config(file=run.config_file).changed == ()  # another run that begins with these settings
 
 
 def test_a_later_edit_is_not_covered_by_an_earlier_word(stopped):

@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 
 from glassgpt.checkpoint.commit import TEMPORARY, clear_unfinished, remove_folder, write_text
 from glassgpt.checkpoint.files import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
-from glassgpt.config import RunConfig, build_config, config_text
+from glassgpt.config import RunConfig, config_text
+from glassgpt.config.load import load_config, why_not_whole
 from glassgpt.config.plain import parse_json, typed
 from glassgpt.disk import make_folder, sync
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
@@ -54,7 +55,15 @@ class Run:
         return self.checkpoints_folder / "best.json"
 
     def config(self) -> RunConfig:
-        return build_config(file=self.config_file)
+        """Raises ConfigError where config.toml is damaged, or edited to what no setting can be."""
+        if problem := why_not_whole(self.config_file):
+            instead = (
+                f"begin a new run with the weights that it saved: glassgpt train TEXT --from {self.folder}"
+                if self.steps()
+                else "since nothing was saved here yet, delete the folder and train again"
+            )
+            raise ConfigError(f"{problem}; bring back the one that was written, or {instead}")
+        return load_config(self.config_file)
 
     def write_config(self, config: RunConfig) -> None:
         write_text(self.config_file, config_text(config))
