@@ -165,12 +165,25 @@ def test_a_disk_that_is_full_is_one_line(folder):
     assert code == 1, err
     assert re.search(
         r"^glassgpt: checkpoint runs/song-1/checkpoints/step-00000000 could not be written \(.*\): 1,8\d\d,\d\d\d bytes are "
-        r"needed, [\d,]+ are free; earlier checkpoints are whole; make room, or check the disk, then go on with: glass",
+        r"needed, [\d,]+ are free; make room, then go on with: glass",
         err,
         re.M,
     )
     assert "Traceback" not in err
     assert [*(folder / "runs/song-1/checkpoints").iterdir()] == []
+
+
+def test_a_disk_that_is_full_is_one_line_for_an_export_too(folder):
+    assert glassgpt(folder, "train", "song.txt", *TINY, "--max-steps", 1)[0] == 0
+    process = start(folder, "export", "--out", "out", **limited(RLIMIT_FSIZE=10_000))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"glassgpt: out could not be written \(File too large\): about 1\d,\d\d\d bytes are needed, [\d,]+ are free; "
+        r"make room, or choose another --out\n",
+        err,
+    )
+    assert not [*folder.glob("*out*")]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from glassgpt.checkpoint import Run, as_argument, unwritten
+from glassgpt.checkpoint import Run, as_argument
 from glassgpt.config import RunConfig
+from glassgpt.disk import DiskError
 from glassgpt.errors import CheckpointError, MachineError
 
 
@@ -133,9 +134,9 @@ class MetricsFile(Observer):
             with self.path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(line)
         except OSError as error:
+            problem = DiskError(self.path, error, len(line))
             raise MachineError(
-                f"{unwritten(self.path, error, len(line))}; make room, then go on with: "
-                f"glassgpt resume {as_argument(self.path.parent)}"
+                f"{problem}, then go on with: glassgpt resume {as_argument(self.path.parent)}"
             ) from error
 
 
