@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from pathlib import Path
@@ -254,6 +255,20 @@ def test_a_run_is_locked_by_one_at_a_time(run):
         pass
     with run.locked():
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are others there")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_run_that_cannot_be_locked_is_said_so_and_not_refused(run, monkeypatch, number):
+    def flock(handle, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    said = []
+    for _ in range(2):  # what the first one left holds nobody back
+        with run.locked(said.append):
+            pass
+    assert [line[:60] for line in said] == 2 * ["runs/text-1 is where nothing can be locked: another process "]
 
 
 def test_pruning_that_fails_is_told_and_not_fatal(run, monkeypatch):

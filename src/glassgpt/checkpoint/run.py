@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Container, Iterator
+import warnings
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,15 @@ class Run:
         folder.rename(aside)
         return aside
 
+    def require_writable(self) -> None:
+        """Said before the text is read and the model built, not by whatever is written first."""
+        for path in (self.folder, self.checkpoints_folder, self.metrics_file):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise MachineError(
+                    f"{path} cannot be written to, and a run that is trained writes there; make all of {self.folder} writable "
+                    "(its rights, or how its disk is mounted), or copy it elsewhere and resume the copy"
+                )
+
     def put_history_aside(self) -> None:
         """For a run that begins again: what its first attempt measured is kept under another name, and nothing is best yet."""
         if self.metrics_file.exists() and self.metrics_file.stat().st_size:
@@ -179,16 +189,24 @@ class Run:
         return None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """While open, no other process can train this run; the system ends the lock with the process, however it ends."""
+    def locked(self, report: Callable[[str], object] = warnings.warn) -> Iterator[None]:
+        """While open, no other process can train this run; the system ends the lock with the process, however it ends.
+        `report` is handed a line where it cannot be locked. Raises MachineError where nothing can be written to it."""
+        self.require_writable()
         lock = FileLock(self.folder / LOCK)
         try:
-            lock.acquire(blocking=False)
+            # It warns before it takes the mere presence of a file for a lock, which a kill or a copied run leaves for ever.
+            with warnings.catch_warnings(action="error", category=UserWarning):
+                lock.acquire(blocking=False)
         except Timeout:
             raise CheckpointError(
                 f"{self.folder} is being trained by another process right now; wait for it, or stop it with Ctrl-C"
             ) from None
-        except (NotImplementedError, OSError):  # a file system without locks, such as some network ones
+        except (NotImplementedError, OSError, UserWarning):  # a file system without locks, such as some network ones
+            report(
+                f"{self.folder} is where nothing can be locked: another process could train it at the same time; see to it "
+                "that none does"
+            )
             yield
             return
         try:

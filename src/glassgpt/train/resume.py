@@ -36,7 +36,7 @@ def resume_run(
     meant to differ from what the run was begun with. Raises a GlassError where it cannot go on as the same run."""
     started = time.monotonic()
     changes = dict(changes or {})
-    with run.locked():
+    with run.locked(lambda line: tell(observers, line)):
         config = run.config()
         if "max_steps" in changes:
             config = config.resolved(minutes=0.0, max_steps=config.train.max_steps or 1)
