@@ -395,17 +395,32 @@ def test_an_empty_folder_may_become_a_run():
     [
         (None, "there is no run under runs/ yet; train one with: glassgpt train"),
         ("nowhere", "run nowhere is not there; there is none under runs/ yet"),
-        ("empty", "empty is not a run: it has no config.toml"),
+        ("empty", "empty is not a run: it has no config.toml; nothing was saved in it; .*: glassgpt train --out empty"),
+        ("text.txt", "text.txt is not a run, nor a checkpoint, which are folders; there is none under runs/ yet"),
+        ("notes", "notes is not a run: it has no config.toml; there is none under runs/ yet"),
     ],
 )
 def test_what_is_no_run_is_said_so(path, message):
     Path("empty").mkdir()
+    Path("notes").mkdir()
+    for file in ("text.txt", "notes/a.txt"):
+        Path(file).touch()
     with pytest.raises(CheckpointError, match=message):
         open_run(Path(path) if path else None)
 
 
+def test_a_file_of_a_run_is_told_its_run(run):
+    put_checkpoint(run, 3)
+    for file in (run.config_file, run.checkpoint_folder(3) / "state.json"):
+        with pytest.raises(CheckpointError, match=r"are folders; name the run that it is in: runs.text-1$"):
+            find_checkpoint(file)
+
+
 def test_a_run_without_checkpoint_says_how_to_go_on(run):
-    with pytest.raises(CheckpointError, match="runs/text-1 has no checkpoint yet; go on with: glassgpt resume"):
+    with pytest.raises(
+        CheckpointError,
+        match="runs/text-1 has no checkpoint yet: .*, or has just begun; begin it again with: glassgpt resume runs/text-1, or",
+    ):
         find_checkpoint(run.folder)
 
 
@@ -521,6 +536,15 @@ def test_damaged_figures_are_passed_over(run, best):
     run.metrics_file.write_text("\n".join([*lines, '{"step": 4, "val_loss": 2.5}', ""]))
     assert run.metrics() == [{"step": 4, "val_loss": 2.5}]
     assert run.best() == {"step": 4, "val_loss": 2.5}
+    assert run.problem_of_best() == "is garbled"
+    assert run.problem_of_metrics() == "is damaged: 6 lines hold no figures, the first is line 1"
+
+
+def test_a_last_line_that_is_being_written_is_no_damage(run):
+    run.metrics_file.write_text('{"step": 3, "val_loss": 2.5}\n{"step": 4, "va')
+    assert run.problem_of_metrics() is None and len(run.metrics()) == 1
+    run.metrics_file.write_text('{"step": 3, "val_loss": 2.5}\n\x85\n{"step": 4}')
+    assert run.problem_of_metrics() == "is damaged: line 2 holds no figures" and len(run.metrics()) == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")

@@ -432,7 +432,7 @@ def test_where_no_checkpoint_is_whole_it_says_that_it_begins_again(config, recor
     assert_same(whole, resume_run(run, observers=[recorder]))
     assert (
         "message",
-        "no whole checkpoint is there to go on from: the run begins again at its first step",
+        "no checkpoint is whole: the run begins again at its first step",
     ) in recorder.events
     assert len((run.folder / "metrics-1.jsonl").read_text().splitlines()) >= 5
 

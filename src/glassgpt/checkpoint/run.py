@@ -57,14 +57,18 @@ class Run:
 
     def config(self) -> RunConfig:
         """Raises ConfigError where config.toml is damaged, or edited to what no setting can be."""
-        if problem := why_not_whole(self.config_file):
+        if problem := self.problem_of_config():
             instead = (
                 f"begin a new run with the weights that it saved: glassgpt train TEXT --from {self.folder}"
                 if self.steps()
                 else "since nothing was saved here yet, delete the folder and train again"
             )
-            raise ConfigError(f"{problem}; bring back the one that was written, or {instead}")
+            raise ConfigError(f"{self.config_file} {problem}; bring back the one that was written, or {instead}")
         return load_config(self.config_file)
+
+    def problem_of_config(self) -> str | None:
+        """What is wrong with config.toml, in words that follow its name."""
+        return why_not_whole(self.config_file)
 
     def write_config(self, config: RunConfig) -> None:
         write_text(self.config_file, config_text(config))
@@ -85,11 +89,23 @@ class Run:
     def best(self) -> dict[str, Any] | None:
         """{"step": ..., "val_loss": ...} of the best checkpoint, or None before the first validation. Where best.json is
         damaged or gone, it follows from metrics.jsonl."""
+        return self._best_in_file() or self.best_of_metrics()
+
+    def _best_in_file(self) -> dict[str, Any] | None:
         try:
             best = parse_json(self.best_file.read_text(encoding="utf-8") if self.best_file.is_file() else "")
             return {name: typed(kind, best[name], name) for name, kind in (("step", int), ("val_loss", float))}
         except (OSError, ValueError, KeyError, TypeError):
-            return self.best_of_metrics()
+            return None
+
+    def problem_of_best(self) -> str | None:
+        """What is wrong with best.json, in words that follow its name; None where it is well, or not there yet."""
+        if not self.best_file.exists():
+            return None
+        best = self._best_in_file()
+        if best is None:
+            return "is garbled"
+        return None if best["step"] in self.steps() else f"names step {best['step']}, of which no checkpoint is there"
 
     def best_of_metrics(self) -> dict[str, Any] | None:
         """The same from metrics.jsonl alone."""
@@ -100,17 +116,19 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All whole lines of metrics.jsonl; a last line that a kill cut short is left out, and what is no line of figures."""
+        return [figures for figures in map(figures_in, self._lines()) if figures is not None]
+
+    def problem_of_metrics(self) -> str | None:
+        """Which lines of metrics.jsonl are no figures, in words that follow its name."""
+        garbled = [number for number, line in enumerate(self._lines(), start=1) if figures_in(line) is None]
+        if garbled[1:]:
+            return f"is damaged: {len(garbled)} lines hold no figures, the first is line {garbled[0]}"
+        return f"is damaged: line {garbled[0]} holds no figures" if garbled else None
+
+    def _lines(self) -> list[str]:
         text = self.metrics_file.read_text(encoding="utf-8", errors="replace") if self.metrics_file.is_file() else ""
-        metrics = []
-        for line in text.splitlines():
-            try:
-                entries = parse_json(line)
-                for name in FIGURES & entries.keys() | {"step"}:
-                    typed(int if name in ("step", "tokens") else float, entries[name], name)
-            except (ValueError, AttributeError, KeyError):
-                continue
-            metrics.append(entries)
-        return metrics
+        *whole, last = text.split("\n")
+        return whole if figures_in(last) is None else [*whole, last]
 
     def write_best(self, step: int, val_loss: float) -> None:
         write_text(self.best_file, json.dumps({"step": step, "val_loss": val_loss}) + "\n")
@@ -213,6 +231,17 @@ class Run:
             yield
         finally:
             lock.release()
+
+
+def figures_in(line: str) -> dict[str, Any] | None:
+    """What a line of metrics.jsonl says, or None where it is none."""
+    try:
+        entries: dict[str, Any] = parse_json(line)
+        for name in FIGURES & entries.keys() | {"step"}:
+            typed(int if name in ("step", "tokens") else float, entries[name], name)
+    except (ValueError, AttributeError, KeyError):
+        return None
+    return entries
 
 
 def check_new_run(folder: Path | None) -> None:

@@ -153,20 +153,19 @@ def read_file(path: Path) -> FileContent:
 
 
 def why_not_whole(path: Path) -> str | None:
-    """Why a run's own config.toml, which lists every setting, is not the one that was written; None where nothing is seen."""
+    """Why a run's own config.toml, which lists every setting, is not the one that was written, in words that follow its name;
+    None where nothing is seen."""
     try:
         content = _read_toml(path)
     except ConfigError as error:
-        return str(error)
+        return str(error).removeprefix(f"config file {path} ")
+    if not content:
+        return "is empty"
     there = {field_name(name) for entries in content.values() if isinstance(entries, dict) for name in entries}
     lacking = [shown_name(name) for name in FIELDS if name not in there | LATER]
-    if not content:
-        return f"config file {path} is empty"
     more = f" and {len(lacking) - 2} others" if len(lacking) > 3 else ""
     named = ", ".join(lacking[: 2 if more else 3])
-    return (
-        f"config file {path} is not whole: it lacks {named}{more}, and a run's lists every setting" if lacking else None
-    )
+    return f"is not whole: it lacks {named}{more}, and a run's lists every setting" if lacking else None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

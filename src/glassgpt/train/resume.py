@@ -71,7 +71,8 @@ def resume_run(
         for rejected, reason in damaged.items():
             tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
         if checkpoint is None:
-            tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
+            why = "no checkpoint is whole" if damaged else "nothing was saved yet"
+            tell(observers, f"{why}: the run begins again at its first step")
         if (
             parent is not None and config.finetune.lora and not (run.folder / PARENT).is_dir()
         ):  # killed before it was there
