@@ -123,7 +123,7 @@ def test_a_template_comes_back_from_its_file(template):
 
 def test_what_the_template_adds_and_the_tokenizer_lacks_is_not_blamed_on_the_text():
     tokenizer = build_tokenizer("char", lambda: iter(["Use rAant\n"]))
-    told = r"the plain template writes '### User:\\n' into every conversation, .* char .*'#'.*; take a model with the tokenizer"
+    told = r"the plain template writes '### User:\\n' into every conversation, .* char .*'#'.*; take a model with"
     messages = [Message("user", "sea"), Message("assistant", "star")]
     with pytest.raises(TokenizerError, match=told) as caught:
         PLAIN.encode(tokenizer, [messages])
