@@ -373,6 +373,28 @@ def test_the_output_may_be_cut_off(folder):
     process.wait(timeout=30)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_finds_no_room_is_one_line_and_costs_no_run(folder, unbuffered):
+    def into_full(*arguments, stdout=False, stderr=False):
+        with Path("/dev/full").open("w") as full:
+            process = subprocess.run(
+                [sys.executable, "-m", "glassgpt", *map(str, arguments)], cwd=folder, check=False,
+                env=os.environ | {"GLASSGPT_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": unbuffered}, text=True,
+                stdout=full if stdout else subprocess.PIPE, stderr=full if stderr else subprocess.PIPE,
+            )  # fmt: skip
+        return process.returncode, process.stderr
+
+    run = ["train", "song.txt", *TINY, "--max-steps", 2, "--out"]
+    assert into_full(*run, "a", stderr=True) == (1, None)
+    assert into_full(*run, "b", stdout=True, stderr=True) == (1, None)
+    told = "glassgpt: standard output could not be written (No space left on device); send it where there is room\n"
+    for name in "ab":
+        assert json.loads((folder / name / "result.json").read_text())["steps"] == 2
+        assert into_full("verify", name, stdout=True) == (1, told)
+    assert into_full("sample", "a", "--max-new-tokens", 4, stdout=True) == (1, told)
+
+
 def test_doctor_says_what_a_bug_report_needs(folder):
     code, out, err = glassgpt(folder, "doctor")
     assert code == 0, err

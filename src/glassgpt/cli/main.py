@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
@@ -15,6 +16,7 @@ import glassgpt
 from glassgpt.config.changes import why_not_changeable
 from glassgpt.config.names import FOREIGN_NAMES, suggestion
 from glassgpt.config.schema import field_name
+from glassgpt.disk import is_full
 from glassgpt.errors import GlassError, is_out_of_memory
 
 # A verb is one file and one line here: its function, and the sentence that `glassgpt --help` shows without loading it.
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         fail("out of memory: lower --batch-size, --micro-batch-size or --context-length, or close other programs", 1)
     except OSError as error:
-        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+        fail(what_failed(error), 1)
     sys.exit(0)
 
 
@@ -101,8 +103,21 @@ def fail(message: str, code: int) -> NoReturn:
         len(line) > LONGEST_LINE
     ):  # a file may hold a word of any length, which the message quotes; what to do stands last
         line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
-    print(f"glassgpt: {line}", file=sys.stderr)
+    with suppress(OSError):  # where nothing more can be said, the exit code still tells
+        print(f"glassgpt: {line}", file=sys.stderr)
     sys.exit(code)
+
+
+def what_failed(error: OSError) -> str:
+    why = error.strerror or str(error)
+    if error.filename:
+        return f"{why}: {error.filename}"
+    try:
+        if is_full(error) and sys.stdout is not None:
+            os.write(sys.stdout.fileno(), b"\n")  # the error itself does not say which file it was
+    except OSError:
+        return f"standard output could not be written ({why}); send it where there is room"
+    return why
 
 
 def explain(error: CycloptsError, tokens: Sequence[str]) -> str:

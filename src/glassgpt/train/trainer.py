@@ -276,7 +276,7 @@ class Trainer:
             self.tell("on_message", line)
 
     def _end_of_row(self) -> None:
-        """Of steps that are skipped one after the other, the first is described; once that is over, how many they were is said."""
+        """Of steps that are skipped one after the other, the first is described, and at the end all are counted."""
         if self.skipped > 1:
             self.tell(
                 "on_message",
