@@ -1,9 +1,12 @@
 import errno
 import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from glassgpt.disk import is_full, make_folder, sync
+from glassgpt.disk import DiskError, is_full, make_folder, sync
 
 
 def failing(number):
@@ -37,3 +40,23 @@ def test_folders_are_made_with_those_above_them_and_found_again(tmp_path):
 def test_a_quota_is_a_full_disk_and_a_locked_door_is_not():
     assert all(is_full(OSError(number, "")) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
     assert not is_full(OSError(errno.EACCES, ""))
+
+
+def unwritten(number, **more):
+    return str(DiskError(Path("a/b"), OSError(number, os.strerror(number)), **more))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_room_is_one_line_with_path_and_bytes(number, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1234 if path == Path.cwd() else 0))
+    begin = f"a/b could not be written ({os.strerror(number)}): "
+    assert unwritten(number, needed=5000) == begin + "5,000 bytes are needed, 1,234 are free; make room"
+    assert unwritten(number) == begin + "1,234 bytes are free; make room"
+    line = unwritten(number, needed=5000, kind="folder ", about="about ", elsewhere="go away")
+    assert line == f"folder {begin}about 5,000 bytes are needed, 1,234 are free; make room, or go away"
+
+
+def test_no_right_to_write_says_nothing_of_bytes():
+    begin = "a/b could not be written (Read-only file system); "
+    assert unwritten(errno.EROFS, needed=5000) == begin + "check the disk, and your right to write there"
+    assert unwritten(errno.EROFS, needed=5000, elsewhere="go away") == begin + "go away"

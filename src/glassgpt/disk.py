@@ -10,7 +10,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from glassgpt.errors import MachineError
 from glassgpt.signals import undone
+
+
+class DiskError(MachineError):
+    """What could not be written, and why; where there is no room, how many bytes it needs and how many are free. `short` says
+    no more than the first two."""
+
+    def __init__(
+        self, path: Path, problem: OSError, needed: int = 0, *, kind: str = "", about: str = "", elsewhere: str = ""
+    ) -> None:
+        """`kind` stands before the path; `about` before the bytes, where they are an estimate (0: not known); `elsewhere` is
+        what to do where nothing can be done there."""
+        self.short = f"{kind}{path} could not be written ({problem.strerror or problem})"
+        if is_full(problem):
+            nearest = next(place for place in (path.absolute(), *path.absolute().parents) if place.is_dir())
+            free = f"{shutil.disk_usage(nearest).free:,}"
+            room = f"{about}{needed:,} bytes are needed, {free} are free" if needed else f"{free} bytes are free"
+            super().__init__(f"{self.short}: {room}; make room{elsewhere and f', or {elsewhere}'}")
+        else:
+            super().__init__(f"{self.short}; {elsewhere or 'check the disk, and your right to write there'}")
 
 
 def sync(path: Path) -> None:

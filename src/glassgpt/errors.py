@@ -8,6 +8,7 @@
     │   └── CheckpointError      a run or checkpoint is missing, damaged, or does not fit the model
     ├── DamageError            what was asked to be verified is not what was written
     ├── MachineError           this machine lacks what was asked for: a device, memory, disk
+    │   └── DiskError            no room for a file, or no right to write it (disk.py, which says it for all)
     └── Stopped                exit 128 + signal: a signal ended the work after everything was saved
 
 A message says what is wrong, the rule, and what to do, in one line.

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from pathlib import Path
@@ -18,7 +19,8 @@ from glassgpt.checkpoint import (
     save_tensors,
     whole_weights,
 )
-from glassgpt.config import GPTConfig, build_config
+from glassgpt.config import GPTConfig, build_config, config_text
+from glassgpt.config.load import LATER
 from glassgpt.disk import sha256_of
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 from glassgpt.model import build_model
@@ -255,6 +257,20 @@ def test_a_run_is_locked_by_one_at_a_time(run):
         pass
 
 
+@pytest.mark.skipif(os.name == "nt", reason="locks are others there")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_run_that_cannot_be_locked_is_said_so_and_not_refused(run, monkeypatch, number):
+    def flock(handle, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    said = []
+    for _ in range(2):  # what the first one left holds nobody back
+        with run.locked(said.append):
+            pass
+    assert [line[:60] for line in said] == 2 * ["runs/text-1 is where nothing can be locked: another process "]
+
+
 def test_pruning_that_fails_is_told_and_not_fatal(run, monkeypatch):
     for step in range(1, 4):
         put_checkpoint(run, step)
@@ -334,6 +350,38 @@ def test_checkpoints_without_their_config_file_are_pointed_at(run):
             find_checkpoint(folder)
 
 
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (lambda text: "", "config.toml is empty"),
+        (lambda text: text[: text.index("[train]")], "config.toml is not whole: it lacks seed, max_steps and 2"),
+        (
+            lambda text: text[: text.index("compile = ")],
+            "config.toml is not whole: it lacks compile, threads, and a run's",
+        ),
+        (lambda text: text[: text.index('= "wsd"')], "config.toml is not TOML: Expected '='"),
+        (lambda text: text.encode().replace(b"wsd", b"w\xffd"), "config.toml cannot be read: "),
+    ],
+)
+def test_settings_that_are_not_whole_are_said_so_and_what_to_do(run, cut, message):
+    text = cut(run.config_file.read_text())
+    run.config_file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=f"{message}.*; bring back the one .* nothing was saved here yet, delete the"):
+        run.config()
+    put_checkpoint(run, 3)
+    with pytest.raises(
+        ConfigError, match=f"{message}.*; bring back the one .* glassgpt train TEXT --from runs/text-1$"
+    ):
+        run.config()
+
+
+def test_settings_of_the_first_version_are_whole(run):
+    kept = [line for line in config_text(build_config()).splitlines() if line.split(" ")[0] not in LATER | {"from"}]
+    run.config_file.write_text("\n".join(kept))
+    assert len(kept) == len(config_text(build_config()).splitlines()) - len(LATER)
+    assert run.config().train.seed == 1337
+
+
 def test_an_empty_folder_may_become_a_run():
     Path("empty").mkdir()
     assert create_run(Path("empty"), "x").folder == Path("empty")
@@ -347,17 +395,32 @@ def test_an_empty_folder_may_become_a_run():
     [
         (None, "there is no run under runs/ yet; train one with: glassgpt train"),
         ("nowhere", "run nowhere is not there; there is none under runs/ yet"),
-        ("empty", "empty is not a run: it has no config.toml"),
+        ("empty", "empty is not a run: it has no config.toml; nothing was saved in it; .*: glassgpt train --out empty"),
+        ("text.txt", "text.txt is not a run, nor a checkpoint, which are folders; there is none under runs/ yet"),
+        ("notes", "notes is not a run: it has no config.toml; there is none under runs/ yet"),
     ],
 )
 def test_what_is_no_run_is_said_so(path, message):
     Path("empty").mkdir()
+    Path("notes").mkdir()
+    for file in ("text.txt", "notes/a.txt"):
+        Path(file).touch()
     with pytest.raises(CheckpointError, match=message):
         open_run(Path(path) if path else None)
 
 
+def test_a_file_of_a_run_is_told_its_run(run):
+    put_checkpoint(run, 3)
+    for file in (run.config_file, run.checkpoint_folder(3) / "state.json"):
+        with pytest.raises(CheckpointError, match=r"are folders; name the run that it is in: runs.text-1$"):
+            find_checkpoint(file)
+
+
 def test_a_run_without_checkpoint_says_how_to_go_on(run):
-    with pytest.raises(CheckpointError, match="runs/text-1 has no checkpoint yet; go on with: glassgpt resume"):
+    with pytest.raises(
+        CheckpointError,
+        match="runs/text-1 has no checkpoint yet: .*, or has just begun; begin it again with: glassgpt resume runs/text-1, or",
+    ):
         find_checkpoint(run.folder)
 
 
@@ -473,6 +536,15 @@ def test_damaged_figures_are_passed_over(run, best):
     run.metrics_file.write_text("\n".join([*lines, '{"step": 4, "val_loss": 2.5}', ""]))
     assert run.metrics() == [{"step": 4, "val_loss": 2.5}]
     assert run.best() == {"step": 4, "val_loss": 2.5}
+    assert run.problem_of_best() == "is garbled"
+    assert run.problem_of_metrics() == "is damaged: 6 lines hold no figures, the first is line 1"
+
+
+def test_a_last_line_that_is_being_written_is_no_damage(run):
+    run.metrics_file.write_text('{"step": 3, "val_loss": 2.5}\n{"step": 4, "va')
+    assert run.problem_of_metrics() is None and len(run.metrics()) == 1
+    run.metrics_file.write_text('{"step": 3, "val_loss": 2.5}\n\x85\n{"step": 4}')
+    assert run.problem_of_metrics() == "is damaged: line 2 holds no figures" and len(run.metrics()) == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")

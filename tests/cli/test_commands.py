@@ -165,12 +165,24 @@ def test_a_disk_that_is_full_is_one_line(folder):
     assert code == 1, err
     assert re.search(
         r"^glassgpt: checkpoint runs/song-1/checkpoints/step-00000000 could not be written \(.*\): 1,8\d\d,\d\d\d bytes are "
-        r"needed, [\d,]+ are free; earlier checkpoints are whole; make room, or check the disk, then go on with: glass",
+        r"needed, [\d,]+ are free; make room, then go on with: glass",
         err,
         re.M,
     )
     assert "Traceback" not in err
     assert [*(folder / "runs/song-1/checkpoints").iterdir()] == []
+
+
+def test_a_disk_that_is_full_is_one_line_for_an_export_too(folder):
+    assert glassgpt(folder, "train", "song.txt", *TINY, "--max-steps", 1)[0] == 0
+    code, _, err = glassgpt(folder, "export", "--out", "out", preexec_fn=limited(RLIMIT_FSIZE=10_000))
+    assert code == 1, err
+    assert re.fullmatch(
+        r"glassgpt: out could not be written \(File too large\): about 1\d,\d\d\d bytes are needed, [\d,]+ are free; "
+        r"make room, or choose another --out\n",
+        err,
+    )
+    assert not [*folder.glob("*out*")]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +252,11 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
         (["train", "song.txt", "--presset", "baby"], "--presset is not an option; did you mean --preset?"),
         (["sample", "--promt", "x"], "--promt is not an option; did you mean --prompt?; see glassgpt sample --help"),
         (["sample", "runs", "The"], "'The' is one argument too many; see glassgpt sample --help"),
+        (
+            ["train", "--dataset", "x"],
+            "--dataset is not an option; TEXT stands alone: glassgpt train TEXT; see glassgpt",
+        ),
+        (["sample", "--run", "x"], "--run is not an option; RUN stands alone: glassgpt sample RUN; see glassgpt"),
         (["tran"], 'Did you mean "train"?'),
         (["prepare"], "prepare needs text"),
         (["train", "song.txt", "--vocab-size", "1e20"], "--vocab-size"),
@@ -253,6 +270,29 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
 def test_what_cannot_be_asked_is_one_line(folder, arguments, message):
     assert message in refused(folder, *arguments)
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        (
+            "--batch-size",
+            "a new run can have another, and go on from this one's weights: glassgpt train TEXT --from RUN ",
+        ),
+        (
+            "--seed",
+            "a new run can have another, and go on from this one's weights: glassgpt train TEXT --from RUN --seed",
+        ),
+        ("--n-layer", "a run that has another begins anew: glassgpt train TEXT --n-layer ..."),
+        ("--from", "a run that has another begins anew: glassgpt train TEXT --from ..."),
+        ("--data", "go on from this one's weights: glassgpt train TEXT --from RUN"),
+        ("--minutes", "a run under way is told in steps: glassgpt resume RUN --max-steps N"),
+    ],
+)
+def test_what_a_run_cannot_change_on_its_way_is_no_misspelling(refused_here, flag, message):
+    line = refused_here("resume", flag, "8")
+    assert line.startswith(f"{flag} ") and message in line and "did you mean" not in line
+    assert flag == "--minutes" or f"{flag} cannot change on the way (glassgpt resume --help lists what can)" in line
 
 
 @pytest.mark.parametrize(
@@ -330,6 +370,28 @@ def test_the_output_may_be_cut_off(folder):
     process.stderr.close()
     process.stdin.close()
     process.wait(timeout=30)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_finds_no_room_is_one_line_and_costs_no_run(folder, unbuffered):
+    def into_full(*arguments, stdout=False, stderr=False):
+        with Path("/dev/full").open("w") as full:
+            process = subprocess.run(
+                [sys.executable, "-m", "glassgpt", *map(str, arguments)], cwd=folder, check=False,
+                env=os.environ | {"GLASSGPT_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": unbuffered}, text=True,
+                stdout=full if stdout else subprocess.PIPE, stderr=full if stderr else subprocess.PIPE,
+            )  # fmt: skip
+        return process.returncode, process.stderr
+
+    run = ["train", "song.txt", *TINY, "--max-steps", 2, "--out"]
+    assert into_full(*run, "a", stderr=True) == (1, None)
+    assert into_full(*run, "b", stdout=True, stderr=True) == (1, None)
+    told = "glassgpt: standard output could not be written (No space left on device); send it where there is room\n"
+    for name in "ab":
+        assert json.loads((folder / name / "result.json").read_text())["steps"] == 2
+        assert into_full("verify", name, stdout=True) == (1, told)
+    assert into_full("sample", "a", "--max-new-tokens", 4, stdout=True) == (1, told)
 
 
 def test_doctor_says_what_a_bug_report_needs(folder):

@@ -59,6 +59,29 @@ def test_every_damaged_file_is_named_and_the_exit_code_is_1(run, glassgpt_here):
     assert err == f"glassgpt: 2 of 3 checkpoints are damaged; the newest whole one is {run.checkpoint_folder(6)}\n"
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "problem", "advice"),
+    [
+        ("checkpoints/best.json", "{", "is garbled", "a resume goes on all the same"),
+        (
+            "checkpoints/best.json", '{"step": 4, "val_loss": 1}', "names step 4, of which no checkpoint is there",
+            "a resume goes on all the same",
+        ),
+        ("metrics.jsonl", "[]\n", "is damaged: line 1 holds no figures", "a resume goes on all the same"),
+        ("config.toml", "", "is empty", "bring config.toml back"),
+    ],
+)  # fmt: skip
+def test_the_runs_own_files_are_looked_at_as_well(run, glassgpt_here, file, content, problem, advice):
+    (run.folder / file).write_text(content)
+    name = file.rsplit("/", maxsplit=1)[-1]
+    code, out, err = glassgpt_here("verify", run.folder)
+    assert code == 1 and table(out) == {f"step-0000000{step}": "whole" for step in (3, 6, 9)} | {name: problem}
+    assert err == f"glassgpt: every checkpoint is whole, but damaged beside them: {name}; {advice}\n"
+    (run.checkpoint_folder(9) / "state.json").unlink()
+    code, _, err = glassgpt_here("verify", run.folder)
+    assert code == 1 and err.endswith(f"{run.checkpoint_folder(6)}; damaged beside them: {name}\n")
+
+
 def test_one_checkpoint_alone(run, glassgpt_here):
     (run.checkpoint_folder(9) / "state.json").unlink()
     code, out, _ = glassgpt_here("verify", run.checkpoint_folder(6))
@@ -82,4 +105,7 @@ def test_what_is_no_run_is_one_line(run, glassgpt_here, path):
 def test_a_run_without_checkpoints_says_how_to_go_on(run, glassgpt_here):
     shutil.rmtree(run.checkpoints_folder)
     line = line_of(*glassgpt_here("verify"), 2)
-    assert line == "runs/song-1 has no checkpoint yet; go on with: glassgpt resume runs/song-1"
+    assert line == (
+        "runs/song-1 has no checkpoint yet: it was stopped before its first one, or has just begun; begin it again with: "
+        "glassgpt resume runs/song-1, or delete it"
+    )

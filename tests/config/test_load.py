@@ -248,6 +248,13 @@ def test_what_was_asked_has_to_be_settings(write):
     assert "it has to be a list of names of settings" in refused(file=write("asked = 3\n"))
 
 
+def test_what_was_changed_has_to_be_a_table_of_settings(write):
+    assert "changed in" in refused(file=write("changed = 3\n"))
+    assert "changed 'lr' is not a setting; here it is called learning_rate" in refused(
+        file=write("changed = {lr = 1}\n")
+    )
+
+
 @pytest.mark.parametrize(
     ("architecture", "name", "value"),
     [

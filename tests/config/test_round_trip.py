@@ -1,6 +1,7 @@
 """A resolved configuration, written out and read back, is the same configuration."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glassgpt.config import PRESETS, RunConfig, build_config, config_text
-from glassgpt.config.load import read_file
+from glassgpt.config.load import load_config, read_file, why_not_whole
 from glassgpt.config.schema import FIELDS, SECTION_OF, field_name, shown_name
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -18,9 +19,11 @@ POSITIVE = st.floats(1e-300, 1e300)
 def there_and_back(config: RunConfig, folder: Path) -> RunConfig:
     file = folder / "config.toml"
     file.write_text(config_text(config), encoding="utf-8")
-    values, preset, asked = read_file(file)
+    values, preset, asked, changed = read_file(file)
     assert preset == config.preset and values == config.flat() and asked == config.asked
-    return build_config(file=file)
+    assert tuple(changed.items()) == config.changed and why_not_whole(file) is None
+    assert build_config(file=file) == replace(load_config(file), changed=())  # a run that is begun from it has its own
+    return load_config(file)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,12 @@ def test_every_preset(preset, folder):
     assert there_and_back(config, folder) == config
     settled = config.resolved(vocab_size=65, micro_batch_size=1, minutes=0.0, max_steps=77, device="cpu")
     assert there_and_back(settled, folder) == settled  # as training leaves it: warmup longer than a tenth of the steps
+
+
+def test_what_was_changed_on_the_way(folder):
+    changed = (("learning_rate", 3e-5), ("device", 'a "\x7f"'), ("gradient_checkpointing", True), ("max_steps", 9))
+    config = replace(build_config(), changed=changed)
+    assert there_and_back(config, folder) == config
 
 
 def test_every_setting_stands_there_with_its_meaning(folder):

@@ -153,9 +153,9 @@ def test_nothing_is_left_where_the_work_stopped(poem, tmp_path, monkeypatch, pro
     ("number", "advice"),
     [
         (errno.ENOSPC, "(No space left on device): "),
-        (errno.EDQUOT, "; make room there"),
-        (errno.EACCES, "Permission denied; name "),
-        (errno.EROFS, "Read-only file system; name "),
+        (errno.EDQUOT, " bytes are free; make room, or name "),
+        (errno.EACCES, "(Permission denied); name "),
+        (errno.EROFS, "(Read-only file system); name "),
     ],
 )
 def test_what_hinders_writing_is_told_with_what_helps(poem, tmp_path, own_cache, monkeypatch, number, advice):
@@ -175,7 +175,7 @@ def test_what_hinders_writing_is_told_with_what_helps(poem, tmp_path, own_cache,
 
 
 def test_a_file_in_the_way_of_the_folder_is_told(poem):
-    with pytest.raises(MachineError, match=r"poem\.txt.out cannot be prepared: [^;]+; name a folder elsewhere"):
+    with pytest.raises(MachineError, match=r"poem\.txt.out could not be written \([^;]+\); name a folder elsewhere"):
         prepare([poem], Path(poem) / "out", "char")
 
 

@@ -53,6 +53,22 @@ def test_a_disk_that_fills_up_ends_the_run_whole_and_with_room_it_goes_on(tmp_pa
     assert [name for name in found if name != "checkpoints"] == []
 
 
+def test_a_run_that_nobody_may_write_to_any_more_is_one_line_at_once(tmp_path, small_disk):
+    write_text(tmp_path)
+    with Warm() as warm:
+        warm.begin(small_disk, "train", "../words.txt", *SETTINGS, "--keep-checkpoints", "2", "--out", "run")
+        assert warm.end() == 0, (small_disk / "said").read_text()
+        assert mounted(small_disk, "remount", "ro", "size=1200k")
+        before = {path.name for path in (small_disk / "run").rglob("*")}
+        warm.begin(tmp_path, "resume", "disk/run", "--max-steps", "90")
+        assert warm.end() == 1
+    assert (tmp_path / "said").read_text() == (
+        "glassgpt: disk/run cannot be written to, and a run that is trained writes there; make all of disk/run writable (its "
+        "rights, or how its disk is mounted), or copy it elsewhere and resume the copy\n"
+    )
+    assert {path.name for path in (small_disk / "run").rglob("*")} == before
+
+
 def test_a_folder_that_nobody_may_write_to_is_found_before_the_first_step(tmp_path, locked):
     write_text(tmp_path)
     with Warm() as warm:
@@ -65,7 +81,7 @@ def test_a_folder_that_nobody_may_write_to_is_found_before_the_first_step(tmp_pa
 WRITERS = {
     "checkpoint": lambda out: save(Run(out), 3),
     "small file": lambda out: replace_text(out.with_name("best.json"), "{}"),
-    "export": lambda out: write_folder(out, {"a.json": lambda path: path.write_text("{}")}),
+    "export": lambda out: write_folder(out, {"a.json": lambda path: path.write_text("{}")}, 2),
     "tokenizer": lambda out: save_tokenizer(build_tokenizer("byte", lambda: iter(())), out.with_name("tokenizer.json")),
 }
 
@@ -78,6 +94,7 @@ def test_a_quota_is_a_full_disk(tmp_path, monkeypatch, kind, number):
 
     monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(MachineError, match=os.strerror(number)):
+    room = r"[\d,]+ bytes are needed, [\d,]+ are free; make room"
+    with pytest.raises(MachineError, match=rf"could not be written \({os.strerror(number)}\): (about )?{room}"):
         WRITERS[kind](tmp_path / "out")
     assert all(path.is_dir() for path in tmp_path.rglob("*"))

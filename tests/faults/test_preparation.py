@@ -107,7 +107,7 @@ def test_files_that_may_not_grow_are_one_line_and_leave_nothing(folder):
         folder, "prepare", "words.txt", "--tokenizer", "byte", "--out", "out", preexec_fn=limited(RLIMIT_FSIZE=50_000)
     )
     assert code == 1, err
-    needed, free = told(err, "out cannot be prepared")
+    needed, free = told(err, "out could not be written")
     assert free == pytest.approx(shutil.disk_usage(folder).free, rel=0.2)
     assert needed == 2 * (folder / "words.txt").stat().st_size
     assert not [*folder.glob("*out*"), *folder.glob(".out*"), *(folder / "tmp").iterdir()]
@@ -127,9 +127,7 @@ def test_where_nothing_is_known_of_what_is_needed_the_free_bytes_are_said(folder
     code, _, err = glassgpt(folder, "prepare", "words.txt", "--out", "out", preexec_fn=limited(RLIMIT_FSIZE=3_000))
     assert code == 1, err
     line = err.splitlines()[-1]
-    assert re.fullmatch(r"glassgpt: out cannot be prepared \(.*\): [\d,]+ bytes are free; make room there, .*", line), (
-        err
-    )
+    assert re.fullmatch(r"glassgpt: out could not be written \(.*\): [\d,]+ bytes are free; make room, .*", line), err
     assert not [*folder.glob("*out*"), *folder.glob(".out*")]
 
 
@@ -154,7 +152,7 @@ def test_a_cache_that_may_not_be_written_is_one_line(folder, locked):
     code, _, err = glassgpt(folder, "train", "words.txt", *SIZES, "--max-steps", 1, GLASSGPT_CACHE=str(locked))
     assert code == 1, err
     line = err.splitlines()[-1]
-    assert line.startswith("glassgpt: ") and "cannot be prepared" in line and "GLASSGPT_CACHE" in line
+    assert line.startswith("glassgpt: ") and "could not be written" in line and "GLASSGPT_CACHE" in line
     assert "Traceback" not in err and not (folder / "runs").exists()
 
 

@@ -121,6 +121,23 @@ def test_a_template_comes_back_from_its_file(template):
     assert read_template(template.to_json(), "file") == template
 
 
+def test_what_the_template_adds_and_the_tokenizer_lacks_is_not_blamed_on_the_text():
+    tokenizer = build_tokenizer("char", lambda: iter(["Use rAant\n"]))
+    told = r"the plain template writes '### User:\\n' into every conversation, .* char .*'#'.*; take a model with"
+    messages = [Message("user", "sea"), Message("assistant", "star")]
+    with pytest.raises(TokenizerError, match=told) as caught:
+        PLAIN.encode(tokenizer, [messages])
+    assert "leave it out" not in str(caught.value)
+    with pytest.raises(TokenizerError, match=told):
+        PLAIN.prompt(tokenizer, messages[:1])
+    knows = build_tokenizer(
+        "char", lambda: iter(["### User: Assistant\n"])
+    )  # and nothing of a system, which nobody uses here
+    assert len(PLAIN.encode(knows, [messages])) == 1
+    with pytest.raises(TokenizerError, match=r"^character 'z' \(U\+007A\) at position 1 .*; leave it out"):
+        PLAIN.encode(knows, [[Message("user", "sz"), *messages[1:]]])
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"name": 1}', PLAIN.to_json().replace('"end": "<|', '"end": "<'), b"\xff"]
 )

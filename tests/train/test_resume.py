@@ -8,10 +8,11 @@ import pytest
 
 from glassgpt.checkpoint import open_run
 from glassgpt.config import build_config
-from glassgpt.config.changes import CHANGEABLE, FIXED, FREE
+from glassgpt.config.changes import CHANGEABLE, FIXED, FREE, why_not_changeable
 from glassgpt.config.schema import FIELDS
 from glassgpt.errors import ConfigError, GlassError, Stopped
 from glassgpt.train import resume_run, train_run
+from glassgpt.train.observers import MetricsFile
 
 from .test_run import StopAt, assert_same, final_state
 
@@ -36,6 +37,28 @@ def test_every_setting_is_fixed_or_free_or_has_to_be_said():
     assert {"learning_rate", "max_steps", "schedule", "device", "precision", "on_nonfinite"} <= said <= set(CHANGEABLE)
     assert not set(FIXED) & set(FREE) and not set(FIXED) & set(CHANGEABLE) and {*FIXED, *FREE} <= set(FIELDS)
     assert {"n_layer", "vocab_size", "lora", "from_", "seed", "batch_size", "tokenizer"} <= set(FIXED)
+
+
+def test_what_is_no_flag_of_resume_says_why():
+    assert {name for name in FIELDS if why_not_changeable(name)} == set(FIELDS) - set(CHANGEABLE)
+    assert why_not_changeable("run") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["dropout", "context_length", "seed", "batch_size", "n_layer", "tokenizer", "architecture"]
+)
+def test_what_a_new_run_is_said_to_take_from_this_one_it_takes(config, name):
+    """And nothing else: what goes on from its weights has their shape and tokenizer."""
+    other = {"dropout": 0.2, "context_length": 9, "seed": 7, "batch_size": 3, "n_layer": 3}
+    other |= {"tokenizer": "byte", "architecture": "gpt2"}
+    train_run(config.with_values(max_steps=1), out="r")
+    flags = {"data": config.data.data, "max_steps": 1, "from_": "r", "threads": 1, name: other[name]}
+    again = build_config(flags=flags)
+    if "--from RUN" in why_not_changeable(name):
+        assert train_run(again).config().flat()[name] == other[name]
+    else:
+        with pytest.raises(GlassError, match="leave .* out"):
+            train_run(again)
 
 
 def test_every_difference_is_listed(stopped):
@@ -81,6 +104,24 @@ def test_a_change_that_was_said_once_holds_for_the_rest_of_the_run(stopped):
     assert rates[9] > 2 * rates[10]
     run.result_file.unlink()
     resume_run(run)
+
+
+def test_a_kill_between_the_settings_and_the_note_of_what_changed_costs_neither(stopped, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(self, step, changes):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsFile, "on_change", kill)
+        for changes in ({"learning_rate": 0.001}, {}, {"beta2": 0.9}):
+            with pytest.raises(Killed):
+                resume_run(stopped, changes=changes)
+    run = resume_run(stopped)
+    changed = [line for line in run.metrics() if "changed" in line]
+    assert changed == [{"step": 9, "changed": {"learning_rate": [0.003, 0.001], "beta2": [0.98, 0.9]}}]
+    assert build_config(file=run.config_file).changed == ()  # another run that begins with these settings
 
 
 def test_a_later_edit_is_not_covered_by_an_earlier_word(stopped):

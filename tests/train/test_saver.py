@@ -291,6 +291,28 @@ def test_a_checkpoint_says_how_much_of_the_metrics_is_its_own(config, recorder):
     assert any("metrics.jsonl has lost lines: it ends" in text for _, text in recorder.of("message"))
 
 
+def test_damage_beside_the_checkpoints_is_said_and_holds_nobody_back(config, recorder):
+    whole = train_run(config)
+    with pytest.raises(Stopped):
+        train_run(config, out="r", observers=[StopAt(9)])
+    run = open_run(Path("r"))
+    lines = run.metrics_file.read_text().splitlines(keepends=True)
+    assert json.loads(lines[3])["step"] == 4
+    # Shorter than it was, so that what follows the checkpoint is nearer than it should be.
+    later = [json.dumps({"step": step}) + "\n" for step in range(10, 14)]
+    run.metrics_file.write_text("".join([*lines[:3], "garbled\n", *lines[4:], *later]))
+    run.best_file.write_text("garbled")
+    resume_run(run, observers=[recorder])
+    said = [text for _, text in recorder.of("message")]
+    assert f"{run.best_file} is garbled; it is written anew" in said
+    damaged = "is damaged: line 4 holds no figures; loss.png goes without, training does not need it"
+    assert f"{run.metrics_file} {damaged}" in said
+    assert run.problem_of_best() is None and run.best() == whole.best()
+    assert [line["step"] for line in run.metrics() if "train_loss" in line] == [1, 2, 3, *range(5, 15)]
+    assert not any(len(line) == 1 for line in run.metrics())  # nothing of what was made up above
+    assert all(final_state(run)[0][name].equal(tensor) for name, tensor in final_state(whole)[0].items())
+
+
 def test_torch_is_told_nothing_by_a_save(config):
     """Saving draws no random number: the bits are the same however often it happens."""
     a = final_state(train_run(config.with_values(save_every=1)))[0]

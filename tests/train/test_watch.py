@@ -79,12 +79,39 @@ def test_stop_stops_at_once_and_resume_goes_on_more_slowly(config, poisoned):
     assert changed == {"step": 5, "changed": {"learning_rate": [0.003, 0.001]}}
 
 
-def test_so_many_in_a_row_are_enough(config, poisoned):
+def test_so_many_in_a_row_are_enough(config, poisoned, recorder):
     poisoned.update(dict.fromkeys(range(3, 30), math.nan))
     with pytest.raises(
         GlassError, match=rf"^step {2 + MOST_IN_A_ROW}: .*; {MOST_IN_A_ROW} such steps in a row; more is"
     ):
-        train_run(config.with_values(max_steps=30))
+        train_run(config.with_values(max_steps=30), out="r", observers=[recorder])
+    assert len(faults_told(recorder)) == 1
+    assert sum("fault" in line for line in open_run(Path("r")).metrics()) == MOST_IN_A_ROW
+
+
+def faults_told(recorder):
+    return [
+        text for _, text in recorder.of("message") if re.match(r"step \d+: the loss is nan|\d+ steps in a row", text)
+    ]
+
+
+def test_a_row_is_described_once_and_then_counted(config, poisoned, recorder):
+    """In metrics.jsonl stands each of them; also where the run ends or is stopped in the middle of one."""
+    poisoned.update(dict.fromkeys((3, 4, 5, 7, 12, 13, 14), math.nan))
+    run = train_run(config, observers=[recorder])
+    said = [text.partition(" is nan")[0].partition(";")[0] for text in faults_told(recorder)]
+    assert said == [
+        "step 3: the loss", "3 steps in a row were skipped", "step 7: the loss", "step 12: the loss",
+        "3 steps in a row were skipped",
+    ]  # fmt: skip
+    assert [line["step"] for line in run.metrics() if "fault" in line] == [3, 4, 5, 7, 12, 13, 14]
+    recorder.events.clear()
+    with pytest.raises(Stopped):
+        train_run(config, out="r", observers=[recorder, StopAt(13)])
+    assert faults_told(recorder)[-1] == "2 steps in a row were skipped; what was wrong with each is in r/metrics.jsonl"
+    recorder.events.clear()
+    resume_run(open_run(Path("r")), observers=[recorder])
+    assert [text[:22] for text in faults_told(recorder)] == ["step 14: the loss is n"]
 
 
 def test_others_between_them_are_not_in_a_row(config, poisoned):

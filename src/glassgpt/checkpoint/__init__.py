@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from glassgpt.checkpoint.commit import commit_folder, require_free, unwritten, verify_folder, write_text
+    from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder, write_text
     from glassgpt.checkpoint.files import PARENT, read_json, verify_checkpoint
     from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run, run_of, verify_run
     from glassgpt.checkpoint.run import Run, check_new_run, create_run
@@ -19,7 +19,6 @@ _HOMES = {
     "save_checkpoint": "checkpoint",
     "commit_folder": "commit",
     "require_free": "commit",
-    "unwritten": "commit",
     "verify_folder": "commit",
     "write_text": "commit",
     "PARENT": "files",
@@ -60,7 +59,6 @@ __all__ = [
     "run_of",
     "save_checkpoint",
     "save_tensors",
-    "unwritten",
     "verify_checkpoint",
     "verify_folder",
     "verify_run",

@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from glassgpt.checkpoint.commit import commit_folder, unwritten
+from glassgpt.checkpoint.commit import commit_folder
 from glassgpt.checkpoint.files import CONFIG, OPTIMIZER, PARENT, STATE, TEMPLATE, TOKENIZER, WEIGHTS, read_json
 from glassgpt.checkpoint.tensors import load_tensors, save_tensors
 from glassgpt.config import GPTConfig
 from glassgpt.config.plain import typed
 from glassgpt.config.schema import FinetuneConfig, check_value
-from glassgpt.errors import CheckpointError, ConfigError, MachineError, TokenizerError
+from glassgpt.disk import DiskError
+from glassgpt.errors import CheckpointError, ConfigError, TokenizerError
 from glassgpt.finetune import Template, read_template
 from glassgpt.model.lora import LoRA, lora_of
 from glassgpt.tokenizer import Tokenizer, load_tokenizer, ready_tokenizer, require_fitting
@@ -109,7 +110,7 @@ def save_checkpoint(
     """Commit a checkpoint at `folder`. `state` is JSON-ready and says at least `step`. A model that was imported has no
     optimizer's memory, and may have no tokenizer.
 
-    Raises MachineError where it cannot be written; nothing of it is left then.
+    Raises DiskError where it cannot be written; nothing of it is left then.
     """
     described = {"format": FORMAT} | asdict(config) | ({"lora": lora._asdict()} if lora else {})
     described |= {"labels": labels} if labels else {}
@@ -128,9 +129,7 @@ def save_checkpoint(
         commit_folder(folder, writers)
     except OSError as error:
         needed = sum(t.nbytes for tensors in (weights, optimizer_tensors or {}) for t in tensors.values())
-        raise MachineError(
-            f"checkpoint {unwritten(folder, error, needed)}; earlier checkpoints are whole; make room, or check the disk"
-        ) from error
+        raise DiskError(folder, error, needed, kind="checkpoint ") from error
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

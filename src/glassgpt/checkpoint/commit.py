@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from glassgpt.config.plain import parse_json
-from glassgpt.disk import make_folder, sha256_of, sync
-from glassgpt.errors import CheckpointError, ConfigError, MachineError
+from glassgpt.disk import DiskError, make_folder, sha256_of, sync
+from glassgpt.errors import CheckpointError, ConfigError
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".writing-"
@@ -53,13 +53,6 @@ def require_free(out: Path) -> None:
         raise ConfigError(f"{out} is already there, and nothing is overwritten; choose another --out")
 
 
-def unwritten(path: Path, error: OSError, needed: int) -> str:
-    """In words, why `path` could not be written, how many bytes it needs and how many are free."""
-    nearest = next(place for place in path.absolute().parents if place.is_dir())
-    free = shutil.disk_usage(nearest).free
-    return f"{path} could not be written ({error.strerror or error}): {needed:,} bytes are needed, {free:,} are free"
-
-
 def verify_folder(folder: Path, without: Container[str] = (), needed: Iterable[str] = ()) -> str | None:
     """Why `folder` is not whole, or None where every file has the size and hash of the manifest, which names those that are
     `needed`. Files in `without` are not looked at."""
@@ -89,7 +82,7 @@ def verify_folder(folder: Path, without: Container[str] = (), needed: Iterable[s
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a small file in one step: readers see the old text or the new one. Raises MachineError where it cannot be."""
+    """Replace a small file in one step: readers see the old text or the new one. Raises DiskError where it cannot be."""
     building = path.with_name(TEMPORARY + path.name)
     try:
         building.write_text(text, encoding="utf-8")
@@ -106,7 +99,7 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             building.unlink(missing_ok=True)
-        raise MachineError(f"{unwritten(path, error, len(text))}; make room, or check the disk") from error
+        raise DiskError(path, error, len(text)) from error
 
 
 def remove_folder(folder: Path) -> None:

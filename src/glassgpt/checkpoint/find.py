@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from glassgpt.checkpoint.commit import MANIFEST
 from glassgpt.checkpoint.files import PARENT, verify_checkpoint
-from glassgpt.checkpoint.run import RUNS, Run
+from glassgpt.checkpoint.run import RUNS, Run, is_empty
 from glassgpt.errors import CheckpointError
 
 OURS = (MANIFEST, "state.json")  # one of them is in every checkpoint, however damaged
@@ -26,6 +26,10 @@ def open_run(folder: Path | None) -> Run:
         folder = max(runs, key=lambda entry: (entry / "config.toml").stat().st_mtime)
     if not folder.exists():
         raise CheckpointError(f"run {folder} is not there; {_existing_runs()}")
+    if not folder.is_dir():
+        around = next((place for place in folder.parents if (place / "config.toml").is_file()), None)
+        hint = f"name the run that it is in: {as_argument(around)}" if around else _existing_runs()
+        raise CheckpointError(f"{folder} is not a run, nor a checkpoint, which are folders; {hint}")
     if is_checkpoint(folder) and (run := run_of(folder)) is not None:
         return run
     if not (folder / "config.toml").is_file():
@@ -34,6 +38,8 @@ def open_run(folder: Path | None) -> Run:
             str(entry) for place in places if place.is_dir() for entry in place.iterdir() if is_checkpoint(entry)
         )
         hint = f"it holds checkpoints: name one ({inside[-1]})" if inside else _existing_runs()
+        if is_empty(folder):
+            hint = f"nothing was saved in it; train a run there with: glassgpt train --out {as_argument(folder)}"
         raise CheckpointError(f"{folder} is not a run: it has no config.toml; {hint}")
     return Run(folder)
 
@@ -64,9 +70,7 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
     run = open_run(path)
     steps, best = run.steps(), run.best()
     if not steps:
-        raise CheckpointError(
-            f"{run.folder} has no checkpoint yet; go on with: glassgpt resume {as_argument(run.folder)}"
-        )
+        raise nothing_saved(run)
     order = sorted(steps, key=lambda step: (best is not None and step == best["step"], step), reverse=True)
     wanted = run.checkpoint_folder(order[0])
     reason = None
@@ -81,14 +85,14 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
 
 
 class Verified(NamedTuple):
-    folder: Path
+    path: Path  # a checkpoint, or a damaged file
     bytes: int
     problem: str | None  # why it is not whole
 
 
 def verify_run(path: Path | None) -> list[Verified]:
     """Every checkpoint that RUN means, the oldest first, each file of it read again; the model that a run with adapters goes
-    on from comes first. Raises CheckpointError where there is none."""
+    on from comes first, and last what is damaged of the run's own files. Raises CheckpointError where there is none."""
     if path is not None and is_checkpoint(path):
         return [verified(path, verify_checkpoint(path))]
     run = open_run(path)
@@ -97,10 +101,23 @@ def verify_run(path: Path | None) -> list[Verified]:
     if parent.is_dir():
         found.insert(0, verified(parent, verify_checkpoint(parent)))
     if not found:
-        raise CheckpointError(
-            f"{run.folder} has no checkpoint yet; go on with: glassgpt resume {as_argument(run.folder)}"
+        raise nothing_saved(run)
+    return found + [
+        Verified(file, file.stat().st_size, problem)
+        for file, problem in (
+            (run.config_file, run.problem_of_config()),
+            (run.metrics_file, run.problem_of_metrics()),
+            (run.best_file, run.problem_of_best()),
         )
-    return found
+        if problem
+    ]
+
+
+def nothing_saved(run: Run) -> CheckpointError:
+    return CheckpointError(
+        f"{run.folder} has no checkpoint yet: it was stopped before its first one, or has just begun; begin it again with: "
+        f"glassgpt resume {as_argument(run.folder)}, or delete it"
+    )
 
 
 def verified(folder: Path, problem: str | None) -> Verified:

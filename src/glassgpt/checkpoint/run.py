@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Container, Iterator
+import warnings
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from glassgpt.checkpoint.commit import TEMPORARY, clear_unfinished, remove_folder, write_text
 from glassgpt.checkpoint.files import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
-from glassgpt.config import RunConfig, build_config, config_text
+from glassgpt.config import RunConfig, config_text
+from glassgpt.config.load import load_config, why_not_whole
 from glassgpt.config.plain import parse_json, typed
 from glassgpt.disk import make_folder, sync
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
@@ -54,7 +56,19 @@ class Run:
         return self.checkpoints_folder / "best.json"
 
     def config(self) -> RunConfig:
-        return build_config(file=self.config_file)
+        """Raises ConfigError where config.toml is damaged, or edited to what no setting can be."""
+        if problem := self.problem_of_config():
+            instead = (
+                f"begin a new run with the weights that it saved: glassgpt train TEXT --from {self.folder}"
+                if self.steps()
+                else "since nothing was saved here yet, delete the folder and train again"
+            )
+            raise ConfigError(f"{self.config_file} {problem}; bring back the one that was written, or {instead}")
+        return load_config(self.config_file)
+
+    def problem_of_config(self) -> str | None:
+        """What is wrong with config.toml, in words that follow its name."""
+        return why_not_whole(self.config_file)
 
     def write_config(self, config: RunConfig) -> None:
         write_text(self.config_file, config_text(config))
@@ -75,11 +89,23 @@ class Run:
     def best(self) -> dict[str, Any] | None:
         """{"step": ..., "val_loss": ...} of the best checkpoint, or None before the first validation. Where best.json is
         damaged or gone, it follows from metrics.jsonl."""
+        return self._best_in_file() or self.best_of_metrics()
+
+    def _best_in_file(self) -> dict[str, Any] | None:
         try:
             best = parse_json(self.best_file.read_text(encoding="utf-8") if self.best_file.is_file() else "")
             return {name: typed(kind, best[name], name) for name, kind in (("step", int), ("val_loss", float))}
         except (OSError, ValueError, KeyError, TypeError):
-            return self.best_of_metrics()
+            return None
+
+    def problem_of_best(self) -> str | None:
+        """What is wrong with best.json, in words that follow its name; None where it is well, or not there yet."""
+        if not self.best_file.exists():
+            return None
+        best = self._best_in_file()
+        if best is None:
+            return "is garbled"
+        return None if best["step"] in self.steps() else f"names step {best['step']}, of which no checkpoint is there"
 
     def best_of_metrics(self) -> dict[str, Any] | None:
         """The same from metrics.jsonl alone."""
@@ -90,17 +116,19 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All whole lines of metrics.jsonl; a last line that a kill cut short is left out, and what is no line of figures."""
+        return [figures for figures in map(figures_in, self._lines()) if figures is not None]
+
+    def problem_of_metrics(self) -> str | None:
+        """Which lines of metrics.jsonl are no figures, in words that follow its name."""
+        garbled = [number for number, line in enumerate(self._lines(), start=1) if figures_in(line) is None]
+        if garbled[1:]:
+            return f"is damaged: {len(garbled)} lines hold no figures, the first is line {garbled[0]}"
+        return f"is damaged: line {garbled[0]} holds no figures" if garbled else None
+
+    def _lines(self) -> list[str]:
         text = self.metrics_file.read_text(encoding="utf-8", errors="replace") if self.metrics_file.is_file() else ""
-        metrics = []
-        for line in text.splitlines():
-            try:
-                entries = parse_json(line)
-                for name in FIGURES & entries.keys() | {"step"}:
-                    typed(int if name in ("step", "tokens") else float, entries[name], name)
-            except (ValueError, AttributeError, KeyError):
-                continue
-            metrics.append(entries)
-        return metrics
+        *whole, last = text.split("\n")
+        return whole if figures_in(last) is None else [*whole, last]
 
     def write_best(self, step: int, val_loss: float) -> None:
         write_text(self.best_file, json.dumps({"step": step, "val_loss": val_loss}) + "\n")
@@ -141,6 +169,15 @@ class Run:
         folder.rename(aside)
         return aside
 
+    def require_writable(self) -> None:
+        """Said before the text is read and the model built, not by whatever is written first."""
+        for path in (self.folder, self.checkpoints_folder, self.metrics_file):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise MachineError(
+                    f"{path} cannot be written to, and a run that is trained writes there; make all of {self.folder} writable "
+                    "(its rights, or how its disk is mounted), or copy it elsewhere and resume the copy"
+                )
+
     def put_history_aside(self) -> None:
         """For a run that begins again: what its first attempt measured is kept under another name, and nothing is best yet."""
         if self.metrics_file.exists() and self.metrics_file.stat().st_size:
@@ -170,22 +207,41 @@ class Run:
         return None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """While open, no other process can train this run; the system ends the lock with the process, however it ends."""
+    def locked(self, report: Callable[[str], object] = warnings.warn) -> Iterator[None]:
+        """While open, no other process can train this run; the system ends the lock with the process, however it ends.
+        `report` is handed a line where it cannot be locked. Raises MachineError where nothing can be written to it."""
+        self.require_writable()
         lock = FileLock(self.folder / LOCK)
         try:
-            lock.acquire(blocking=False)
+            # It warns before it takes the mere presence of a file for a lock, which a kill or a copied run leaves for ever.
+            with warnings.catch_warnings(action="error", category=UserWarning):
+                lock.acquire(blocking=False)
         except Timeout:
             raise CheckpointError(
                 f"{self.folder} is being trained by another process right now; wait for it, or stop it with Ctrl-C"
             ) from None
-        except (NotImplementedError, OSError):  # a file system without locks, such as some network ones
+        except (NotImplementedError, OSError, UserWarning):  # a file system without locks, such as some network ones
+            report(
+                f"{self.folder} is where nothing can be locked: another process could train it at the same time; see to it "
+                "that none does"
+            )
             yield
             return
         try:
             yield
         finally:
             lock.release()
+
+
+def figures_in(line: str) -> dict[str, Any] | None:
+    """What a line of metrics.jsonl says, or None where it is none."""
+    try:
+        entries: dict[str, Any] = parse_json(line)
+        for name in FIGURES & entries.keys() | {"step"}:
+            typed(int if name in ("step", "tokens") else float, entries[name], name)
+    except (ValueError, AttributeError, KeyError):
+        return None
+    return entries
 
 
 def check_new_run(folder: Path | None) -> None:

@@ -1,5 +1,7 @@
 """Tensors in a file, under their names."""
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +18,11 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
         save_file(plain, path, metadata={"format": "pt"})
     except SafetensorError as error:  # the library's own class for whatever the system refused it
-        raise OSError(str(error)) from error
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise OSError(str(error)) from error
+        code = int(number[1])
+        raise (OSError(0, str(error), None, code) if os.name == "nt" else OSError(code, os.strerror(code))) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -7,12 +7,16 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
 import glassgpt
-from glassgpt.config.names import suggestion
+from glassgpt.config.changes import why_not_changeable
+from glassgpt.config.names import FOREIGN_NAMES, suggestion
+from glassgpt.config.schema import field_name
+from glassgpt.disk import is_full
 from glassgpt.errors import GlassError, is_out_of_memory
 
 # A verb is one file and one line here: its function, and the sentence that `glassgpt --help` shows without loading it.
@@ -84,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         fail("out of memory: lower --batch-size, --micro-batch-size or --context-length, or close other programs", 1)
     except OSError as error:
-        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+        fail(what_failed(error), 1)
     sys.exit(0)
 
 
@@ -99,8 +103,21 @@ def fail(message: str, code: int) -> NoReturn:
         len(line) > LONGEST_LINE
     ):  # a file may hold a word of any length, which the message quotes; what to do stands last
         line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
-    print(f"glassgpt: {line}", file=sys.stderr)
+    with suppress(OSError):  # where nothing more can be said, the exit code still tells
+        print(f"glassgpt: {line}", file=sys.stderr)
     sys.exit(code)
+
+
+def what_failed(error: OSError) -> str:
+    why = error.strerror or str(error)
+    if error.filename:
+        return f"{why}: {error.filename}"
+    try:
+        if is_full(error) and sys.stdout is not None:
+            os.write(sys.stdout.fileno(), b"\n")  # the error itself does not say which file it was
+    except OSError:
+        return f"standard output could not be written ({why}); send it where there is room"
+    return why
 
 
 def explain(error: CycloptsError, tokens: Sequence[str]) -> str:
@@ -109,20 +126,28 @@ def explain(error: CycloptsError, tokens: Sequence[str]) -> str:
     verb = f"{tokens[0]} " if tokens and tokens[0] in VERBS else ""
     unknown = re.match(r'Unknown option: "?(--?[\w-]+)', message)
     if unknown:
-        return (
-            f"{unknown[1]} is not an option{as_flag(suggestion(unknown[1], options(verb)))}; see glassgpt {verb}--help"
-        )
+        name = field_name(unknown[1].lstrip("-").replace("-", "_"))
+        if verb == "resume " and (why := why_not_changeable(name)):
+            return why
+        flags, alone = options(verb)
+        hint = as_flag(suggestion(unknown[1], flags))
+        meant = "text" if FOREIGN_NAMES.get(name, name) == "data" else name
+        if meant in alone:
+            hint = f"; {meant.upper()} stands alone: glassgpt {verb}{meant.upper()}"
+        return f"{unknown[1]} is not an option{hint}; see glassgpt {verb}--help"
     surplus = re.match(r"Unused Tokens: \['?(.*?)'?[,\]]", message)
     if surplus:
         return f"{surplus[1]!r} is one argument too many; see glassgpt {verb}--help"
     return message
 
 
-def options(verb: str) -> list[str]:
-    """The names of a verb's options."""
+def options(verb: str) -> tuple[list[str], list[str]]:
+    """The names of a verb's options, and of what stands without one."""
     place = VERBS[verb.strip()][0] if verb else "glassgpt.cli.train:train"
     module, _, function = place.partition(":")
-    return list(inspect.signature(getattr(importlib.import_module(module), function)).parameters)
+    parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters.values()
+    flags = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return flags, [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
 
 
 def as_flag(hint: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from glassgpt.config.schema import FIELDS, SECTION_OF, RunConfig
+from glassgpt.config.schema import FIELDS, SECTION_OF, RunConfig, shown_name
 
 # What the weights, their optimizer and the order of the text are made of stays.
 FIXED = (
@@ -22,6 +22,8 @@ FREE = (
     "keep_checkpoints",
     "micro_batch_size",
 )
+# Of what stays, that which a new run may have although it goes on from this one's weights.
+OF_A_NEW_RUN = ("dropout", "context_length", "data", "text_field", "task", "seed", "batch_size", "optimizer", "lora")
 # The flags of `glassgpt resume`: what is not free changes what comes after, so that it has to be said.
 CHANGEABLE = tuple(name for name in FIELDS if name not in (*FIXED, "data", "minutes"))
 
@@ -35,3 +37,17 @@ def changed_settings(before: Mapping[str, Any], config: RunConfig) -> dict[str, 
         compared.remove("max_steps")
     # An older version may not have known a setting.
     return {name: (before[name], now[name]) for name in compared if before.get(name, now[name]) != now[name]}
+
+
+def why_not_changeable(name: str) -> str | None:
+    """Why a setting is no flag of `glassgpt resume`, and what to do instead; None where it is one, or no setting."""
+    if name not in FIELDS or name in CHANGEABLE:
+        return None
+    flag = f"--{shown_name(name).replace('_', '-')}"
+    if name == "minutes":
+        return f"{flag} only says how long a new run is; a run under way is told in steps: glassgpt resume RUN --max-steps N"
+    instead = "a run that has another begins anew: glassgpt train TEXT"
+    if name in OF_A_NEW_RUN:
+        instead = "a new run can have another, and go on from this one's weights: glassgpt train TEXT --from RUN"
+    asked = "" if name == "data" else f" {flag} ..."
+    return f"{flag} cannot change on the way (glassgpt resume --help lists what can); {instead}{asked}"

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ FOLLOWS = {
 }
 # Settings that an architecture has no use for: asking for them is a mistake, and would otherwise pass in silence.
 UNUSED = {"modern": ("bias", "qkv_bias"), "gpt2": ("rope_theta",), "textbook": ("rope_theta",)}
+# Settings that a run of the first version does not list.
+LATER = {"task", "gradient_checkpointing", "from_", "lora", "lora_alpha", "lora_on", "on_nonfinite", "on_spike"}
 LONGEST = 1 << 20  # characters of a file of settings: a device, say, may have no end
 
 
@@ -34,6 +37,7 @@ class FileContent(NamedTuple):
     values: dict[str, Any]  # by flat name
     preset: str | None
     asked: tuple[str, ...]  # the settings that a person chose: all of them, where the file does not say
+    changed: dict[str, Any]  # what a flag of resume changed
 
 
 def build_config(
@@ -44,8 +48,17 @@ def build_config(
     `flags` maps setting names to values, absent ones left out. A preset named here wins over one named in the file.
     Raises ConfigError on unknown names, wrong types and values that do not fit.
     """
-    in_file = read_file(file) if file else FileContent({}, None, ())
-    in_flags = {name: check_value(name, value, "flag") for name, value in (flags or {}).items()}
+    return _merged(preset, read_file(file) if file else FileContent({}, None, (), {}), flags or {})
+
+
+def load_config(file: Path) -> RunConfig:
+    """A run's own config.toml."""
+    content = read_file(file)
+    return replace(_merged(None, content, {}), changed=tuple(content.changed.items()))
+
+
+def _merged(preset: str | None, in_file: FileContent, flags: Mapping[str, Any]) -> RunConfig:
+    in_flags = {name: check_value(name, value, "flag") for name, value in flags.items()}
     both = in_file.values | in_flags
     recipe = "lora" if both.get("lora") else "finetune" if both.get("from_") else DEFAULT_PRESET
     name = preset or in_file.preset or recipe
@@ -110,25 +123,16 @@ def _cut_to_fit(merged: dict[str, Any], given: Mapping[str, Any]) -> None:
 
 def read_file(path: Path) -> FileContent:
     """The settings in a TOML file. Raises ConfigError where it is none, or says what no setting can be."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:  # Windows' editors begin a file with a mark
-            text = file.read(LONGEST + 1)
-        if len(text) > LONGEST:
-            raise ConfigError(f"config file {path} is longer than {LONGEST:,} characters; no settings take so many")
-        content = tomllib.loads(text)
-    except FileNotFoundError:
-        raise ConfigError(f"config file {path} is not there; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} cannot be read: {error}") from None
-    except ValueError as error:  # TOMLDecodeError is one, and so is what a number of 5000 digits gives
-        raise ConfigError(f"config file {path} is not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"config file {path} is nested too deeply; settings are plain values in tables") from None
+    content = _read_toml(path)
     preset, asked = content.pop("preset", None), content.pop("asked", None)
     if preset is not None and not isinstance(preset, str):
         raise ConfigError(f"preset in {path} is {preset!r}; it has to be text in quotes")
     if asked is not None and not (isinstance(asked, list) and set(map(str, asked)) <= FIELDS.keys()):
         raise ConfigError(f"asked in {path} is {asked!r}; it has to be a list of names of settings")
+    changed = content.pop("changed", {})
+    if not isinstance(changed, dict):
+        raise ConfigError(f"changed in {path} is {changed!r}; it has to be a table of settings")
+    changed = {name: check_value(name, value, f"{path}: changed") for name, value in changed.items()}
     values: dict[str, Any] = {}
     for section, entries in content.items():
         if section not in SECTIONS:
@@ -145,7 +149,40 @@ def read_file(path: Path) -> FileContent:
             values[field] = check_value(field, value, f"{path}:")
     if asked is not None:  # a run's: one that was begun before there were tasks learned text
         values.setdefault("task", "text")
-    return FileContent(values, preset, tuple(values if asked is None else asked))
+    return FileContent(values, preset, tuple(values if asked is None else asked), changed)
+
+
+def why_not_whole(path: Path) -> str | None:
+    """Why a run's own config.toml, which lists every setting, is not the one that was written, in words that follow its name;
+    None where nothing is seen."""
+    try:
+        content = _read_toml(path)
+    except ConfigError as error:
+        return str(error).removeprefix(f"config file {path} ")
+    if not content:
+        return "is empty"
+    there = {field_name(name) for entries in content.values() if isinstance(entries, dict) for name in entries}
+    lacking = [shown_name(name) for name in FIELDS if name not in there | LATER]
+    more = f" and {len(lacking) - 2} others" if len(lacking) > 3 else ""
+    named = ", ".join(lacking[: 2 if more else 3])
+    return f"is not whole: it lacks {named}{more}, and a run's lists every setting" if lacking else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:  # Windows' editors begin a file with a mark
+            text = file.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise ConfigError(f"config file {path} is longer than {LONGEST:,} characters; no settings take so many")
+        return tomllib.loads(text)
+    except FileNotFoundError:
+        raise ConfigError(f"config file {path} is not there; check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {error}") from None
+    except ValueError as error:  # TOMLDecodeError is one, and so is what a number of 5000 digits gives
+        raise ConfigError(f"config file {path} is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"config file {path} is nested too deeply; settings are plain values in tables") from None
 
 
 def config_text(config: RunConfig) -> str:
@@ -154,11 +191,17 @@ def config_text(config: RunConfig) -> str:
         f"preset = {json.dumps(config.preset)}",
         f"asked = {json.dumps(config.asked)} # by a person; the rest followed from preset, text and machine",
     ]
+    if config.changed:
+        said = ", ".join(f"{name} = {_toml(value)}" for name, value in config.changed)
+        lines.append(f"changed = {{{said}}} # by a person, on the way")
     for section, kind in SECTIONS.items():
         lines += ["", f"[{section}]"]
         for name in (n for n, s in SECTION_OF.items() if SECTIONS[s] is kind):
             value = getattr(getattr(config, section), name)
-            shown = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
-            shown = shown.replace("\x7f", "\\u007f")  # JSON writes this one as it is, TOML does not take it
-            lines.append(f"{shown_name(name) + ' = ' + shown:<36} # {FIELDS[name].metadata['doc']}")
+            lines.append(f"{shown_name(name) + ' = ' + _toml(value):<36} # {FIELDS[name].metadata['doc']}")
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    shown = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return shown.replace("\x7f", "\\u007f")  # JSON writes this one as it is, TOML does not take it

@@ -238,10 +238,11 @@ class MachineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that makes a run what it is. `preset` and `asked` only record where the values came from."""
+    """Everything that makes a run what it is. `preset`, `asked` and `changed` only record where the values came from."""
 
     preset: str = "mini"
     asked: tuple[str, ...] = ()  # the settings that a person chose, in a file or by a flag
+    changed: tuple[tuple[str, Any], ...] = ()  # those of them that a flag of resume changed, and to what
     model: GPTConfig
     data: DataConfig
     train: TrainConfig

@@ -21,13 +21,14 @@ from glassgpt.data.meta import FORMAT_VERSION, SPLITS, TEMPLATE, file_names, tok
 from glassgpt.data.parts import Parts, batched, bytes_of_answers, encode
 from glassgpt.data.sources import expanded
 from glassgpt.data.token_file import MARKS, TokenFileWriter
-from glassgpt.disk import is_full, sync, working_folder
-from glassgpt.errors import DataError, MachineError
+from glassgpt.disk import DiskError, sync, working_folder
+from glassgpt.errors import DataError
 from glassgpt.finetune import Task, Template, template_for
 from glassgpt.tokenizer import Tokenizer, build_tokenizer, tokenizer_hash
 
 UNFINISHED = ".partial"
 ABANDONED = 24 * 3600  # seconds without a change after which whoever worked in an unfinished folder is dead
+NEEDED = "bytes_needed"  # what an OSError on its way out is told
 IN_CACHE = "name a folder elsewhere in GLASSGPT_CACHE"
 
 Progress = Callable[[str, float], None]
@@ -107,7 +108,7 @@ def part_of(progress: Progress | None, stage: str) -> Callable[[float], None]:
 def unfinished(out: Path, elsewhere: str = "name a folder elsewhere") -> Iterator[Path]:
     """A hidden folder beside `out` to work in; removed at the end unless it was renamed into place.
 
-    Raises MachineError where it cannot be written; that a text cannot be read is a DataError from where it is read.
+    Raises DiskError where it cannot be; that a text cannot be read is a DataError from where it is read.
     """
     folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
@@ -116,15 +117,8 @@ def unfinished(out: Path, elsewhere: str = "name a folder elsewhere") -> Iterato
     except BrokenPipeError:  # the reader of our progress has gone; no disk gives this
         raise
     except OSError as problem:
-        why = problem.strerror or str(problem)
-        if is_full(problem):  # the half folder is removed by now
-            free = f"{shutil.disk_usage(folder.parent).free:,}"
-            needed = getattr(problem, "__notes__", [])
-            room = f"{needed[0]}, {free} are free" if needed else f"{free} bytes are free"
-            raise MachineError(
-                f"{out} cannot be prepared ({why}): {room}; make room there, or {elsewhere}"
-            ) from problem
-        raise MachineError(f"{out} cannot be prepared: {why}; {elsewhere}") from problem
+        # The half folder is removed by now.
+        raise DiskError(out, problem, getattr(problem, NEEDED, 0), about="about ", elsewhere=elsewhere) from problem
 
 
 def remove_abandoned(parent: Path, name: str | None = None) -> None:
@@ -255,8 +249,7 @@ def room_is_told(needed: Callable[[], int]) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        if bytes_needed := needed():
-            problem.add_note(f"about {bytes_needed:,} bytes are needed")
+        setattr(problem, NEEDED, needed())
         raise
 
 

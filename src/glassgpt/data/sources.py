@@ -28,8 +28,8 @@ from glassgpt.data.builtin import (
     shakespeare_path,
     standard_library,
 )
-from glassgpt.disk import is_full
-from glassgpt.errors import DataError, MachineError
+from glassgpt.disk import DiskError, is_full
+from glassgpt.errors import DataError
 
 NEVER_ENTERED = frozenset({"__pycache__"})
 NO_PATHS = ("", "-", *BUILTIN_NAMES)  # sources that mean no path, whatever the current folder holds
@@ -253,9 +253,9 @@ def spooled(source: Path | None, target: Path) -> Path:
                         shutil.copyfileobj(stream, copy)
     except OSError as problem:
         if is_full(problem):
-            where = target.parent.parent
-            raise MachineError(
-                f"{name} cannot be kept in {where}: {problem.strerror}; make room there, or name another folder in TMPDIR"
+            kind = f"a copy of {name} in "
+            raise DiskError(
+                target.parent.parent, problem, kind=kind, elsewhere="name another folder in TMPDIR"
             ) from None
         raise DataError(
             f"{name} cannot be read: {problem.strerror or problem}; name a file, a folder or a pipe"

@@ -73,8 +73,9 @@ class Template:
         return joined
 
     def encode(self, tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
-        """Whole conversations, many at once. Raises TokenizerError where the tokenizer lacks one of `specials`."""
+        """Whole conversations, many at once. Raises TokenizerError where the tokenizer cannot write them."""
         pieces = [self.pieces(messages) for messages in conversations]
+        self._require_writable(tokenizer, (piece for some in pieces for piece in some))
         texts = iter(tokenizer.encode_batch([p.text for some in pieces for p in some if p.kind != "special"]))
 
         def ids_of(piece: Piece) -> npt.NDArray[Any]:
@@ -85,6 +86,7 @@ class Template:
     def prompt(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
         """The ids of `messages` and of what stands before the next answer."""
         pieces = self.pieces(messages, answering=True)
+        self._require_writable(tokenizer, pieces)
         parts = ([self._id(p.text, tokenizer)] if p.kind == "special" else tokenizer.encode(p.text) for p in pieces)
         return [id for part in parts for id in part]
 
@@ -114,6 +116,18 @@ class Template:
         names = "|".join(map(re.escape, self.specials))
         parts = [part for part in re.split(f"({names})", text) if part]
         return [Piece(part, "special" if part in self.specials else "frame") for part in parts]
+
+    def _require_writable(self, tokenizer: Tokenizer, pieces: Iterable[Piece]) -> None:
+        """That the template's own words are not what a tokenizer of few characters cannot write: no text has them."""
+        for words in dict.fromkeys(piece.text for piece in pieces if piece.kind == "frame"):
+            try:
+                tokenizer.encode(words)
+            except TokenizerError as error:
+                reason = str(error).partition(";")[0]
+                raise TokenizerError(
+                    f"the {self.name} template writes {words!r} into every conversation, which this {tokenizer.kind} "
+                    f"tokenizer cannot ({reason}); take a model with the tokenizer byte or bpe, which know every character"
+                ) from None
 
     def _id(self, name: str, tokenizer: Tokenizer) -> int:
         if name not in tokenizer.specials:

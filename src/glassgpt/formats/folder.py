@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from glassgpt.checkpoint import commit_folder
-from glassgpt.errors import MachineError
+from glassgpt.disk import DiskError
 from glassgpt.signals import unwinding
 
 
-def write_folder(out: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
-    """Make the folder `out`, each file written by its function. Raises MachineError where it cannot be."""
+def write_folder(out: Path, writers: Mapping[str, Callable[[Path], object]], needed: int) -> None:
+    """Make the folder `out` of about `needed` bytes, each file written by its function. Raises DiskError where it cannot be;
+    nothing of it is left then."""
     try:
         with unwinding():
             commit_folder(out, writers, manifest=False)
     except OSError as error:
-        raise MachineError(
-            f"{out} could not be written ({error}); nothing of it is left, make room and try again"
-        ) from None
+        raise DiskError(out, error, needed, about="about ", elsewhere="choose another --out") from None
 
 
 def write_json(content: Mapping[str, Any]) -> Callable[[Path], object]:

@@ -267,4 +267,4 @@ def write_huggingface(checkpoint: Checkpoint, out: Path, result: Mapping[str, An
             about.pop("chat_template", None)
             writers[CHAT_TEMPLATE] = lambda path: path.write_text(chat, encoding="utf-8", newline="\n")
         writers[TOKENIZER_SETTINGS] = write_json(about)
-    write_folder(out, writers)
+    write_folder(out, writers, sum(tensor.nbytes for tensor in tensors.values()))

@@ -73,4 +73,4 @@ def write_peft(checkpoint: Checkpoint, out: Path, result: Mapping[str, Any] | No
         "adapter_config.json": write_json(config),
         "adapter_model.safetensors": lambda path: save_tensors(tensors, path),
     }
-    write_folder(out, writers)
+    write_folder(out, writers, sum(tensor.nbytes for tensor in tensors.values()))

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from glassgpt.errors import MachineError, TokenizerError
+from glassgpt.disk import DiskError
+from glassgpt.errors import TokenizerError
 from glassgpt.tokenizer.base import Tokenizer
 from glassgpt.tokenizer.bpe import build_bpe, read_bpe
 from glassgpt.tokenizer.byte import build_byte, read_byte
@@ -124,16 +125,15 @@ def require_fitting(tokenizer: Tokenizer, name: str, vocab_size: int, model: str
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     """Writes a tokenizer.json; whoever looks meanwhile sees the old file or the new one, whole."""
+    content = tokenizer.to_json().encode("utf-8")
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(tokenizer.to_json().encode("utf-8"))
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise MachineError(
-            f"{path} cannot be written ({error.strerror}); check the folder and the space left"
-        ) from None
+        raise DiskError(path, error, len(content)) from None
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:

@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from glassgpt.checkpoint import Run, as_argument, unwritten
+from glassgpt.checkpoint import Run, as_argument
+from glassgpt.checkpoint.run import figures_in
 from glassgpt.config import RunConfig
+from glassgpt.disk import DiskError
 from glassgpt.errors import CheckpointError, MachineError
 
 
@@ -95,12 +97,20 @@ class MetricsFile(Observer):
     def size(self) -> int:
         return self.path.stat().st_size
 
-    def cut(self, size: int) -> str | None:
-        """Forget what came after a checkpoint that the run goes back to; in words where less is there than it knew of."""
-        there = self.size()
-        whole_lines = self.path.read_bytes().rfind(b"\n") + 1 if there < size else size
-        os.truncate(self.path, whole_lines)
-        return f"{self.path} has lost lines: it ends {size - there} bytes too early" if there < size else None
+    def cut(self, size: int, step: int) -> str | None:
+        """Forget what came after the checkpoint of `step`, which knew of `size` bytes; in words that follow the file's name
+        where those are others by now."""
+        there = self.path.read_bytes()
+        if not size or there[size - 1 : size] == b"\n":
+            os.truncate(self.path, size)
+            return None
+        lines = there[: there[:size].rfind(b"\n") + 1].splitlines(keepends=True)
+        while lines and ((last := figures_in(lines[-1].decode(errors="replace"))) and last["step"] > step):
+            lines.pop()
+        os.truncate(self.path, sum(map(len, lines)))
+        if len(there) < size:
+            return f"has lost lines: it ends {size - len(there)} bytes too early"
+        return "has other lines than it had when the checkpoint was saved"
 
     def on_start(self, run: Run, config: RunConfig, step: int, deadline: float) -> None:
         self.max_steps = config.train.max_steps
@@ -133,9 +143,9 @@ class MetricsFile(Observer):
             with self.path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(line)
         except OSError as error:
+            problem = DiskError(self.path, error, len(line))
             raise MachineError(
-                f"{unwritten(self.path, error, len(line))}; make room, then go on with: "
-                f"glassgpt resume {as_argument(self.path.parent)}"
+                f"{problem}, then go on with: glassgpt resume {as_argument(self.path.parent)}"
             ) from error
 
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from glassgpt.checkpoint import PARENT, Checkpoint, Run, as_argument, load_checkpoint
@@ -35,11 +36,14 @@ def resume_run(
     meant to differ from what the run was begun with. Raises a GlassError where it cannot go on as the same run."""
     started = time.monotonic()
     changes = dict(changes or {})
-    with run.locked():
+    with run.locked(lambda line: tell(observers, line)):
         config = run.config()
         if "max_steps" in changes:
             config = config.resolved(minutes=0.0, max_steps=config.train.max_steps or 1)
-        config = config.with_values(**changes) if changes else config
+        if changes:
+            config = config.with_values(**changes)
+            meant = dict(config.changed) | {name: value for name, value in config.flat().items() if name in changes}
+            config = replace(config, changed=tuple(meant.items()))
         folder, damaged = run.last_whole_checkpoint()
         checkpoint = load_checkpoint(folder) if folder else None
         if checkpoint:
@@ -59,7 +63,7 @@ def resume_run(
             size = checkpoint.state["settings"].get("micro_batch_size")
             config = config.resolved(micro_batch_size=size or config.train.micro_batch_size)
         differences = changed_settings(checkpoint.state["settings"], config) if checkpoint else {}
-        require_meant(differences, run, changes, checkpoint)
+        require_meant(differences, run, config)
         parent, tokenizer = reopen_parent(config, run, checkpoint)
         known = checkpoint if checkpoint else parent
         template = known.template if known and config.finetune.from_ else None
@@ -67,7 +71,8 @@ def resume_run(
         for rejected, reason in damaged.items():
             tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
         if checkpoint is None:
-            tell(observers, "no whole checkpoint is there to go on from: the run begins again at its first step")
+            why = "no checkpoint is whole" if damaged else "nothing was saved yet"
+            tell(observers, f"{why}: the run begins again at its first step")
         if (
             parent is not None and config.finetune.lora and not (run.folder / PARENT).is_dir()
         ):  # killed before it was there
@@ -89,24 +94,16 @@ def resume_run(
         return finish(trainer, started)
 
 
-def require_meant(
-    differences: Mapping[str, tuple[Any, Any]], run: Run, changes: Mapping[str, Any], checkpoint: Checkpoint | None
-) -> None:
-    """Raises ConfigError unless every difference was asked for, now or, from this checkpoint on, at an earlier resume."""
+def require_meant(differences: Mapping[str, tuple[Any, Any]], run: Run, config: RunConfig) -> None:
+    """Raises ConfigError unless every difference was asked for, now or at an earlier resume."""
     refused = {name: pair for name, pair in differences.items() if name in FIXED}
     if refused:
         raise ConfigError(
             f"{run.config_file} is not what the run was begun with: {in_words(refused)}; this cannot change on the way: "
             "change it back, or start a new run"
         )
-    earlier = {
-        name: pair[-1]
-        for line in run.metrics()
-        if isinstance(line.get("changed"), dict) and checkpoint and line["step"] >= checkpoint.state["step"]
-        for name, pair in line["changed"].items()
-        if isinstance(pair, list) and pair
-    }
-    unsaid = {n: pair for n, pair in differences.items() if n not in changes and earlier.get(n, pair) != pair[1]}
+    meant = dict(config.changed)
+    unsaid = {name: (was, now) for name, (was, now) in differences.items() if meant.get(name, was) != now}
     if unsaid:
         flags = " ".join(as_flag(name, value) for name, (_, value) in unsaid.items())
         raise ConfigError(

@@ -64,7 +64,7 @@ def train_run(
         tell(observers, line)
     config, model, loss = settle_machine(config, data, observers, parent)
     run = create_run(out, text_name(config.data.data))
-    with run.locked():
+    with run.locked(lambda line: tell(observers, line)):
         run.write_config(config)
         if parent is not None and config.finetune.lora:  # so that the run is complete in itself
             with unwinding():

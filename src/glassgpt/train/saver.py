@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glassgpt.checkpoint import Run, as_argument, save_checkpoint, unwritten
-from glassgpt.disk import sync
+from glassgpt.checkpoint import Run, as_argument, save_checkpoint
+from glassgpt.disk import DiskError, sync
 from glassgpt.errors import GlassError, MachineError, is_out_of_memory
 from glassgpt.machine import free_memory
 
@@ -111,7 +111,7 @@ class Saver:
         try:
             sync(self.run.metrics_file)
         except OSError as error:
-            raise MachineError(unwritten(self.run.metrics_file, error, self.run.metrics_file.stat().st_size)) from error
+            raise DiskError(self.run.metrics_file, error, self.run.metrics_file.stat().st_size) from error
 
     def _settle(self) -> None:
         problem, self.problem = self.problem, None
@@ -128,7 +128,8 @@ class Saver:
             raise MachineError(
                 f"{problem}, then go on with: glassgpt resume {as_argument(self.run.folder)}"
             ) from problem
-        self.tell("on_message", f"{problem}; trying once more")
+        said = problem.short if isinstance(problem, DiskError) else str(problem)
+        self.tell("on_message", f"{said}; trying once more")
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

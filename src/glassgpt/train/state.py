@@ -50,8 +50,11 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     state = checkpoint.state
     trainer.step, trainer.tokens, trainer.seconds = state["step"], state["tokens"], state["seconds"]
     trainer.pace.deadline -= trainer.seconds
-    if problem := trainer.metrics_file.cut(state["metrics_bytes"]):
-        trainer.tell("on_message", problem)
+    run, lost = trainer.run, trainer.metrics_file.cut(state["metrics_bytes"], trainer.step)
+    if problem := run.problem_of_metrics() or lost:
+        trainer.tell("on_message", f"{run.metrics_file} {problem}; loss.png goes without, training does not need it")
+    if problem := run.problem_of_best():
+        trainer.tell("on_message", f"{run.best_file} {problem}; it is written anew")
     # The rest was not in the state of the first versions.
     trainer.best = state["best"] if "best" in state else trainer.run.best_of_metrics()
     if trainer.best:

@@ -69,6 +69,7 @@ class Trainer:
         self.step = 0
         self.tokens = 0
         self.best: dict[str, Any] | None = None  # {"step": ..., "val_loss": ...}
+        self.skipped = 0  # of the last steps, in this sitting
         self.seconds = 0.0  # in the loop, earlier sittings included
         self.resumed = False
 
@@ -98,6 +99,7 @@ class Trainer:
                 raise
             finally:
                 self.seconds = time.monotonic() - self.began
+                self._end_of_row()
                 self.tell("on_end")
 
     def _is_last(self) -> bool:
@@ -125,6 +127,8 @@ class Trainer:
             "tokens_per_second": tokens_in_step / self.pace.step_seconds,
         }
         self.tell("on_step", self.step, metrics)
+        if result.applied:
+            self._end_of_row()
         if diagnosis is not None:
             self._report_fault(result.applied, diagnosis)
 
@@ -259,13 +263,26 @@ class Trainer:
     def _report_fault(self, applied: bool, diagnosis: Mapping[str, Any]) -> None:
         self.tell("on_fault", self.step, {"skipped": not applied, **diagnosis})
         line = f"step {self.step}: {in_words(diagnosis, applied)}"
+        if not applied:
+            self.skipped += 1
         if self.watch.gives_up:
+            self.skipped = 0
             lower = min(self.config.train.learning_rate / 3, 1e-3)
             raise GlassError(
                 f"{line}{self.watch.how_often()}; more is in {self.run.metrics_file}; go on more slowly: "
                 f"glassgpt resume {as_argument(self.run.folder)} --learning-rate {lower:.1g}"
             )
-        self.tell("on_message", line)
+        if self.skipped < 2:
+            self.tell("on_message", line)
+
+    def _end_of_row(self) -> None:
+        """Of steps that are skipped one after the other, the first is described, and at the end all are counted."""
+        if self.skipped > 1:
+            self.tell(
+                "on_message",
+                f"{self.skipped} steps in a row were skipped; what was wrong with each is in {self.run.metrics_file}",
+            )
+        self.skipped = 0
 
     def _tell_stop(self) -> None:
         self.tell("on_message", "stopping once this step is done and saved; once more stops at once, unsaved")
