@@ -273,6 +273,14 @@ def test_a_setting_that_the_architecture_ignores_is_refused(write, architecture,
     build_config(preset="mini", flags={"architecture": "modern", "bias": False})
 
 
+@pytest.mark.parametrize("name", ["matrix_learning_rate", "momentum"])
+def test_what_only_muon_knows_is_refused_under_adamw(name):
+    assert refused(preset="gpt2", flags={name: 0.5}) == (
+        f"{name} is a setting of optimizer muon; leave {name} out, or take optimizer muon"
+    )
+    build_config(preset="gpt2", flags={name: 0.5, "optimizer": "muon"})
+
+
 # Names that nobody knows.
 
 

@@ -29,7 +29,10 @@ FOLLOWS = {
 # Settings that an architecture has no use for: asking for them is a mistake, and would otherwise pass in silence.
 UNUSED = {"modern": ("bias", "qkv_bias"), "gpt2": ("rope_theta",), "textbook": ("rope_theta",)}
 # Settings that a run of the first version does not list.
-LATER = {"task", "gradient_checkpointing", "from_", "lora", "lora_alpha", "lora_on", "on_nonfinite", "on_spike"}
+LATER = {
+    "task", "gradient_checkpointing", "from_", "lora", "lora_alpha", "lora_on", "on_nonfinite", "on_spike",
+    "matrix_learning_rate", "momentum",
+}  # fmt: skip
 LONGEST = 1 << 20  # characters of a file of settings: a device, say, may have no end
 
 
@@ -88,6 +91,9 @@ def _merged(preset: str | None, in_file: FileContent, flags: Mapping[str, Any]) 
     for key in UNUSED[config.model.architecture]:
         if key in asked and getattr(config.model, key):
             raise ConfigError(f"architecture {config.model.architecture} has no use for {key}; leave {key} out")
+    for key in ("matrix_learning_rate", "momentum"):
+        if key in asked and config.train.optimizer != "muon":
+            raise ConfigError(f"{key} is a setting of optimizer muon; leave {key} out, or take optimizer muon")
     return config
 
 
