@@ -228,7 +228,7 @@ def test_while_an_export_is_written_it_is_taken_away_again(made):
         "    path.write_text('half'); print('half', file=sys.stderr, flush=True); time.sleep(60)\n"
         "from glassgpt.cli import main\n"
         "import glassgpt.cli.export as verb, glassgpt.formats as formats\n"
-        "formats.export_model = lambda run, out, **_: folder.write_folder(out, {'a': write})\n"
+        "formats.export_model = lambda run, out, **_: folder.write_folder(out, {'a': write}, 0)\n"
         "main(['export', '--out', 'exported'])"
     )
     process = start(made, program=("-c", code))
