@@ -14,6 +14,11 @@
 A message says what is wrong, the rule, and what to do, in one line.
 """
 
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
 
 def is_out_of_memory(problem: BaseException) -> bool:
     """Whether Python, torch on a GPU, or torch's allocator on a CPU (a bare RuntimeError) found no more memory."""
@@ -61,3 +66,8 @@ class Stopped(GlassError):  # noqa: N818 - a stop that was asked for is no error
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def as_argument(path: Path) -> str:
+    """A path as one writes it in a shell."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))

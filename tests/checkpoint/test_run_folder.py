@@ -8,7 +8,6 @@ import torch
 
 from glassgpt.checkpoint import (
     Run,
-    as_argument,
     check_new_run,
     create_run,
     find_checkpoint,
@@ -21,8 +20,8 @@ from glassgpt.checkpoint import (
 )
 from glassgpt.config import GPTConfig, build_config, config_text
 from glassgpt.config.load import LATER
-from glassgpt.disk import sha256_of
-from glassgpt.errors import CheckpointError, ConfigError, MachineError
+from glassgpt.disk import DiskError, sha256_of
+from glassgpt.errors import CheckpointError, ConfigError, MachineError, as_argument
 from glassgpt.model import build_model
 from glassgpt.tokenizer import build_tokenizer
 
@@ -254,6 +253,16 @@ def test_a_run_is_locked_by_one_at_a_time(run):
     ):
         pass
     with run.locked():
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are others there")
+def test_a_lock_file_that_fails_is_no_place_without_locks(run, monkeypatch):
+    def flock(handle, how):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(DiskError, match=r"runs/text-1/.lock could not be written \(Input.output error\)"), run.locked():
         pass
 
 

@@ -63,16 +63,15 @@ def test_every_damaged_file_is_named_and_the_exit_code_is_1(run, glassgpt_here):
     ("file", "content", "problem", "advice"),
     [
         ("checkpoints/best.json", "{", "is garbled", "a resume goes on all the same"),
-        (
-            "checkpoints/best.json", '{"step": 4, "val_loss": 1}', "names step 4, of which no checkpoint is there",
-            "a resume goes on all the same",
-        ),
         ("metrics.jsonl", "[]\n", "is damaged: line 1 holds no figures", "a resume goes on all the same"),
         ("config.toml", "", "is empty", "bring config.toml back"),
+        ("config.toml", None, "describes no run: optimizer 'adamv' is not one of adamw, muon; did you mean adamw?",
+         "bring config.toml back"),
     ],
 )  # fmt: skip
 def test_the_runs_own_files_are_looked_at_as_well(run, glassgpt_here, file, content, problem, advice):
-    (run.folder / file).write_text(content)
+    edited = run.config_file.read_text().replace('"adamw"', '"adamv"')
+    (run.folder / file).write_text(edited if content is None else content)
     name = file.rsplit("/", maxsplit=1)[-1]
     code, out, err = glassgpt_here("verify", run.folder)
     assert code == 1 and table(out) == {f"step-0000000{step}": "whole" for step in (3, 6, 9)} | {name: problem}
@@ -80,6 +79,20 @@ def test_the_runs_own_files_are_looked_at_as_well(run, glassgpt_here, file, cont
     (run.checkpoint_folder(9) / "state.json").unlink()
     code, _, err = glassgpt_here("verify", run.folder)
     assert code == 1 and err.endswith(f"{run.checkpoint_folder(6)}; damaged beside them: {name}\n")
+
+
+def test_what_a_run_under_way_removes_meanwhile_is_no_damage(run, glassgpt_here, monkeypatch):
+    real = Run.problem_of
+
+    def problem_of(self, step):
+        if step == 3:
+            shutil.rmtree(self.checkpoint_folder(3))
+        return real(self, step)
+
+    monkeypatch.setattr(Run, "problem_of", problem_of)
+    run.write_best(4, 1.0)  # of a checkpoint that somebody removed
+    code, out, _ = glassgpt_here("verify", run.folder)
+    assert code == 0 and table(out) == {"step-00000006": "whole", "step-00000009": "whole"}
 
 
 def test_one_checkpoint_alone(run, glassgpt_here):

@@ -275,9 +275,10 @@ def test_a_setting_that_the_architecture_ignores_is_refused(write, architecture,
 
 @pytest.mark.parametrize("name", ["matrix_learning_rate", "momentum"])
 def test_what_only_muon_knows_is_refused_under_adamw(name):
-    assert refused(preset="gpt2", flags={name: 0.5}) == (
-        f"{name} is a setting of optimizer muon; leave {name} out, or take optimizer muon"
-    )
+    message = f"optimizer adamw has no use for {name}; leave {name} out"
+    assert refused(preset="gpt2", flags={name: 0.5}) == message
+    with pytest.raises(ConfigError, match=message):
+        build_config(preset="gpt2").with_values(**{name: 0.5})
     build_config(preset="gpt2", flags={name: 0.5, "optimizer": "muon"})
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,15 @@ def folder(write, tmp_path):
 def change_meta(folder, **fields):
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps(meta | fields))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
+def test_a_table_of_documents_without_room_says_so(tmp_path):
+    """numpy's own error would not: it has no number."""
+    writer = TokenFileWriter(tmp_path, "train", build_tokenizer("byte", lambda: iter(()), None, False))
+    writer.documents_path = Path("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"), writer:
+        writer.add(np.arange(5), 5, starts_document=True)
 
 
 def test_a_folder_without_meta_was_never_finished(folder):

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from glassgpt.checkpoint import open_run
 from glassgpt.config import build_config
@@ -115,13 +116,39 @@ def test_a_kill_between_the_settings_and_the_note_of_what_changed_costs_neither(
 
     with monkeypatch.context() as patched:
         patched.setattr(MetricsFile, "on_change", kill)
-        for changes in ({"learning_rate": 0.001}, {}, {"beta2": 0.9}):
+        for changes in ({"learning_rate": 0.001, "precision": "auto", "threads": 0}, {}, {"beta2": 0.9}):
             with pytest.raises(Killed):
                 resume_run(stopped, changes=changes)
     run = resume_run(stopped)
     changed = [line for line in run.metrics() if "changed" in line]
-    assert changed == [{"step": 9, "changed": {"learning_rate": [0.003, 0.001], "beta2": [0.98, 0.9]}}]
+    asked = {"learning_rate": [0.003, 0.001], "beta2": [0.98, 0.9]}
+    found = {"precision": ["float32", "bfloat16"], "threads": [1, torch.get_num_threads()]}
+    settled = {name: pair for name, pair in found.items() if run.config().flat()[name] != pair[0]}
+    assert [line["changed"] for line in changed] == [asked | settled] and changed[0]["step"] == 9
     assert build_config(file=run.config_file).changed == ()  # another run that begins with these settings
+
+
+OTHER = {
+    "max_steps": 16, "micro_batch_size": 3, "learning_rate": 0.001, "warmup_steps": 3, "schedule": "linear", "decay_to": 0.2,
+    "weight_decay": 0.3, "beta1": 0.8, "beta2": 0.9, "grad_clip": 0.5, "eval_every": 6, "save_every": 6, "log_every": 2,
+    "sample_every": 6, "keep_checkpoints": 3, "gradient_checkpointing": True, "on_nonfinite": "stop", "on_spike": "skip",
+    "device": "auto", "precision": "auto", "compile": "auto", "threads": 0, "matrix_learning_rate": 0.01, "momentum": 0.9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGEABLE)
+def test_what_was_changed_once_needs_no_second_word(stopped, name):
+    if name in ("matrix_learning_rate", "momentum"):  # of no use under adamw, which is said before anything is written
+        before = stopped.config_file.read_text()
+        with pytest.raises(ConfigError, match=f"optimizer adamw has no use for {name}; leave {name} out"):
+            resume_run(stopped, changes={name: OTHER[name]})
+        assert stopped.config_file.read_text() == before
+        return
+    with pytest.raises(Stopped):
+        resume_run(stopped, changes={name: OTHER[name]}, observers=[StopAt(10)])
+    shutil.rmtree(stopped.checkpoint_folder(10))
+    run = resume_run(stopped)
+    assert run.config().flat()[name] == OTHER[name] or OTHER[name] in ("auto", 0)
 
 
 def test_a_later_edit_is_not_covered_by_an_earlier_word(stopped):

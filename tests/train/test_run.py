@@ -1,5 +1,6 @@
 """Whole runs, in this process: what a run leaves behind, that it can be repeated, stopped and continued."""
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from glassgpt.checkpoint import load_checkpoint, open_run, verify_folder
 from glassgpt.config import build_config
 from glassgpt.errors import CheckpointError, ConfigError, DataError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, train_run
+from glassgpt.train import run as run_module
 
 
 class StopAt(Observer):
@@ -217,6 +219,18 @@ def test_a_run_on_standard_input_does_not_wait_for_a_keyboard(config, text, tmp_
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     with pytest.raises(DataError, match="came from standard input and is no longer in the cache; pipe it in once more"):
         resume_run(open_run(Path("r")))
+
+
+def test_a_plot_without_room_costs_the_plot_alone(config, recorder, monkeypatch):
+    def full(*some):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_module, "plot_losses", full)
+    run = train_run(config, observers=[recorder])
+    message = (
+        f"{run.folder / 'loss.png'} could not be written (No space left on device); the run is complete without it"
+    )
+    assert ("message", message) in recorder.events and run.result_file.exists()
 
 
 def test_a_disk_that_is_full_is_one_line_and_leaves_the_earlier_checkpoints(config, recorder, monkeypatch):

@@ -1,5 +1,6 @@
 """Checkpoints that are written while training goes on."""
 
+import errno
 import json
 import threading
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glassgpt.checkpoint import load_checkpoint, open_run, verify_checkpoint
+from glassgpt.checkpoint import commit, load_checkpoint, open_run, verify_checkpoint
 from glassgpt.errors import GlassError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, saver, train_run, trainer
 
@@ -128,6 +129,26 @@ def test_a_save_that_fails_once_is_said_and_tried_again(config, recorder, monkey
     assert 5 not in run.steps() and set(run.steps()) - set(whole.steps()) <= {6, 7, 8, 9}
     assert len(run.steps()) == len(whole.steps())
     assert_same(whole, run)
+
+
+@pytest.mark.parametrize("eval_every", [5, 100])
+def test_a_name_that_may_not_last_is_a_save_that_failed(config, recorder, monkeypatch, eval_every):
+    """The folder is there, but not for certain: then it is not there, and its place is free for the next try."""
+    real, failed = commit.sync, []
+
+    def sync(path):
+        if path.name == "checkpoints" and (path / "step-00000005").exists() and not failed:
+            failed.append(path)
+            raise OSError(errno.EIO, "Input/output error")
+        real(path)
+
+    monkeypatch.setattr(commit, "sync", sync)
+    run = train_run(
+        config.with_values(save_every=5, max_steps=14, **RARELY | {"eval_every": eval_every}), observers=[recorder]
+    )
+    message = f"checkpoint {run.checkpoint_folder(5)} could not be written (Input/output error); trying once more"
+    assert ("message", message) in recorder.events and run.result_file.exists()
+    assert (5 in run.steps()) == (eval_every == 5) and all(run.problem_of(step) is None for step in run.steps())
 
 
 def test_memory_that_is_missing_while_it_is_written_is_a_failure_like_another(config, recorder, monkeypatch):

@@ -17,7 +17,7 @@ from glassgpt.model import build_model
 from glassgpt.train import resume_run, train_run, trainer
 from glassgpt.train.loss import chunked_loss
 from glassgpt.train.step import StepResult
-from glassgpt.train.watch import DEVIATIONS, FEWEST, MOST_IN_A_ROW, WINDOW, Watch, first_not_finite
+from glassgpt.train.watch import DEVIATIONS, FEWEST, MOST_IN_A_ROW, WINDOW, Watch, first_not_finite, more_slowly
 
 from .test_run import StopAt, assert_same, final_state
 
@@ -64,6 +64,13 @@ def test_the_gradients_of_a_step_that_was_left_out_are_gone(config, poisoned):
 
     train_run(config.with_values(sample_every=1), sample=sample)
     assert len(held) == 15 and not any(held)
+
+
+def test_going_on_more_slowly_means_every_rate():
+    adamw = TrainConfig(max_steps=1, learning_rate=6e-4)
+    assert more_slowly(adamw) == "--learning-rate 0.0002"
+    muon = TrainConfig(max_steps=1, learning_rate=6e-4, optimizer="muon", matrix_learning_rate=0.03)
+    assert more_slowly(muon) == "--learning-rate 0.0002 --matrix-learning-rate 0.01"
 
 
 def test_stop_stops_at_once_and_resume_goes_on_more_slowly(config, poisoned):

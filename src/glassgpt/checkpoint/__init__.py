@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder, write_text
     from glassgpt.checkpoint.files import PARENT, read_json, verify_checkpoint
-    from glassgpt.checkpoint.find import as_argument, find_checkpoint, open_run, run_of, verify_run
+    from glassgpt.checkpoint.find import find_checkpoint, open_run, run_of, verify_run
     from glassgpt.checkpoint.run import Run, check_new_run, create_run
     from glassgpt.checkpoint.tensors import load_tensors, save_tensors
     from glassgpt.checkpoint.weights import load_model, load_weights, merge_checkpoint, whole_weights
@@ -24,7 +24,6 @@ _HOMES = {
     "PARENT": "files",
     "read_json": "files",
     "verify_checkpoint": "files",
-    "as_argument": "find",
     "find_checkpoint": "find",
     "open_run": "find",
     "run_of": "find",
@@ -43,7 +42,6 @@ __all__ = [
     "PARENT",
     "Checkpoint",
     "Run",
-    "as_argument",
     "check_new_run",
     "commit_folder",
     "create_run",

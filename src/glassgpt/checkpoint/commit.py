@@ -41,7 +41,11 @@ def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]],
                 (building / name).chmod((building / MANIFEST).stat().st_mode)
         sync(building)
         building.rename(target)
-        sync(target.parent)
+        try:
+            sync(target.parent)
+        except OSError:
+            target.rename(building)  # a name that may not last is not given
+            raise
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise

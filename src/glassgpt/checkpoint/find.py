@@ -1,17 +1,16 @@
 """What RUN means on the command line: a run or one checkpoint, and the newest run where nothing is said."""
 
 import os
-import shlex
-import subprocess
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from glassgpt.checkpoint.commit import MANIFEST
 from glassgpt.checkpoint.files import PARENT, verify_checkpoint
 from glassgpt.checkpoint.run import RUNS, Run, is_empty
-from glassgpt.errors import CheckpointError
+from glassgpt.errors import CheckpointError, as_argument
 
 OURS = (MANIFEST, "state.json")  # one of them is in every checkpoint, however damaged
 NOT_FOR_SAMPLING = ("optimizer.safetensors",)  # twice as large as the weights, and read by a resume only
@@ -86,6 +85,7 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
 
 class Verified(NamedTuple):
     path: Path  # a checkpoint, or a damaged file
+    is_checkpoint: bool
     bytes: int
     problem: str | None  # why it is not whole
 
@@ -94,16 +94,21 @@ def verify_run(path: Path | None) -> list[Verified]:
     """Every checkpoint that RUN means, the oldest first, each file of it read again; the model that a run with adapters goes
     on from comes first, and last what is damaged of the run's own files. Raises CheckpointError where there is none."""
     if path is not None and is_checkpoint(path):
-        return [verified(path, verify_checkpoint(path))]
+        return [Verified(path, True, size_of(path), verify_checkpoint(path))]
     run = open_run(path)
-    found = [verified(run.checkpoint_folder(step), run.problem_of(step)) for step in run.steps()]
+    found = []
     parent = run.folder / PARENT
     if parent.is_dir():
-        found.insert(0, verified(parent, verify_checkpoint(parent)))
+        found.append(Verified(parent, True, size_of(parent), verify_checkpoint(parent)))
+    for step in run.steps():
+        folder = run.checkpoint_folder(step)
+        entry = Verified(folder, True, size_of(folder), run.problem_of(step))
+        if folder.exists():  # a run that is being trained removes older ones
+            found.append(entry)
     if not found:
         raise nothing_saved(run)
     return found + [
-        Verified(file, file.stat().st_size, problem)
+        Verified(file, False, file.stat().st_size, problem)
         for file, problem in (
             (run.config_file, run.problem_of_config()),
             (run.metrics_file, run.problem_of_metrics()),
@@ -120,8 +125,13 @@ def nothing_saved(run: Run) -> CheckpointError:
     )
 
 
-def verified(folder: Path, problem: str | None) -> Verified:
-    return Verified(folder, sum(file.stat().st_size for file in folder.iterdir()), problem)
+def size_of(folder: Path) -> int:
+    """Bytes of its files; of one that is being removed, of those that are there yet."""
+    bytes_found = 0
+    with suppress(FileNotFoundError):
+        for file in folder.iterdir():
+            bytes_found += file.stat().st_size
+    return bytes_found
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -132,11 +142,6 @@ def run_of(checkpoint: Path) -> Run | None:
     """The run that a checkpoint lies in, or None where it was copied elsewhere."""
     run = Run(Path(os.path.normpath(checkpoint / ".." / "..")))
     return run if run.config_file.is_file() else None
-
-
-def as_argument(path: Path) -> str:
-    """A path as one writes it in a shell."""
-    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
 
 
 def _existing_runs() -> str:

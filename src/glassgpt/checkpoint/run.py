@@ -1,5 +1,6 @@
 """A run: one folder that holds its settings, its history and its checkpoints."""
 
+import errno
 import json
 import os
 import re
@@ -17,12 +18,14 @@ from glassgpt.checkpoint.files import OPTIMIZER, STATE, TOKENIZER, read_json, ve
 from glassgpt.config import RunConfig, config_text
 from glassgpt.config.load import load_config, why_not_whole
 from glassgpt.config.plain import parse_json, typed
-from glassgpt.disk import make_folder, sync
-from glassgpt.errors import CheckpointError, ConfigError, MachineError
+from glassgpt.disk import DiskError, make_folder, sync
+from glassgpt.errors import CheckpointError, ConfigError, MachineError, as_argument
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
 RUNS = Path("runs")
 LOCK = ".lock"
+# Of a file system that knows no locks, such as some network ones.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 # What is read again from lines of metrics.jsonl; more may stand there.
 FIGURES = {"step", "tokens", "seconds", "train_loss", "val_loss", "bits_per_byte", "accuracy", "best_val_loss"}
 
@@ -57,9 +60,9 @@ class Run:
 
     def config(self) -> RunConfig:
         """Raises ConfigError where config.toml is damaged, or edited to what no setting can be."""
-        if problem := self.problem_of_config():
+        if problem := why_not_whole(self.config_file):
             instead = (
-                f"begin a new run with the weights that it saved: glassgpt train TEXT --from {self.folder}"
+                f"begin a new run with the weights that it saved: glassgpt train TEXT --from {as_argument(self.folder)}"
                 if self.steps()
                 else "since nothing was saved here yet, delete the folder and train again"
             )
@@ -68,7 +71,13 @@ class Run:
 
     def problem_of_config(self) -> str | None:
         """What is wrong with config.toml, in words that follow its name."""
-        return why_not_whole(self.config_file)
+        if problem := why_not_whole(self.config_file):
+            return problem
+        try:
+            load_config(self.config_file)
+        except ConfigError as error:
+            return f"describes no run: {error}"
+        return None
 
     def write_config(self, config: RunConfig) -> None:
         write_text(self.config_file, config_text(config))
@@ -100,12 +109,7 @@ class Run:
 
     def problem_of_best(self) -> str | None:
         """What is wrong with best.json, in words that follow its name; None where it is well, or not there yet."""
-        if not self.best_file.exists():
-            return None
-        best = self._best_in_file()
-        if best is None:
-            return "is garbled"
-        return None if best["step"] in self.steps() else f"names step {best['step']}, of which no checkpoint is there"
+        return "is garbled" if self.best_file.exists() and self._best_in_file() is None else None
 
     def best_of_metrics(self) -> dict[str, Any] | None:
         """The same from metrics.jsonl alone."""
@@ -220,7 +224,9 @@ class Run:
             raise CheckpointError(
                 f"{self.folder} is being trained by another process right now; wait for it, or stop it with Ctrl-C"
             ) from None
-        except (NotImplementedError, OSError, UserWarning):  # a file system without locks, such as some network ones
+        except (NotImplementedError, OSError, UserWarning) as problem:
+            if isinstance(problem, OSError) and problem.errno not in NO_LOCKS:
+                raise DiskError(self.folder / LOCK, problem) from problem
             report(
                 f"{self.folder} is where nothing can be locked: another process could train it at the same time; see to it "
                 "that none does"

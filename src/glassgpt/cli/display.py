@@ -17,12 +17,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from glassgpt.checkpoint import Run, as_argument, load_checkpoint
+from glassgpt.checkpoint import Run, load_checkpoint
 from glassgpt.cli.confusion import confusion_table, validation_of
 from glassgpt.cli.progress import PreparationDisplay
 from glassgpt.config import RunConfig
 from glassgpt.config.schema import shown_name
 from glassgpt.data import DataFolder
+from glassgpt.errors import as_argument
 from glassgpt.generate import Engine, TextClassifier
 from glassgpt.model import LanguageModel
 from glassgpt.model.classifier import Classifier

@@ -112,10 +112,7 @@ def what_failed(error: OSError) -> str:
     why = error.strerror or str(error)
     if error.filename:
         return f"{why}: {error.filename}"
-    try:
-        if is_full(error) and sys.stdout is not None:
-            os.write(sys.stdout.fileno(), b"\n")  # the error itself does not say which file it was
-    except OSError:
+    if is_full(error):  # of every other file it says which one it was (DiskError)
         return f"standard output could not be written ({why}); send it where there is room"
     return why
 

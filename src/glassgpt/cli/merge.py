@@ -13,8 +13,9 @@ def merge(
     out: Annotated[Path, Parameter(help="folder of the checkpoint that is made")],
 ) -> None:
     """Fold the adapters of a --lora run into its weights: an ordinary checkpoint, which computes the same."""
-    from glassgpt.checkpoint import as_argument, find_checkpoint, load_checkpoint, merge_checkpoint
+    from glassgpt.checkpoint import find_checkpoint, load_checkpoint, merge_checkpoint
     from glassgpt.cli.main import say
+    from glassgpt.errors import as_argument
     from glassgpt.signals import unwinding
 
     checkpoint = load_checkpoint(find_checkpoint(run, say))

@@ -12,16 +12,16 @@ def verify(
 ) -> None:
     """Read every file of every checkpoint again and compare it with what was written, and see whether the run's own files can
     be read. Exit code 0: all is whole; 1: something is damaged."""
-    from glassgpt.checkpoint import PARENT, as_argument, verify_run
-    from glassgpt.errors import DamageError
+    from glassgpt.checkpoint import PARENT, verify_run
+    from glassgpt.errors import DamageError, as_argument
 
     found = verify_run(run)
     width = max(len(str(entry.path)) for entry in found)
     for entry in found:
         print(f"{entry.path!s:{width}}  {entry.bytes / 1e6:>10,.1f} MB  {entry.problem or 'whole'}")
-    checkpoints = [entry for entry in found if entry.path.is_dir()]
+    checkpoints = [entry for entry in found if entry.is_checkpoint]
     damaged = [entry for entry in checkpoints if entry.problem]
-    files = ", ".join(entry.path.name for entry in found if entry not in checkpoints)
+    files = ", ".join(entry.path.name for entry in found if not entry.is_checkpoint)
     if damaged:
         whole = [entry.path for entry in checkpoints if not entry.problem and entry.path.name != PARENT]
         left = f"the newest whole one is {as_argument(whole[-1])}" if whole else "none is whole"

@@ -46,8 +46,9 @@ def why_not_changeable(name: str) -> str | None:
     flag = f"--{shown_name(name).replace('_', '-')}"
     if name == "minutes":
         return f"{flag} only says how long a new run is; a run under way is told in steps: glassgpt resume RUN --max-steps N"
+    if name == "data":
+        return f"{flag} is no flag of resume; text that was moved is named in the run's config.toml, and its content compared"
     instead = "a run that has another begins anew: glassgpt train TEXT"
     if name in OF_A_NEW_RUN:
         instead = "a new run can have another, and go on from this one's weights: glassgpt train TEXT --from RUN"
-    asked = "" if name == "data" else f" {flag} ..."
-    return f"{flag} cannot change on the way (glassgpt resume --help lists what can); {instead}{asked}"
+    return f"{flag} cannot change on the way (glassgpt resume --help lists what can); {instead} {flag} ..."

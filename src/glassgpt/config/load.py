@@ -26,8 +26,6 @@ FOLLOWS = {
     **dict.fromkeys(("from_", "lora", "gradient_checkpointing"), _MEMORY),
     **dict.fromkeys(("batch_size", "context_length", "architecture", "n_layer", "n_embd", "n_inner"), _MEMORY),
 }
-# Settings that an architecture has no use for: asking for them is a mistake, and would otherwise pass in silence.
-UNUSED = {"modern": ("bias", "qkv_bias"), "gpt2": ("rope_theta",), "textbook": ("rope_theta",)}
 # Settings that a run of the first version does not list.
 LATER = {
     "task", "gradient_checkpointing", "from_", "lora", "lora_alpha", "lora_on", "on_nonfinite", "on_spike",
@@ -88,12 +86,7 @@ def _merged(preset: str | None, in_file: FileContent, flags: Mapping[str, Any]) 
         asked=tuple(key for key in FIELDS if key in asked),
         **{section: kind(**sections[section]) for section, kind in SECTIONS.items()},
     )
-    for key in UNUSED[config.model.architecture]:
-        if key in asked and getattr(config.model, key):
-            raise ConfigError(f"architecture {config.model.architecture} has no use for {key}; leave {key} out")
-    for key in ("matrix_learning_rate", "momentum"):
-        if key in asked and config.train.optimizer != "muon":
-            raise ConfigError(f"{key} is a setting of optimizer muon; leave {key} out, or take optimizer muon")
+    config.require_useful()
     return config
 
 

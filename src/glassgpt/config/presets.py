@@ -70,7 +70,7 @@ _FINETUNE = {
     "batch_size": 8, "beta2": 0.99, "warmup_steps": 20, "schedule": "wsd", "decay_to": 0.0, "minutes": 10.0, "dropout": 0.0,
 }  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {
-    "finetune": _FINETUNE | {"learning_rate": 1e-4},
+    "finetune": _FINETUNE | {"learning_rate": 1e-4, "matrix_learning_rate": 2e-3},
     # Adapters begin at zero, and are few: ten times the rate of full fine-tuning (Biderman et al. 2024, 2405.09673).
     "lora": _FINETUNE | {"learning_rate": 1e-3},
 }

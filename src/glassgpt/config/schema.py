@@ -253,7 +253,17 @@ class RunConfig:
         """A copy with settings changed by their flat names: `config.with_values(max_steps=200, n_layer=4)`."""
         checked = {name: check_value(name, value, "value") for name, value in values.items()}
         asked = tuple(name for name in FIELDS if name in values or name in self.asked)
-        return replace(self.resolved(**checked), asked=asked)
+        config = replace(self.resolved(**checked), asked=asked)
+        config.require_useful()
+        return config
+
+    def require_useful(self) -> None:
+        """Raises ConfigError where a person asked for what is without use here: it would otherwise pass in silence."""
+        values = self.flat()
+        for choice, unused in UNUSED.items():
+            for name in unused[values[choice]]:
+                if name in self.asked and values[name]:
+                    raise ConfigError(f"{choice} {values[choice]} has no use for {name}; leave {name} out")
 
     def resolved(self, **values: Any) -> "RunConfig":
         """A copy with settings that GlassGPT found out for itself."""
@@ -277,6 +287,13 @@ SECTIONS: dict[str, Any] = {
 }
 SECTION_OF = {f.name: section for section, kind in SECTIONS.items() for f in fields(kind)}
 FIELDS = {f.name: f for kind in SECTIONS.values() for f in fields(kind)}
+
+
+# What each choice has no use for.
+UNUSED: dict[str, dict[str, tuple[str, ...]]] = {
+    "architecture": {"modern": ("bias", "qkv_bias"), "gpt2": ("rope_theta",), "textbook": ("rope_theta",)},
+    "optimizer": {"adamw": ("matrix_learning_rate", "momentum"), "muon": ()},
+}
 
 
 def shown_name(name: str) -> str:

@@ -4,10 +4,12 @@ import hashlib
 import os
 import sysconfig
 import urllib.request
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
 from glassgpt.config.cache_folder import cache_folder
+from glassgpt.disk import DiskError
 from glassgpt.errors import DataError
 from glassgpt.signals import undone
 
@@ -54,6 +56,12 @@ def shakespeare_path() -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with undone(partial.unlink):
-        partial.write_bytes(text)
-        partial.replace(path)
+        try:
+            partial.write_bytes(text)
+            partial.replace(path)
+        except OSError as problem:
+            with suppress(OSError):
+                partial.unlink()
+            elsewhere = "name a folder elsewhere in GLASSGPT_CACHE"
+            raise DiskError(path, problem, len(text), elsewhere=elsewhere) from None
     return path

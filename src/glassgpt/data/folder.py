@@ -28,7 +28,7 @@ LONGEST_HEADER, ROW_BYTES = 256, 16
 @dataclass(frozen=True, eq=False)
 class DataFolder:
     """A prepared folder, checked. `train` and `val` are memory maps (tokens,), `*_documents` (documents, 2) int64, `*_marks`
-    what is described above; there are none for plain text."""
+    as token_file.py describes them; there are none for plain text."""
 
     path: Path
     meta: DataMeta

@@ -1,4 +1,5 @@
-"""The prepared folder: two files of token ids and everything that is needed to use them, written and read here.
+"""The prepared folder: two files of token ids and everything that is needed to use them. Written here, sealed by
+meta.py, opened by folder.py.
 
 train.bin, val.bin             ids, little-endian, uint16 where the vocabulary fits, else uint32; nothing else
 train.documents.npy, val...    (documents, 2) int64: first token of each document, bytes of its text in UTF-8
@@ -48,8 +49,12 @@ class TokenFileWriter:
         if self.marks_file is not None:
             self.marks_file.close()
         if kind is None:
-            table = np.stack([np.frombuffer(self.starts, np.int64), np.frombuffer(self.source_bytes, np.int64)], axis=1)
-            np.save(self.documents_path, table.astype("<i8"))
+            columns = [np.frombuffer(self.starts, np.int64), np.frombuffer(self.source_bytes, np.int64)]
+            table = np.stack(columns, axis=1).astype("<i8")
+            with self.documents_path.open("wb") as file:
+                # As np.save writes it, whose own error on a full disk does not say that it is one.
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(table))
+                file.write(table.tobytes())
 
     def add(
         self, ids: npt.NDArray[Any], source_bytes: int, starts_document: bool, marks: npt.NDArray[Any] | None = None

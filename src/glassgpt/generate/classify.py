@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from glassgpt.checkpoint import as_argument, find_checkpoint, load_checkpoint, load_model
-from glassgpt.errors import ConfigError, DataError
+from glassgpt.checkpoint import find_checkpoint, load_checkpoint, load_model
+from glassgpt.errors import ConfigError, DataError, as_argument
 from glassgpt.machine import decide_device
 from glassgpt.model.classifier import Classifier
 from glassgpt.tokenizer import Tokenizer

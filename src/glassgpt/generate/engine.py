@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glassgpt.checkpoint import Checkpoint, as_argument, find_checkpoint, load_checkpoint, load_model
+from glassgpt.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_model
 from glassgpt.config.setting import LARGEST
-from glassgpt.errors import ConfigError, MachineError, TokenizerError
+from glassgpt.errors import ConfigError, MachineError, TokenizerError, as_argument
 from glassgpt.formats.huggingface import published_ends
 from glassgpt.generate.decoder import decode
 from glassgpt.generate.sampling import check_sampling, sample

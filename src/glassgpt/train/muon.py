@@ -29,7 +29,9 @@ def orthogonalized(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 
 class Muon(torch.optim.Optimizer):
     """For matrices (outputs, inputs) and nothing else. With `dtype` bfloat16 the same bits as torch.optim.Muon, which takes
-    them one at a time. Every matrix needs its gradient at every step."""
+    them one at a time. Every matrix needs its gradient at every step.
+
+    The bits were compared on CPUs."""
 
     def __init__(
         self, params: Iterable[Tensor], *, lr: float, momentum: float, weight_decay: float, dtype: torch.dtype
@@ -49,7 +51,9 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         group = self.param_groups[0]
         for matrices, momenta in self.stacks:
-            gradients = torch.stack([p.grad for p in matrices if p.grad is not None])
+            given = [p.grad for p in matrices if p.grad is not None]
+            assert len(given) == len(matrices), "a matrix in the model took no part in the loss"
+            gradients = torch.stack(given)
             momenta.lerp_(gradients, 1 - group["momentum"])
             update = orthogonalized(gradients.lerp_(momenta, group["momentum"]), self.dtype)  # looks ahead (Nesterov)
             rows, columns = matrices[0].shape

@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from glassgpt.checkpoint import Run, as_argument
+from glassgpt.checkpoint import Run
 from glassgpt.checkpoint.run import figures_in
 from glassgpt.config import RunConfig
 from glassgpt.disk import DiskError
-from glassgpt.errors import CheckpointError, MachineError
+from glassgpt.errors import CheckpointError, MachineError, as_argument
 
 
 class Observer:

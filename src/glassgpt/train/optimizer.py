@@ -1,6 +1,6 @@
 """Optimizers, and their state as named tensors: what a checkpoint holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -49,15 +49,27 @@ class Optimizers:
             part.zero_grad(set_to_none)
 
 
-def build_optimizer(model: LanguageModel, config: TrainConfig, precision: str = "float32") -> Optimizer:
-    """For what learns of the model. `precision` is that of its matrix products."""
-    learning = [p for p in model.parameters() if p.requires_grad]
-    if config.optimizer == "adamw":
-        return adamw(learning, config)
+def build_adamw(model: LanguageModel, config: TrainConfig, precision: str) -> Optimizer:
+    return adamw([p for p in model.parameters() if p.requires_grad], config)
+
+
+def build_muon(model: LanguageModel, config: TrainConfig, precision: str) -> Optimizer:
+    """Muon for the matrices in blocks, AdamW for the rest."""
     hidden = [p for p in model.blocks.parameters() if p.requires_grad and p.ndim == 2]
     in_hidden = set(hidden)
-    rest = [p for p in learning if p not in in_hidden]
+    rest = [p for p in model.parameters() if p.requires_grad and p not in in_hidden]
     return Optimizers(muon(hidden, config, precision), *([adamw(rest, config)] if rest else []))
+
+
+OPTIMIZERS: dict[str, Callable[[LanguageModel, TrainConfig, str], Optimizer]] = {
+    "adamw": build_adamw,
+    "muon": build_muon,
+}
+
+
+def build_optimizer(model: LanguageModel, config: TrainConfig, precision: str = "float32") -> Optimizer:
+    """For what learns of the model. `precision` is that of its matrix products."""
+    return OPTIMIZERS[config.optimizer](model, config, precision)
 
 
 def adamw(parameters: Sequence[Tensor], config: TrainConfig) -> torch.optim.Optimizer:

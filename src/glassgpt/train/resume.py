@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from glassgpt.checkpoint import PARENT, Checkpoint, Run, as_argument, load_checkpoint
+from glassgpt.checkpoint import PARENT, Checkpoint, Run, load_checkpoint
 from glassgpt.checkpoint.checkpoint import require_resumable
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
@@ -14,7 +14,7 @@ from glassgpt.config.changes import FIXED, changed_settings
 from glassgpt.config.schema import shown_name
 from glassgpt.data import DataFolder
 from glassgpt.data.prepare import load_if_whole
-from glassgpt.errors import CheckpointError, ConfigError, DataError
+from glassgpt.errors import CheckpointError, ConfigError, DataError, as_argument
 from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import companions_in
 from glassgpt.tokenizer import Tokenizer
@@ -62,8 +62,8 @@ def resume_run(
             # That of the checkpoint: where memory ran out later, it does so again, at the same step.
             size = checkpoint.state["settings"].get("micro_batch_size")
             config = config.resolved(micro_batch_size=size or config.train.micro_batch_size)
-        differences = changed_settings(checkpoint.state["settings"], config) if checkpoint else {}
-        require_meant(differences, run, config)
+        if checkpoint:
+            require_meant(changed_settings(checkpoint.state["settings"], config), run, config)
         parent, tokenizer = reopen_parent(config, run, checkpoint)
         known = checkpoint if checkpoint else parent
         template = known.template if known and config.finetune.from_ else None
@@ -78,6 +78,8 @@ def resume_run(
         ):  # killed before it was there
             save_parent(run, parent, data)
         config, model, loss = settle_machine(fit_to_data(config, data), data, observers, parent)
+        if changes:  # "auto" and 0 have become what they stand for
+            config = replace(config, changed=tuple((name, config.flat()[name]) for name, _ in config.changed))
         carried = carried_by(companions_in(checkpoint.state) if checkpoint else parent.carried if parent else None)
         parent = None  # its weights are in the model now
         trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried, template)
@@ -89,7 +91,7 @@ def resume_run(
         run.result_file.unlink(missing_ok=True)
         if changes:
             run.write_config(config)
-        if differences:
+        if checkpoint and (differences := changed_settings(checkpoint.state["settings"], config)):
             trainer.tell("on_change", trainer.step, differences)
         return finish(trainer, started)
 

@@ -12,6 +12,7 @@ from glassgpt.checkpoint import PARENT, Run, check_new_run, create_run, save_che
 from glassgpt.config import RunConfig
 from glassgpt.data import DataFolder, DataMeta, Examples, is_prepared, load_data, prepare_cached, summarize, text_name
 from glassgpt.data.meta import SPLITS
+from glassgpt.disk import DiskError
 from glassgpt.errors import DataError
 from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import COMPANIONS
@@ -188,7 +189,10 @@ def finish(trainer: Trainer, started: float) -> Run:
         "environment": describe_environment(),
     }
     run.write_result(result)
-    plot_losses(metrics, run.folder / "loss.png", meta.baseline_bits_per_byte, run.folder.name)
+    try:
+        plot_losses(metrics, run.folder / "loss.png", meta.baseline_bits_per_byte, run.folder.name)
+    except OSError as error:
+        trainer.tell("on_message", f"{DiskError(run.folder / 'loss.png', error).short}; the run is complete without it")
     return run
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glassgpt.checkpoint import Run, as_argument, save_checkpoint
+from glassgpt.checkpoint import Run, save_checkpoint
 from glassgpt.disk import DiskError, sync
-from glassgpt.errors import GlassError, MachineError, is_out_of_memory
+from glassgpt.errors import GlassError, MachineError, as_argument, is_out_of_memory
 from glassgpt.machine import free_memory
 
 CPU = torch.device("cpu")
@@ -143,5 +143,5 @@ def require_finite(step: int, weights: Mapping[str, Tensor], run: Run) -> None:
     if broken:
         raise GlassError(
             f"after step {step} the weight {broken} is not finite, so that nothing was saved; lower the learning rate: "
-            f"glassgpt resume {as_argument(run.folder)} --learning-rate RATE"
+            f"glassgpt resume {as_argument(run.folder)} --learning-rate RATE (under muon also --matrix-learning-rate RATE)"
         )

@@ -55,6 +55,11 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
         trainer.tell("on_message", f"{run.metrics_file} {problem}; loss.png goes without, training does not need it")
     if problem := run.problem_of_best():
         trainer.tell("on_message", f"{run.best_file} {problem}; it is written anew")
+    elif (best := run.best()) and best["step"] not in run.steps():
+        trainer.tell(
+            "on_message",
+            f"the best checkpoint, of step {best['step']}, is gone; the next that is better takes its place",
+        )
     # The rest was not in the state of the first versions.
     trainer.best = state["best"] if "best" in state else trainer.run.best_of_metrics()
     if trainer.best:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from glassgpt.checkpoint import Run, as_argument
+from glassgpt.checkpoint import Run
 from glassgpt.config import RunConfig
 from glassgpt.data import Batch, DataFolder, training_batches
-from glassgpt.errors import GlassError, MachineError, Stopped, is_out_of_memory
+from glassgpt.errors import GlassError, MachineError, Stopped, as_argument, is_out_of_memory
 from glassgpt.finetune import Template
 from glassgpt.model import LanguageModel
 from glassgpt.train.evaluate import evaluate
@@ -26,7 +26,7 @@ from glassgpt.train.saver import Saver
 from glassgpt.train.schedule import learning_rate_at
 from glassgpt.train.state import checkpoint_of
 from glassgpt.train.step import Loss, StepResult, update
-from glassgpt.train.watch import Watch, first_not_finite, in_words
+from glassgpt.train.watch import Watch, first_not_finite, in_words, more_slowly
 
 
 class Trainer:
@@ -267,10 +267,9 @@ class Trainer:
             self.skipped += 1
         if self.watch.gives_up:
             self.skipped = 0
-            lower = min(self.config.train.learning_rate / 3, 1e-3)
             raise GlassError(
                 f"{line}{self.watch.how_often()}; more is in {self.run.metrics_file}; go on more slowly: "
-                f"glassgpt resume {as_argument(self.run.folder)} --learning-rate {lower:.1g}"
+                f"glassgpt resume {as_argument(self.run.folder)} {more_slowly(self.config.train)}"
             )
         if self.skipped < 2:
             self.tell("on_message", line)

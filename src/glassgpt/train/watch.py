@@ -88,6 +88,14 @@ class Watch:
         self.skipped_in_a_row = state["skipped_in_a_row"]
 
 
+def more_slowly(config: TrainConfig) -> str:
+    """The flags of a run that goes on with lower rates."""
+    flags = f"--learning-rate {min(config.learning_rate / 3, 1e-3):.1g}"
+    if config.optimizer == "muon":
+        flags += f" --matrix-learning-rate {min(config.matrix_learning_rate / 3, 0.02):.1g}"
+    return flags
+
+
 def in_words(diagnosis: Mapping[str, Any], applied: bool) -> str:
     """A diagnosis in one line."""
     line = f"{diagnosis['fault']}, {'and the update was made' if applied else 'so nothing was changed'}"
