@@ -89,6 +89,21 @@ def test_bpe_that_somebody_else_trained(tmp_path: Path) -> None:
     assert LibraryTokenizer.from_str(ours.to_json()).get_vocab() == theirs.get_vocab()
 
 
+def test_a_library_that_panics_is_one_that_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it raises then is no Exception."""
+    panic = type("PanicException", (BaseException,), {})
+
+    class Panics:
+        @staticmethod
+        def from_str(text: str) -> None:
+            raise panic("range end index out of range")
+
+    tokenizer = build_tokenizer("bpe", lambda: iter(["abab"]), 258)
+    monkeypatch.setattr("glassgpt.tokenizer.published.tokenizers.Tokenizer", Panics)
+    with pytest.raises(TokenizerError, match="the tokenizers library cannot read it .range end"):
+        load_changed(tokenizer, lambda d: d.update(normalizer={"type": "NFC"}), tmp_path)
+
+
 def test_bytes_in_another_order_are_not_the_byte_kind(tmp_path: Path) -> None:
     tokenizer = build_tokenizer("bpe", lambda: iter([]), 257)
     loaded = load_changed(tokenizer, lambda document: None, tmp_path)
@@ -113,6 +128,16 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "its model sets byte_fallback": ("bpe", lambda d: d["model"].update(byte_fallback=True)),
     "its model sets dropout": ("bpe", lambda d: d["model"].update(dropout=0.1)),
     "its model sets end_of_word_suffix": ("bpe", lambda d: d["model"].update(end_of_word_suffix="</w>")),
+    "its model sets end_of_word_suffix, which bytes do not": (
+        "bpe",
+        lambda d: d.update(normalizer={"type": "NFC"}) or d["model"].update(end_of_word_suffix="</w>"),
+    ),
+    "its model sets continuing_subword_prefix, which bytes do not": (
+        "bpe",
+        lambda d: (
+            d.update(normalizer={"type": "NFC"}) or d["model"].update(continuing_subword_prefix="longer than any")
+        ),
+    ),
     '"vocab" is damaged': ("bpe", lambda d: d["model"].update(vocab=["a"])),
     '"vocab" is damaged;': ("byte", lambda d: d["model"]["vocab"].update(a="1")),
     'the ids in "vocab" are not 0 to': ("bpe", lambda d: d["model"]["vocab"].update({"ab": 7})),

@@ -23,7 +23,9 @@ class PublishedTokenizer(TokensOfBytes):
         self._document = {**document, "truncation": None, "padding": None, "post_processor": None}
         try:
             self._encoder = tokenizers.Tokenizer.from_str(json.dumps(self._document))
-        except Exception as error:  # the library raises nothing narrower
+        except BaseException as error:  # the library raises nothing narrower, and its panics are no Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise TokenizerError(f"the tokenizers library cannot read it ({error})") from None
         self._encoder.encode_special_tokens = True  # text that looks like a special token is text
         added = {token["content"]: token["id"] for token in document.get("added_tokens") or []}
@@ -67,6 +69,8 @@ def read_published(document: Document) -> PublishedTokenizer | None:
     normalizer = document.get("normalizer")
     composed = normalizer is None or (isinstance(normalizer, dict) and normalizer.get("type") == "NFC")
     require(composed, "its normalizer changes the text otherwise than by composing characters (NFC)")
+    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):  # longer than a token, it makes the library panic
+        require(not document["model"].get(affix), f"its model sets {affix}, which bytes do not have")
     spelled = [part for part in splitters if part.get("type") == "ByteLevel"]
     require(bool(spelled), "its pre_tokenizer does not spell text in bytes (ByteLevel)")
     require(
