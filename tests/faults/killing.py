@@ -84,8 +84,6 @@ def kill_again_and_again(warm: Warm, folder: Path, kills: int, seed: int, *setti
         while not over:
             begun = run.config_file.exists()
             command = ["resume", run.folder.name] if begun else [*train, run.folder.name]
-            if not begun and run.folder.exists():  # killed between its folder and its settings
-                run.folder.rmdir()
             child = warm.begin(folder, *command, sync_seconds=SYNC_SECONDS)
             if outcome.kills < kills:
                 wait_for_a_moment(folder, draw)
