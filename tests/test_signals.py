@@ -23,6 +23,13 @@ def glassgpt(*arguments):
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
+def test_little_is_loaded_before_signals_are_heeded():
+    """A Ctrl-C during that time is Python's own, with a traceback."""
+    code = "import sys; before = {*sys.modules}; import glassgpt.signals; print(*({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pathlib", "subprocess", "shlex", "urllib", "inspect", "dataclasses"} & {*done.stdout.split()}
+
+
 def test_what_was_loaded_is_not_taken_apart_and_what_was_printed_is_there():
     code, (version, end), err = glassgpt("--version")
     assert (code, end, err) == (0, "atexit", "") and version[0].isdigit()

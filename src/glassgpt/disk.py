@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import os
+import shlex
 import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -88,3 +90,8 @@ def sha256_of(path: Path) -> str:
 def is_full(problem: OSError) -> bool:
     """Whether there is no room left, on the disk or in what this user may fill of it, also with one file."""
     return problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def as_argument(path: Path) -> str:
+    """A path as one writes it in a shell."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))

@@ -11,13 +11,8 @@
     │   └── DiskError            no room for a file, or no right to write it (disk.py, which says it for all)
     └── Stopped                exit 128 + signal: a signal ended the work after everything was saved
 
-A message says what is wrong, the rule, and what to do, in one line.
+A message says what is wrong, the rule, and what to do, in one line. Nothing is imported here: signals are not heeded yet.
 """
-
-import os
-import shlex
-import subprocess
-from pathlib import Path
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
@@ -66,8 +61,3 @@ class Stopped(GlassError):  # noqa: N818 - a stop that was asked for is no error
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
-
-
-def as_argument(path: Path) -> str:
-    """A path as one writes it in a shell."""
-    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))

@@ -20,8 +20,8 @@ from glassgpt.checkpoint import (
 )
 from glassgpt.config import GPTConfig, build_config, config_text
 from glassgpt.config.load import LATER
-from glassgpt.disk import DiskError, sha256_of
-from glassgpt.errors import CheckpointError, ConfigError, MachineError, as_argument
+from glassgpt.disk import DiskError, as_argument, sha256_of
+from glassgpt.errors import CheckpointError, ConfigError, MachineError
 from glassgpt.model import build_model
 from glassgpt.tokenizer import build_tokenizer
 

@@ -95,6 +95,16 @@ def test_what_a_run_under_way_removes_meanwhile_is_no_damage(run, glassgpt_here,
     assert code == 0 and table(out) == {"step-00000006": "whole", "step-00000009": "whole"}
 
 
+def test_going_back_is_said_to_take_more_than_a_name(run, glassgpt_here):
+    code, _, err = glassgpt_here("resume", run.checkpoint_folder(6))
+    assert code == 2 and err == (
+        f"glassgpt: {run.checkpoint_folder(6)} is not the newest checkpoint, and a run goes on from that; to go back to this "
+        f"one, move the newer ones (step-00000009) out of {run.checkpoints_folder} first\n"
+    )
+    run.require_newest(run.checkpoint_folder(9))
+    run.require_newest(run.folder)
+
+
 def test_one_checkpoint_alone(run, glassgpt_here):
     (run.checkpoint_folder(9) / "state.json").unlink()
     code, out, _ = glassgpt_here("verify", run.checkpoint_folder(6))

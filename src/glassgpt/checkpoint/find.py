@@ -10,7 +10,8 @@ from typing import NamedTuple
 from glassgpt.checkpoint.commit import MANIFEST
 from glassgpt.checkpoint.files import PARENT, verify_checkpoint
 from glassgpt.checkpoint.run import RUNS, Run, is_empty
-from glassgpt.errors import CheckpointError, as_argument
+from glassgpt.disk import as_argument
+from glassgpt.errors import CheckpointError
 
 OURS = (MANIFEST, "state.json")  # one of them is in every checkpoint, however damaged
 NOT_FOR_SAMPLING = ("optimizer.safetensors",)  # twice as large as the weights, and read by a resume only

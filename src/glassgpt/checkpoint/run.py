@@ -18,8 +18,8 @@ from glassgpt.checkpoint.files import OPTIMIZER, STATE, TOKENIZER, read_json, ve
 from glassgpt.config import RunConfig, config_text
 from glassgpt.config.load import load_config, why_not_whole
 from glassgpt.config.plain import parse_json, typed
-from glassgpt.disk import DiskError, make_folder, sync
-from glassgpt.errors import CheckpointError, ConfigError, MachineError, as_argument
+from glassgpt.disk import DiskError, as_argument, make_folder, sync
+from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
 RUNS = Path("runs")
@@ -163,6 +163,17 @@ class Run:
             if said == step
             else f"{STATE} is of step {said}: the folder was renamed, or files of another one were put into it"
         )
+
+    def require_newest(self, path: Path) -> None:
+        """That a checkpoint which was named for going on is what a run would go on from. Raises CheckpointError."""
+        named = STEP_FOLDER.fullmatch(path.resolve().name)
+        newer = [step for step in self.steps() if named and step > int(named[1])]
+        if newer:
+            names = ", ".join(self.checkpoint_folder(step).name for step in newer)
+            raise CheckpointError(
+                f"{path} is not the newest checkpoint, and a run goes on from that; to go back to this one, move the newer "
+                f"ones ({names}) out of {self.checkpoints_folder} first"
+            )
 
     def put_aside(self, folder: Path) -> Path:
         """Rename a damaged checkpoint, so that its step can be saved again and nothing takes it for a whole one. Kept,

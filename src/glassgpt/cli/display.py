@@ -23,7 +23,7 @@ from glassgpt.cli.progress import PreparationDisplay
 from glassgpt.config import RunConfig
 from glassgpt.config.schema import shown_name
 from glassgpt.data import DataFolder
-from glassgpt.errors import as_argument
+from glassgpt.disk import as_argument
 from glassgpt.generate import Engine, TextClassifier
 from glassgpt.model import LanguageModel
 from glassgpt.model.classifier import Classifier

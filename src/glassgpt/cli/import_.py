@@ -22,7 +22,7 @@ def import_(
 ) -> None:
     """Turn a model from elsewhere into a checkpoint here, bit for bit: to sample from, to fine-tune, to export again."""
     from glassgpt.cli.main import say
-    from glassgpt.errors import as_argument
+    from glassgpt.disk import as_argument
     from glassgpt.formats import import_model
     from glassgpt.model.size import count_parameters
 

@@ -15,7 +15,7 @@ def merge(
     """Fold the adapters of a --lora run into its weights: an ordinary checkpoint, which computes the same."""
     from glassgpt.checkpoint import find_checkpoint, load_checkpoint, merge_checkpoint
     from glassgpt.cli.main import say
-    from glassgpt.errors import as_argument
+    from glassgpt.disk import as_argument
     from glassgpt.signals import unwinding
 
     checkpoint = load_checkpoint(find_checkpoint(run, say))

@@ -21,6 +21,8 @@ def resume(
     from glassgpt.checkpoint import open_run
 
     opened = open_run(run)  # a name that is wrong is said before torch is loaded
+    if run is not None:
+        opened.require_newest(run)
     from glassgpt.cli.display import TrainingDisplay, goodbye, training_sample
     from glassgpt.train import resume_run
 

@@ -13,7 +13,8 @@ def verify(
     """Read every file of every checkpoint again and compare it with what was written, and see whether the run's own files can
     be read. Exit code 0: all is whole; 1: something is damaged."""
     from glassgpt.checkpoint import PARENT, verify_run
-    from glassgpt.errors import DamageError, as_argument
+    from glassgpt.disk import as_argument
+    from glassgpt.errors import DamageError
 
     found = verify_run(run)
     width = max(len(str(entry.path)) for entry in found)

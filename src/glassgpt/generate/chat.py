@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from glassgpt.checkpoint import find_checkpoint, load_checkpoint, load_model
-from glassgpt.errors import ConfigError, as_argument
+from glassgpt.disk import as_argument
+from glassgpt.errors import ConfigError
 from glassgpt.finetune import Message, Template
 from glassgpt.generate.engine import Engine, SamplingSettings
 from glassgpt.machine import decide_device

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from glassgpt.checkpoint import find_checkpoint, load_checkpoint, load_model
-from glassgpt.errors import ConfigError, DataError, as_argument
+from glassgpt.disk import as_argument
+from glassgpt.errors import ConfigError, DataError
 from glassgpt.machine import decide_device
 from glassgpt.model.classifier import Classifier
 from glassgpt.tokenizer import Tokenizer

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from glassgpt.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_model
 from glassgpt.config.setting import LARGEST
-from glassgpt.errors import ConfigError, MachineError, TokenizerError, as_argument
+from glassgpt.disk import as_argument
+from glassgpt.errors import ConfigError, MachineError, TokenizerError
 from glassgpt.formats.huggingface import published_ends
 from glassgpt.generate.decoder import decode
 from glassgpt.generate.sampling import check_sampling, sample

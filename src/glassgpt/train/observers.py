@@ -11,8 +11,8 @@ from typing import Any
 from glassgpt.checkpoint import Run
 from glassgpt.checkpoint.run import figures_in
 from glassgpt.config import RunConfig
-from glassgpt.disk import DiskError
-from glassgpt.errors import CheckpointError, MachineError, as_argument
+from glassgpt.disk import DiskError, as_argument
+from glassgpt.errors import CheckpointError, MachineError
 
 
 class Observer:

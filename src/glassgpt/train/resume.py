@@ -14,7 +14,8 @@ from glassgpt.config.changes import FIXED, changed_settings
 from glassgpt.config.schema import shown_name
 from glassgpt.data import DataFolder
 from glassgpt.data.prepare import load_if_whole
-from glassgpt.errors import CheckpointError, ConfigError, DataError, as_argument
+from glassgpt.disk import as_argument
+from glassgpt.errors import CheckpointError, ConfigError, DataError
 from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import companions_in
 from glassgpt.tokenizer import Tokenizer

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from glassgpt.checkpoint import Run, save_checkpoint
-from glassgpt.disk import DiskError, sync
-from glassgpt.errors import GlassError, MachineError, as_argument, is_out_of_memory
+from glassgpt.disk import DiskError, as_argument, sync
+from glassgpt.errors import GlassError, MachineError, is_out_of_memory
 from glassgpt.machine import free_memory
 
 CPU = torch.device("cpu")

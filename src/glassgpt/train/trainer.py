@@ -12,7 +12,8 @@ import torch
 from glassgpt.checkpoint import Run
 from glassgpt.config import RunConfig
 from glassgpt.data import Batch, DataFolder, training_batches
-from glassgpt.errors import GlassError, MachineError, Stopped, as_argument, is_out_of_memory
+from glassgpt.disk import as_argument
+from glassgpt.errors import GlassError, MachineError, Stopped, is_out_of_memory
 from glassgpt.finetune import Template
 from glassgpt.model import LanguageModel
 from glassgpt.train.evaluate import evaluate
@@ -186,7 +187,9 @@ class Trainer:
         train, last = self.config.train, self._is_last()
         evaluation_due = last or self._is_due(train.eval_every)
         sample_due = last or self.step == 0 or self._is_due(train.sample_every)
-        if save and (evaluation_due or sample_due or self._is_due(train.save_every) or self.saver.failed):
+        save_due = evaluation_due or sample_due or self._is_due(train.save_every) or self.saver.failed
+        # Steps that were skipped have changed nothing, and the update before them may be what went wrong.
+        if save and save_due and self.watch.is_finite:
             self._save()
         if evaluation_due and self.step:
             self._evaluate(last)
@@ -269,7 +272,8 @@ class Trainer:
             self.skipped = 0
             raise GlassError(
                 f"{line}{self.watch.how_often()}; more is in {self.run.metrics_file}; go on more slowly: "
-                f"glassgpt resume {as_argument(self.run.folder)} {more_slowly(self.config.train)}"
+                f"glassgpt resume {as_argument(self.run.folder)} {more_slowly(self.config.train)}; if it is the same at "
+                f"once, move the newest checkpoint out of {self.run.checkpoints_folder} first"
             )
         if self.skipped < 2:
             self.tell("on_message", line)
