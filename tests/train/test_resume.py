@@ -11,6 +11,7 @@ from glassgpt.checkpoint import open_run
 from glassgpt.config import build_config
 from glassgpt.config.changes import CHANGEABLE, FIXED, FREE, why_not_changeable
 from glassgpt.config.schema import FIELDS
+from glassgpt.disk import DiskError
 from glassgpt.errors import ConfigError, GlassError, Stopped
 from glassgpt.train import resume_run, train_run
 from glassgpt.train.observers import MetricsFile
@@ -158,6 +159,31 @@ def test_a_later_edit_is_not_covered_by_an_earlier_word(stopped):
     edit(stopped, learning_rate="0.0005")
     with pytest.raises(ConfigError, match="learning_rate was 0.003 and is 0.0005; change it back, or say"):
         resume_run(stopped)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_said_before_the_first_step(stopped, recorder, monkeypatch):
+    class Usage:
+        free = 1000
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.disk_usage", lambda path: Usage)
+        with pytest.raises(
+            DiskError, match=r"r.checkpoints could not be written .*: [\d,]+ bytes are needed, 1,000 are free"
+        ):
+            resume_run(stopped, observers=[recorder])
+    assert not recorder.of("step")
+    resume_run(stopped)
+
+
+def test_a_best_checkpoint_that_is_damaged_is_named_and_put_aside(stopped, recorder):
+    """Also where newer ones are whole."""
+    best = stopped.checkpoint_folder(stopped.steps()[1])
+    stopped.write_best(stopped.steps()[1], 0.5)
+    (best / "model.safetensors").write_bytes(b"")
+    resume_run(stopped, observers=[recorder])
+    (told,) = [text for _, text in recorder.of("message") if "is damaged" in text]
+    assert told.startswith(f"{best.name} is damaged: model.safetensors has 0 bytes")
+    assert told.endswith(f"kept as damaged-{best.name}")
 
 
 def test_a_complete_run_is_trained_on(config):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -192,6 +193,12 @@ class Run:
                     f"{path} cannot be written to, and a run that is trained writes there; make all of {self.folder} writable "
                     "(its rights, or how its disk is mounted), or copy it elsewhere and resume the copy"
                 )
+
+    def require_room(self, checkpoint: Path) -> None:
+        """For one more as large as this one, before the steps that it would hold; a new run finds out by its step 0."""
+        needed = sum(file.stat().st_size for file in checkpoint.iterdir())
+        if shutil.disk_usage(self.folder).free < needed:
+            raise DiskError(self.checkpoints_folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), needed)
 
     def put_history_aside(self) -> None:
         """For a run that begins again: what its first attempt measured is kept under another name, and nothing is best yet."""

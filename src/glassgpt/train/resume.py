@@ -49,6 +49,10 @@ def resume_run(
         checkpoint = load_checkpoint(folder) if folder else None
         if checkpoint:
             require_resumable(checkpoint)
+            run.require_room(checkpoint.folder)
+        best = run.best()
+        if best and best["step"] in run.steps() and (reason := run.problem_of(best["step"])):
+            damaged[run.checkpoint_folder(best["step"])] = reason
         if checkpoint and checkpoint.state["step"] > config.train.max_steps > 0:
             raise ConfigError(
                 f"max_steps {config.train.max_steps} is less than the {checkpoint.state['step']} steps that {run.folder} has "
