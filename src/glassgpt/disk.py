@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from glassgpt.errors import MachineError
@@ -85,6 +85,15 @@ def sha256_of(path: Path) -> str:
     """In hex, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of its files; of one that is being removed, of those that are there yet."""
+    bytes_found = 0
+    with suppress(FileNotFoundError):
+        for file in folder.iterdir():
+            bytes_found += file.stat().st_size
+    return bytes_found
 
 
 def is_full(problem: OSError) -> bool:

@@ -3,14 +3,13 @@
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from glassgpt.checkpoint.commit import MANIFEST
 from glassgpt.checkpoint.files import PARENT, verify_checkpoint
 from glassgpt.checkpoint.run import RUNS, Run, is_empty
-from glassgpt.disk import as_argument
+from glassgpt.disk import as_argument, size_of
 from glassgpt.errors import CheckpointError
 
 OURS = (MANIFEST, "state.json")  # one of them is in every checkpoint, however damaged
@@ -124,15 +123,6 @@ def nothing_saved(run: Run) -> CheckpointError:
         f"{run.folder} has no checkpoint yet: it was stopped before its first one, or has just begun; begin it again with: "
         f"glassgpt resume {as_argument(run.folder)}, or delete it"
     )
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of its files; of one that is being removed, of those that are there yet."""
-    bytes_found = 0
-    with suppress(FileNotFoundError):
-        for file in folder.iterdir():
-            bytes_found += file.stat().st_size
-    return bytes_found
 
 
 def is_checkpoint(folder: Path) -> bool:

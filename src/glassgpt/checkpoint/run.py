@@ -19,7 +19,7 @@ from glassgpt.checkpoint.files import OPTIMIZER, STATE, TOKENIZER, read_json, ve
 from glassgpt.config import RunConfig, config_text
 from glassgpt.config.load import load_config, why_not_whole
 from glassgpt.config.plain import parse_json, typed
-from glassgpt.disk import DiskError, as_argument, make_folder, sync
+from glassgpt.disk import DiskError, as_argument, make_folder, size_of, sync
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
@@ -196,7 +196,7 @@ class Run:
 
     def require_room(self, checkpoint: Path) -> None:
         """For one more as large as this one, before the steps that it would hold; a new run finds out by its step 0."""
-        needed = sum(file.stat().st_size for file in checkpoint.iterdir())
+        needed = size_of(checkpoint)
         if shutil.disk_usage(self.folder).free < needed:
             raise DiskError(self.checkpoints_folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), needed)
 
