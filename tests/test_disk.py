@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from glassgpt.disk import DiskError, is_full, make_folder, sync
+from glassgpt.disk import DiskError, is_full, make_folder, replace_file, sync
+from glassgpt.errors import MachineError
 
 
 def failing(number):
@@ -46,7 +47,7 @@ def unwritten(number, **more):
     return str(DiskError(Path("a/b"), OSError(number, os.strerror(number)), **more))
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_no_room_is_one_line_with_path_and_bytes(number, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1234 if path == Path.cwd() else 0))
     begin = f"a/b could not be written ({os.strerror(number)}): "
@@ -56,7 +57,44 @@ def test_no_room_is_one_line_with_path_and_bytes(number, monkeypatch):
     assert line == f"folder {begin}about 5,000 bytes are needed, 1,234 are free; make room, or go away"
 
 
+def test_a_file_that_may_not_grow_so_large_needs_no_room():
+    begin = f"a/b could not be written ({os.strerror(errno.EFBIG)}): "
+    rule = "no file may grow so large here; raise the limit (ulimit -f)"
+    assert unwritten(errno.EFBIG, needed=5000) == f"{begin}5,000 bytes are needed, and {rule}"
+    assert unwritten(errno.EFBIG) == begin + rule
+
+
 def test_no_right_to_write_says_nothing_of_bytes():
     begin = "a/b could not be written (Read-only file system); "
     assert unwritten(errno.EROFS, needed=5000) == begin + "check the disk, and your right to write there"
     assert unwritten(errno.EROFS, needed=5000, elsewhere="go away") == begin + "go away"
+
+
+def test_small_files_are_replaced_in_one_step(tmp_path):
+    replace_file(tmp_path / "x", b"one")
+    replace_file(tmp_path / "x", b"two")
+    assert (tmp_path / "x").read_text() == "two" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_small_file_that_somebody_reads_is_waited_for(tmp_path, monkeypatch):
+    """Windows refuses to replace an open file for as long as it is open."""
+    refusals = iter([True, True])
+    real = Path.replace
+
+    def replace(self, target):
+        if next(refusals, False):
+            raise PermissionError(13, "used by another process")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    replace_file(tmp_path / "x", b"one")
+    assert (tmp_path / "x").read_text() == "one"
+
+
+def test_a_small_file_without_room_is_one_line_and_leaves_nothing(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(
+        MachineError, match=r"x could not be written \(.*\); check the disk, and your right to write there"
+    ):
+        replace_file(tmp_path / "x", b"one")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from glassgpt.errors import MachineError
 from glassgpt.signals import undone
+
+TEMPORARY = ".writing-"  # before the name of what is being written, or removed
 
 
 class DiskError(MachineError):
@@ -26,7 +29,10 @@ class DiskError(MachineError):
         """`kind` stands before the path; `about` before the bytes, where they are an estimate (0: not known); `elsewhere` is
         what to do where nothing can be done there."""
         self.short = f"{kind}{path} could not be written ({problem.strerror or problem})"
-        if is_full(problem):
+        if problem.errno == errno.EFBIG:
+            size = f"{about}{needed:,} bytes are needed, and " if needed else ""
+            super().__init__(f"{self.short}: {size}no file may grow so large here; raise the limit (ulimit -f)")
+        elif is_full(problem):
             nearest = next(place for place in (path.absolute(), *path.absolute().parents) if place.is_dir())
             free = f"{shutil.disk_usage(nearest).free:,}"
             room = f"{about}{needed:,} bytes are needed, {free} are free" if needed else f"{free} bytes are free"
@@ -47,6 +53,33 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def replace_file(path: Path, content: bytes, *, shared: bool = False, elsewhere: str = "") -> None:
+    """Write a small file in one step: readers see the old content or the new one, whole. `shared`: other processes may write
+    the same file at the same time. Raises DiskError where it cannot be, with `elsewhere`."""
+    building = path.with_name(TEMPORARY + path.name + (f".{os.getpid()}" if shared else ""))
+
+    def remove() -> None:
+        with suppress(OSError):
+            building.unlink(missing_ok=True)
+
+    with undone(remove):
+        try:
+            building.write_bytes(content)
+            sync(building)
+            for wait in (0.05, 0.2, 0.8, None):
+                try:
+                    building.replace(path)
+                    break
+                except PermissionError:  # Windows, while somebody reads the old file
+                    if wait is None:
+                        raise
+                    time.sleep(wait)
+            sync(path.parent)
+        except OSError as error:
+            remove()
+            raise DiskError(path, error, len(content), elsewhere=elsewhere) from error
 
 
 def make_folder(path: Path) -> None:

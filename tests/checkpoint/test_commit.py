@@ -1,11 +1,10 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
-from glassgpt.checkpoint.commit import MANIFEST, commit_folder, remove_folder, verify_folder, write_text
-from glassgpt.errors import CheckpointError, MachineError
+from glassgpt.checkpoint.commit import MANIFEST, commit_folder, remove_folder, verify_folder
+from glassgpt.errors import CheckpointError
 
 
 def writers():
@@ -69,36 +68,6 @@ def test_damage_is_noticed_and_named(folder, damage, reason):
     assert re.search(reason, verify_folder(folder))
 
 
-def test_small_files_are_replaced_in_one_step(tmp_path):
-    write_text(tmp_path / "x", "one")
-    write_text(tmp_path / "x", "two")
-    assert (tmp_path / "x").read_text() == "two" and len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_small_file_that_somebody_reads_is_waited_for(tmp_path, monkeypatch):
-    """Windows refuses to replace an open file for as long as it is open."""
-    refusals = iter([True, True])
-    real = Path.replace
-
-    def replace(self, target):
-        if next(refusals, False):
-            raise PermissionError(13, "used by another process")
-        return real(self, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
-    write_text(tmp_path / "x", "one")
-    assert (tmp_path / "x").read_text() == "one"
-
-
 def test_removal_leaves_nothing(folder):
     remove_folder(folder)
     assert list(folder.parent.iterdir()) == []
-
-
-def test_a_small_file_without_room_is_one_line_and_leaves_nothing(tmp_path):
-    (tmp_path / "x").mkdir()
-    with pytest.raises(
-        MachineError, match=r"x could not be written \(.*\); check the disk, and your right to write there"
-    ):
-        write_text(tmp_path / "x", "one")
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]

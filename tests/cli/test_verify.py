@@ -13,6 +13,7 @@ from glassgpt.tokenizer import build_tokenizer
 
 from ..command import line_of
 
+GONE, EDITED = "gone", "edited"
 SHAPE = GPTConfig(vocab_size=257, context_length=7, n_layer=2, n_head=2, n_embd=12)
 
 
@@ -21,15 +22,21 @@ def run(folder):
     made = Run(folder / "runs/song-1")
     made.folder.mkdir(parents=True)
     made.write_config(build_config(flags={"max_steps": 10}))
+    made.metrics_file.touch()
     for step in (3, 6, 9):
+        with made.metrics_file.open("a") as file:
+            file.write(json.dumps({"step": step, "train_loss": 3.0}) + "\n")
+            if step == 6:
+                file.write(json.dumps({"step": step, "val_loss": 3.0}) + "\n")
         save_checkpoint(
             made.checkpoint_folder(step),
             config=SHAPE,
             weights=dict(build_model(SHAPE, seed=step).named_parameters()),
             optimizer_tensors={"wte.weight/exp_avg": torch.ones(257, 12)},
             tokenizer_json=build_tokenizer("byte", lambda: iter(())).to_json(),
-            state={"step": step},
+            state={"step": step, "metrics_bytes": made.metrics_file.stat().st_size},
         )
+    made.write_best(6, 3.0)
     return made
 
 
@@ -63,15 +70,21 @@ def test_every_damaged_file_is_named_and_the_exit_code_is_1(run, glassgpt_here):
     ("file", "content", "problem", "advice"),
     [
         ("checkpoints/best.json", "{", "is garbled", "a resume goes on all the same"),
+        ("checkpoints/best.json", GONE, "is gone", "a resume goes on all the same"),
         ("metrics.jsonl", "[]\n", "is damaged: line 1 holds no figures", "a resume goes on all the same"),
+        ("metrics.jsonl", GONE, "is gone", "a resume goes on all the same"),
+        ("metrics.jsonl", '{"step": 3, "train_loss": 3.0}\n', "has lost lines: it ends 91 bytes too early",
+         "a resume goes on all the same"),
         ("config.toml", "", "is empty", "bring config.toml back"),
-        ("config.toml", None, "describes no run: optimizer 'adamv' is not one of adamw, muon; did you mean adamw?",
+        ("config.toml", EDITED, "describes no run: optimizer 'adamv' is not one of adamw, muon; did you mean adamw?",
          "bring config.toml back"),
     ],
 )  # fmt: skip
 def test_the_runs_own_files_are_looked_at_as_well(run, glassgpt_here, file, content, problem, advice):
     edited = run.config_file.read_text().replace('"adamw"', '"adamv"')
-    (run.folder / file).write_text(edited if content is None else content)
+    (run.folder / file).write_text(edited if content is EDITED else content)
+    if content is GONE:
+        (run.folder / file).unlink()
     name = file.rsplit("/", maxsplit=1)[-1]
     code, out, err = glassgpt_here("verify", run.folder)
     assert code == 1 and table(out) == {f"step-0000000{step}": "whole" for step in (3, 6, 9)} | {name: problem}
@@ -79,6 +92,21 @@ def test_the_runs_own_files_are_looked_at_as_well(run, glassgpt_here, file, cont
     (run.checkpoint_folder(9) / "state.json").unlink()
     code, _, err = glassgpt_here("verify", run.folder)
     assert code == 1 and err.endswith(f"{run.checkpoint_folder(6)}; damaged beside them: {name}\n")
+
+
+def test_a_run_without_settings_or_with_a_file_for_its_checkpoints_says_so(run, glassgpt_here):
+    run.config_file.unlink()
+    for verb in ("verify", "resume", "sample"):
+        code, _, err = glassgpt_here(verb, run.folder)
+        assert code == 2 and err.startswith(f"glassgpt: {run.folder} has no config.toml any more")
+        assert f"glassgpt sample {run.checkpoint_folder(9)}" in err and err.count("\n") == 1
+    run.write_config(build_config(flags={"max_steps": 10}))
+    shutil.rmtree(run.checkpoints_folder)
+    run.checkpoints_folder.touch()
+    for verb in ("verify", "resume", "sample"):
+        code, _, err = glassgpt_here(verb, run.folder)
+        said = f"glassgpt: {run.checkpoints_folder} is no folder, and checkpoints lie in one; bring it back\n"
+        assert (code, err) == (2, said)
 
 
 def test_what_a_run_under_way_removes_meanwhile_is_no_damage(run, glassgpt_here, monkeypatch):

@@ -405,7 +405,8 @@ def test_a_value_of_the_wrong_kind(name, value, message):
 
 
 def test_a_value_of_the_wrong_kind_in_a_file(write):
-    assert refused(file=write("[train]\nmax_steps = true\n")) == "max_steps is True; it has to be a whole number"
+    file = write("[train]\nmax_steps = true\n")
+    assert refused(file=file) == f"{file}: max_steps is True; it has to be a whole number"
     assert refused(file=write("[train]\nlearning_rate = inf\n")) == "learning_rate is inf; it has to be a finite number"
     assert refused(file=write("[model.n_layer]\nx = 1\n")) == "n_layer is {'x': 1}; it has to be a whole number"
 

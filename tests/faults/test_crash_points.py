@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from glassgpt.checkpoint import Run
-from glassgpt.checkpoint.commit import verify_folder, write_text
+from glassgpt.checkpoint.commit import verify_folder
 from glassgpt.data import load_data, prepare
+from glassgpt.disk import replace_file
 from glassgpt.errors import DataError
 
 from .conftest import is_as_saved, save
@@ -95,9 +96,9 @@ def test_best_says_the_old_or_the_new_whenever_it_is_killed(run):
 
 def test_a_small_file_that_was_not_there_is_absent_or_whole(tmp_path):
     (tmp_path / "empty").mkdir()
-    for folder in every_death(lambda folder: write_text(folder / "x", "new"), tmp_path / "empty"):
+    for folder in every_death(lambda folder: replace_file(folder / "x", b"new"), tmp_path / "empty"):
         assert not (folder / "x").exists() or (folder / "x").read_text() == "new"
-        write_text(folder / "x", "newer")
+        replace_file(folder / "x", b"newer")
         assert names(folder) == ["x"] and (folder / "x").read_text() == "newer"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glassgpt.checkpoint import Run
-from glassgpt.checkpoint import write_text as replace_text
+from glassgpt.disk import replace_file
 from glassgpt.errors import MachineError
 from glassgpt.formats.folder import write_folder
 from glassgpt.tokenizer import build_tokenizer, save_tokenizer
@@ -80,7 +80,7 @@ def test_a_folder_that_nobody_may_write_to_is_found_before_the_first_step(tmp_pa
 
 WRITERS = {
     "checkpoint": lambda out: save(Run(out), 3),
-    "small file": lambda out: replace_text(out.with_name("best.json"), "{}"),
+    "small file": lambda out: replace_file(out.with_name("best.json"), b"{}"),
     "export": lambda out: write_folder(out, {"a.json": lambda path: path.write_text("{}")}, 2),
     "tokenizer": lambda out: save_tokenizer(build_tokenizer("byte", lambda: iter(())), out.with_name("tokenizer.json")),
 }

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from glassgpt.checkpoint import Run, create_run
-from glassgpt.checkpoint.commit import MANIFEST, remove_folder, write_text
+from glassgpt.checkpoint.commit import MANIFEST, remove_folder
 from glassgpt.data import prepare
+from glassgpt.disk import replace_file
 
 from .conftest import save
 from .system_calls import Call, available, trace
@@ -123,7 +124,7 @@ def test_a_small_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tm
     best = tmp_path / "best.json"
     if there:
         best.write_text("old")
-    calls = trace(lambda: write_text(best, "new"), tmp_path)
+    calls = trace(lambda: replace_file(best, b"new"), tmp_path)
     place = commit_of(calls, best)
     assert calls[place].paths[0] not in unsynced(calls[:place])
     assert [call.name for call in changes(calls, best)] == ["rename"]

@@ -34,6 +34,18 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def no_picture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture takes as long as a run here; tests that look at it ask for the fixture `picture`."""
+    if "picture" not in request.fixturenames:
+        monkeypatch.setattr("glassgpt.train.run.plot_losses", lambda metrics, path, baseline, name: None)
+
+
+@pytest.fixture
+def picture() -> None:
+    """loss.png is drawn."""
+
+
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     """Words in an order that nobody knows, with something to learn in their spelling."""

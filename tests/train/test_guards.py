@@ -109,6 +109,23 @@ def test_a_signal_during_a_save_comes_before_the_validation_that_follows(config,
         train_run(config, out="r", observers=[Press()])
 
 
+def test_where_steps_are_slow_the_wait_is_said(config, monkeypatch):
+    told = []
+
+    class Press(Observer):
+        def on_step(self, step, metrics):
+            if step == 5:
+                press(signal.SIGINT)
+
+        def on_message(self, text):
+            told.append(text)
+
+    monkeypatch.setattr("glassgpt.train.pace.Pace.step_seconds", 75.4)
+    with pytest.raises(Stopped):
+        train_run(config, out="r", observers=[Press()])
+    assert "stopping once this step is done and saved (a step takes 75 s); once more stops at once, unsaved" in told
+
+
 def test_a_second_ctrl_c_does_not_even_wait_for_the_save(config, monkeypatch):
     saving, over = threading.Event(), threading.Event()
     real = saver.save_checkpoint

@@ -64,7 +64,7 @@ def test_stopped_and_resumed_is_the_same_run(kind, architecture, request, tmp_pa
     assert_same(whole, again)
 
 
-def test_a_run_on_conversations_says_what_it_did(talks, recorder):
+def test_a_run_on_conversations_says_what_it_did(talks, recorder, picture):
     run = train_run(
         flags(talks, eval_every=7), out="r", observers=[recorder], sample=lambda model, data: data.meta.task
     )

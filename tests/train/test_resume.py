@@ -11,7 +11,7 @@ from glassgpt.checkpoint import open_run
 from glassgpt.config import build_config
 from glassgpt.config.changes import CHANGEABLE, FIXED, FREE, why_not_changeable
 from glassgpt.config.schema import FIELDS
-from glassgpt.disk import DiskError
+from glassgpt.disk import DiskError, size_of
 from glassgpt.errors import ConfigError, GlassError, Stopped
 from glassgpt.train import resume_run, train_run
 from glassgpt.train.observers import MetricsFile
@@ -77,7 +77,9 @@ def test_every_difference_is_listed(stopped):
         "r/config.toml was changed since the last checkpoint: max_steps was 14 and is 20, learning_rate was 0.003 and is "
         "0.001; change it back, or say that it is meant: glassgpt resume r --max-steps 20 --learning-rate 0.001"
     )
-    with pytest.raises(ConfigError, match="learning_rate was 0.003 and is 0.001; change it back"):
+    with pytest.raises(
+        ConfigError, match="learning_rate was 0.003 and is 0.001; change .* r --max-steps 20 --learning-rate 0.001$"
+    ):
         resume_run(stopped, changes={"max_steps": 20})
     assert stopped.config().train.learning_rate == 0.001  # nothing was written
     run = resume_run(stopped, changes={"max_steps": 20, "learning_rate": 0.001})
@@ -90,6 +92,12 @@ def test_what_only_looks_on_may_change_without_a_word(config, stopped):
     a, b = final_state(train_run(config))[0], final_state(run)[0]
     assert all(b[name].equal(tensor) for name, tensor in a.items())
     assert not any("changed" in line for line in run.metrics())
+
+
+def test_a_flag_that_changes_nothing_of_the_result_is_said_as_well(stopped):
+    run = resume_run(stopped, changes={"eval_every": 3, "keep_checkpoints": 9})
+    assert [line["changed"] for line in run.metrics() if "changed" in line] == [{"eval_every": [5, 3]}]
+    assert [line["step"] for line in run.metrics() if "val_loss" in line] == [5, 9, 12, 14]
 
 
 def test_a_change_that_was_said_once_holds_for_the_rest_of_the_run(stopped):
@@ -184,6 +192,32 @@ def test_a_best_checkpoint_that_is_damaged_is_named_and_put_aside(stopped, recor
     (told,) = [text for _, text in recorder.of("message") if "is damaged" in text]
     assert told.startswith(f"{best.name} is damaged: model.safetensors has 0 bytes")
     assert told.endswith(f"kept as damaged-{best.name}")
+
+
+def test_a_best_checkpoint_that_is_gone_is_no_longer_the_one_to_beat(stopped, recorder, monkeypatch):
+    monkeypatch.setattr("glassgpt.train.trainer.evaluate", lambda *_: {"val_loss": 50.0, "bits_per_byte": 9.0})
+    assert stopped.best()["step"] == 5
+    shutil.rmtree(stopped.checkpoint_folder(5))
+    run = resume_run(stopped, observers=[recorder])
+    assert ("message", "the best checkpoint, of step 5, is gone; none is best now") in recorder.events
+    assert run.best() == {"step": 10, "val_loss": 50.0}
+
+
+def test_a_disk_that_will_not_hold_all_that_is_kept_is_said_before_the_first_step(config, recorder, monkeypatch):
+    class Usage:
+        free = 10**9
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    run = train_run(config.with_values(keep_checkpoints=5), out="r")
+    size = size_of(run.checkpoint_folder(run.steps()[-1]))
+    Usage.free = int(6.1 * size)
+    train_run(config.with_values(keep_checkpoints=5), out="s", observers=[recorder])
+    assert not [text for _, text in recorder.of("message") if "full" in text]
+    Usage.free = int(5.5 * size)  # those that come later are a little larger
+    train_run(config.with_values(keep_checkpoints=5), out="t", observers=[recorder])
+    (told,) = [text for _, text in recorder.of("message") if "full" in text]
+    assert "the newest 5 checkpoints, the best one" in told and "or keep fewer (--keep-checkpoints 1)" in told
+    assert recorder.events.index(("message", told)) < recorder.events.index(recorder.of("sample")[-3])
 
 
 def test_a_complete_run_is_trained_on(config):

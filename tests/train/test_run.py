@@ -48,7 +48,7 @@ def assert_same(a, b):
     assert best == best_b
 
 
-def test_a_run_leaves_everything_behind(config, recorder):
+def test_a_run_leaves_everything_behind(config, recorder, picture):
     run = train_run(config, observers=[recorder], sample=lambda model, data: data.tokenizer().decode([1, 2]))
     assert run.folder == Path("runs/words-1")
     result = json.loads(run.result_file.read_text())

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder, write_text
+    from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder
     from glassgpt.checkpoint.files import PARENT, read_json, verify_checkpoint
     from glassgpt.checkpoint.find import find_checkpoint, open_run, run_of, verify_run
-    from glassgpt.checkpoint.run import Run, check_new_run, create_run
+    from glassgpt.checkpoint.new_run import check_new_run, create_run
+    from glassgpt.checkpoint.run import Run
     from glassgpt.checkpoint.tensors import load_tensors, save_tensors
     from glassgpt.checkpoint.weights import load_model, load_weights, merge_checkpoint, whole_weights
 
@@ -20,7 +21,6 @@ _HOMES = {
     "commit_folder": "commit",
     "require_free": "commit",
     "verify_folder": "commit",
-    "write_text": "commit",
     "PARENT": "files",
     "read_json": "files",
     "verify_checkpoint": "files",
@@ -29,8 +29,8 @@ _HOMES = {
     "run_of": "find",
     "verify_run": "find",
     "Run": "run",
-    "check_new_run": "run",
-    "create_run": "run",
+    "check_new_run": "new_run",
+    "create_run": "new_run",
     "load_tensors": "tensors",
     "save_tensors": "tensors",
     "load_model": "weights",
@@ -61,7 +61,6 @@ __all__ = [
     "verify_folder",
     "verify_run",
     "whole_weights",
-    "write_text",
 ]
 
 

@@ -6,17 +6,15 @@ it visible, and the parent is synced so that the rename itself survives a power 
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from glassgpt.config.plain import parse_json
-from glassgpt.disk import DiskError, make_folder, sha256_of, sync
+from glassgpt.disk import TEMPORARY, make_folder, sha256_of, sync
 from glassgpt.errors import CheckpointError, ConfigError
 
 MANIFEST = "manifest.json"
-TEMPORARY = ".writing-"
 
 
 def commit_folder(target: Path, writers: Mapping[str, Callable[[Path], object]], *, manifest: bool = True) -> None:
@@ -83,27 +81,6 @@ def verify_folder(folder: Path, without: Container[str] = (), needed: Iterable[s
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} cannot be read ({error})"
     return None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a small file in one step: readers see the old text or the new one. Raises DiskError where it cannot be."""
-    building = path.with_name(TEMPORARY + path.name)
-    try:
-        building.write_text(text, encoding="utf-8")
-        sync(building)
-        for wait in (0.05, 0.2, 0.8, None):
-            try:
-                building.replace(path)
-                break
-            except PermissionError:  # Windows, while somebody reads the old file
-                if wait is None:
-                    raise
-                time.sleep(wait)
-        sync(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            building.unlink(missing_ok=True)
-        raise DiskError(path, error, len(text)) from error
 
 
 def remove_folder(folder: Path) -> None:

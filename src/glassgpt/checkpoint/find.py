@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from glassgpt.checkpoint.commit import MANIFEST
 from glassgpt.checkpoint.files import PARENT, verify_checkpoint
-from glassgpt.checkpoint.run import RUNS, Run, is_empty
+from glassgpt.checkpoint.new_run import is_empty
+from glassgpt.checkpoint.run import RUNS, Run
 from glassgpt.disk import as_argument, size_of
 from glassgpt.errors import CheckpointError
 
@@ -32,10 +33,13 @@ def open_run(folder: Path | None) -> Run:
     if is_checkpoint(folder) and (run := run_of(folder)) is not None:
         return run
     if not (folder / "config.toml").is_file():
-        places = (folder, folder / "checkpoints")
-        inside = sorted(
-            str(entry) for place in places if place.is_dir() for entry in place.iterdir() if is_checkpoint(entry)
-        )
+        if steps := Run(folder).steps():
+            newest = as_argument(Run(folder).checkpoint_folder(steps[-1]))
+            raise CheckpointError(
+                f"{folder} has no config.toml any more, and a run cannot go on without its settings; bring it back, or use "
+                f"the model as it is: glassgpt sample {newest}, or --from it in a new run"
+            )
+        inside = sorted(str(entry) for entry in folder.iterdir() if is_checkpoint(entry))
         hint = f"it holds checkpoints: name one ({inside[-1]})" if inside else _existing_runs()
         if is_empty(folder):
             hint = f"nothing was saved in it; train a run there with: glassgpt train --out {as_argument(folder)}"
@@ -108,7 +112,7 @@ def verify_run(path: Path | None) -> list[Verified]:
     if not found:
         raise nothing_saved(run)
     return found + [
-        Verified(file, False, file.stat().st_size, problem)
+        Verified(file, False, file.stat().st_size if file.is_file() else 0, problem)
         for file, problem in (
             (run.config_file, run.problem_of_config()),
             (run.metrics_file, run.problem_of_metrics()),

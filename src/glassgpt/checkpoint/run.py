@@ -7,19 +7,19 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from glassgpt.checkpoint.commit import TEMPORARY, clear_unfinished, remove_folder, write_text
+from glassgpt.checkpoint.commit import clear_unfinished, remove_folder
 from glassgpt.checkpoint.files import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
 from glassgpt.config import RunConfig, config_text
 from glassgpt.config.load import load_config, why_not_whole
 from glassgpt.config.plain import parse_json, typed
-from glassgpt.disk import DiskError, as_argument, make_folder, size_of, sync
+from glassgpt.disk import DiskError, as_argument, replace_file, size_of
 from glassgpt.errors import CheckpointError, ConfigError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
@@ -77,22 +77,24 @@ class Run:
         try:
             load_config(self.config_file)
         except ConfigError as error:
-            return f"describes no run: {error}"
+            return f"describes no run: {str(error).removeprefix(f'{self.config_file}: ')}"
         return None
 
     def write_config(self, config: RunConfig) -> None:
-        write_text(self.config_file, config_text(config))
+        replace_file(self.config_file, config_text(config).encode())
 
     def write_result(self, result: dict[str, Any]) -> None:
-        write_text(self.result_file, json.dumps(result, indent=1) + "\n")
+        replace_file(self.result_file, (json.dumps(result, indent=1) + "\n").encode())
 
     def checkpoint_folder(self, step: int) -> Path:
         return self.checkpoints_folder / f"step-{step:08d}"
 
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, oldest first."""
-        if not self.checkpoints_folder.is_dir():
+        if not self.checkpoints_folder.exists():
             return []
+        if not self.checkpoints_folder.is_dir():
+            raise CheckpointError(f"{self.checkpoints_folder} is no folder, and checkpoints lie in one; bring it back")
         names = (STEP_FOLDER.fullmatch(entry.name) for entry in self.checkpoints_folder.iterdir() if entry.is_dir())
         return sorted(int(match[1]) for match in names if match)
 
@@ -110,7 +112,11 @@ class Run:
 
     def problem_of_best(self) -> str | None:
         """What is wrong with best.json, in words that follow its name; None where it is well, or not there yet."""
-        return "is garbled" if self.best_file.exists() and self._best_in_file() is None else None
+        if self._best_in_file() is not None:
+            return None
+        if self.best_file.exists():
+            return "is garbled"
+        return "is gone" if self.best_of_metrics() else None
 
     def best_of_metrics(self) -> dict[str, Any] | None:
         """The same from metrics.jsonl alone."""
@@ -124,11 +130,24 @@ class Run:
         return [figures for figures in map(figures_in, self._lines()) if figures is not None]
 
     def problem_of_metrics(self) -> str | None:
-        """Which lines of metrics.jsonl are no figures, in words that follow its name."""
+        """That metrics.jsonl is damaged, or shorter than the checkpoints know it, in words that follow its name."""
+        if not self.metrics_file.is_file():
+            return "is no file" if self.metrics_file.exists() else "is gone"
         garbled = [number for number, line in enumerate(self._lines(), start=1) if figures_in(line) is None]
         if garbled[1:]:
             return f"is damaged: {len(garbled)} lines hold no figures, the first is line {garbled[0]}"
-        return f"is damaged: line {garbled[0]} holds no figures" if garbled else None
+        if garbled:
+            return f"is damaged: line {garbled[0]} holds no figures"
+        missing = self._bytes_of_metrics() - self.metrics_file.stat().st_size
+        return f"has lost lines: it ends {missing} bytes too early" if missing > 0 else None
+
+    def _bytes_of_metrics(self) -> int:
+        """As many as the newest checkpoint that can be read says that there were."""
+        for step in reversed(self.steps()):
+            with suppress(CheckpointError, KeyError, TypeError, ValueError):
+                state = read_json(self.checkpoint_folder(step) / STATE)
+                return int(typed(int, state["metrics_bytes"], "metrics_bytes"))
+        return 0
 
     def _lines(self) -> list[str]:
         text = self.metrics_file.read_text(encoding="utf-8", errors="replace") if self.metrics_file.is_file() else ""
@@ -136,7 +155,7 @@ class Run:
         return whole if figures_in(last) is None else [*whole, last]
 
     def write_best(self, step: int, val_loss: float) -> None:
-        write_text(self.best_file, json.dumps({"step": step, "val_loss": val_loss}) + "\n")
+        replace_file(self.best_file, (json.dumps({"step": step, "val_loss": val_loss}) + "\n").encode())
 
     def last_whole_checkpoint(self) -> tuple[Path | None, dict[Path, str]]:
         """The newest checkpoint that verifies, and why each newer one does not."""
@@ -199,6 +218,19 @@ class Run:
         needed = size_of(checkpoint)
         if shutil.disk_usage(self.folder).free < needed:
             raise DiskError(self.checkpoints_folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), needed)
+
+    def problem_of_room(self, keep: int) -> str | None:
+        """In words, that there is none for all checkpoints that will lie here at once: the newest `keep`, the best one, and
+        the one that is being written."""
+        steps, free = self.steps(), shutil.disk_usage(self.folder).free
+        needed = (keep + 2 - len(steps)) * size_of(self.checkpoint_folder(steps[-1]))
+        if needed <= free:
+            return None
+        return (
+            f"the disk will be full before the run is over: the newest {keep} checkpoints, the best one and the one that is "
+            f"being written take up to {needed / 1e6:,.1f} MB more, and {free / 1e6:,.1f} MB are free; make room"
+            + (", or keep fewer (--keep-checkpoints 1)" if keep > 1 else "")
+        )
 
     def put_history_aside(self) -> None:
         """For a run that begins again: what its first attempt measured is kept under another name, and nothing is best yet."""
@@ -266,55 +298,3 @@ def figures_in(line: str) -> dict[str, Any] | None:
     except (ValueError, AttributeError, KeyError):
         return None
     return entries
-
-
-def check_new_run(folder: Path | None) -> None:
-    """Whether `create_run` will be able to make its folder, before any work is done. Raises as it does."""
-    if folder is not None and (folder.exists() or folder.is_symlink()) and not is_empty(folder):
-        raise ConfigError(
-            f"{folder} is already there, and a run is never overwritten; choose another --out, or resume it"
-        )
-    wanted = folder or RUNS
-    nearest = next(place for place in (wanted, *wanted.absolute().parents) if place.exists() or place.is_symlink())
-    if not nearest.is_dir():
-        raise MachineError(f"{wanted} cannot be made: {nearest} is no folder; choose another place with --out")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise MachineError(f"{wanted} cannot be made: {nearest} cannot be written to; choose another place with --out")
-
-
-def is_empty(folder: Path) -> bool:
-    """Also where a run was killed between its folder and its settings."""
-    if not folder.is_dir() or folder.is_symlink():
-        return False
-    return all(entry.name == LOCK or entry.name.startswith(TEMPORARY) for entry in folder.iterdir())
-
-
-def create_run(folder: Path | None, name: str) -> Run:
-    """A new run folder: the one that was asked for, or the next free `runs/NAME-N`. An existing one is refused."""
-    check_new_run(folder)
-    try:
-        if folder is not None:
-            make_folder(folder)
-            return Run(folder)
-        make_folder(RUNS)
-        return _next_run(name)
-    except OSError as error:
-        raise MachineError(
-            f"{folder or RUNS} cannot be made ({error.strerror}); choose another place with --out"
-        ) from None
-
-
-def _next_run(name: str) -> Run:
-    taken = [
-        int(match[1]) for entry in RUNS.iterdir() if (match := re.fullmatch(re.escape(name) + r"-(\d+)", entry.name))
-    ]
-    number = max(taken, default=0) + 1
-    while True:
-        folder = RUNS / f"{name}-{number}"
-        try:
-            folder.mkdir()
-        except FileExistsError:  # another run was quicker
-            number += 1
-            continue
-        sync(RUNS)
-        return Run(folder)

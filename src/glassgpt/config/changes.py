@@ -1,6 +1,6 @@
 """Which settings of a run may change on its way, and which of them did."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from glassgpt.config.schema import FIELDS, SECTION_OF, RunConfig, shown_name
@@ -28,11 +28,13 @@ OF_A_NEW_RUN = ("dropout", "context_length", "data", "text_field", "task", "seed
 CHANGEABLE = tuple(name for name in FIELDS if name not in (*FIXED, "data", "minutes"))
 
 
-def changed_settings(before: Mapping[str, Any], config: RunConfig) -> dict[str, tuple[Any, Any]]:
+def changed_settings(
+    before: Mapping[str, Any], config: RunConfig, also: Container[str] = ()
+) -> dict[str, tuple[Any, Any]]:
     """What a checkpoint was trained with (`RunConfig.flat`, as its state holds it) and what is set now, of the settings that
-    matter."""
+    matter, and of those in `also`."""
     before, now = {"task": "text"} | dict(before), config.flat()
-    compared = [name for name in now if name not in FREE]
+    compared = [name for name in now if name not in FREE or name in also]
     if before.get("minutes") and not now["minutes"]:  # the number of steps was found out after this checkpoint
         compared.remove("max_steps")
     # An older version may not have known a setting.

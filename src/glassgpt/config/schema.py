@@ -307,15 +307,16 @@ def field_name(name: str) -> str:
 
 
 def check_value(name: str, value: Any, where: str) -> Any:
-    """`value` in the type of the setting `name`."""
+    """`value` in the type of the setting `name`. `where` says in an error what it was read from."""
     if name not in FIELDS:
         raise ConfigError(f"{where} {name!r} is not a setting{suggestion(name, FIELDS)}")
     wanted = FIELDS[name].type
+    at = f"{where} " if ":" in where else ""  # a file
     if get_origin(wanted) is Literal:
         if value not in get_args(wanted):
             words = {word: word for word in get_args(wanted)}
             hint = suggestion(str(value), words)
-            raise ConfigError(f"{name} {value!r} is not one of {', '.join(words)}{hint}")
+            raise ConfigError(f"{at}{name} {value!r} is not one of {', '.join(words)}{hint}")
         return value
     if get_origin(wanted) is tuple:
         values = [value] if isinstance(value, (str, os.PathLike)) else value
@@ -328,4 +329,4 @@ def check_value(name: str, value: Any, where: str) -> Any:
         return value
     words_for = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text in quotes"}
     kind = words_for[wanted] if isinstance(wanted, type) and wanted in words_for else "a list of texts"
-    raise ConfigError(f"{name} is {value!r}; it has to be {kind}")
+    raise ConfigError(f"{at}{name} is {value!r}; it has to be {kind}")

@@ -1,17 +1,14 @@
 """The two texts that have names: `python`, which every machine has, and `shakespeare`, on which everybody compares."""
 
 import hashlib
-import os
 import sysconfig
 import urllib.request
-from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
 from glassgpt.config.cache_folder import cache_folder
-from glassgpt.disk import DiskError
+from glassgpt.disk import replace_file
 from glassgpt.errors import DataError
-from glassgpt.signals import undone
 
 BUILTIN_NAMES = ("python", "shakespeare")
 
@@ -54,14 +51,5 @@ def shakespeare_path() -> Path:
     if hashlib.sha256(text).hexdigest() != SHAKESPEARE_SHA256:
         raise DataError(f"{SHAKESPEARE_URL} sent something else than tinyshakespeare (its sha256 differs); {local}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with undone(partial.unlink):
-        try:
-            partial.write_bytes(text)
-            partial.replace(path)
-        except OSError as problem:
-            with suppress(OSError):
-                partial.unlink()
-            elsewhere = "name a folder elsewhere in GLASSGPT_CACHE"
-            raise DiskError(path, problem, len(text), elsewhere=elsewhere) from None
+    replace_file(path, text, shared=True, elsewhere="name a folder elsewhere in GLASSGPT_CACHE")
     return path

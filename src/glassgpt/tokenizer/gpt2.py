@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from glassgpt.config.cache_folder import cache_folder
+from glassgpt.disk import DiskError, replace_file
 from glassgpt.errors import TokenizerError
-from glassgpt.signals import undone
 from glassgpt.tokenizer.base import END_OF_TEXT
 from glassgpt.tokenizer.bpe import BpeTokenizer, vocabulary_of
 from glassgpt.tokenizer.byte import Merge, is_gpt2_style, read_byte_level
@@ -145,13 +145,6 @@ def _download() -> str:
 
 def _keep(text: str) -> None:
     path = _kept()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with contextlib.suppress(OSError, DiskError):  # a home that cannot be written to: the next run downloads again
         path.parent.mkdir(parents=True, exist_ok=True)
-        with undone(temporary.unlink):
-            temporary.write_bytes(text.encode("utf-8"))
-            temporary.replace(path)
-    except OSError:
-        # A home that cannot be written to: the next run downloads again.
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        replace_file(path, text.encode("utf-8"), shared=True)

@@ -1,14 +1,12 @@
 """The kinds of tokenizer, and what is done alike with all of them: build, load, save, compare."""
 
-import contextlib
 import difflib
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from glassgpt.disk import DiskError
+from glassgpt.disk import replace_file
 from glassgpt.errors import TokenizerError
 from glassgpt.tokenizer.base import Tokenizer
 from glassgpt.tokenizer.bpe import build_bpe, read_bpe
@@ -125,15 +123,7 @@ def require_fitting(tokenizer: Tokenizer, name: str, vocab_size: int, model: str
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     """Writes a tokenizer.json; whoever looks meanwhile sees the old file or the new one, whole."""
-    content = tokenizer.to_json().encode("utf-8")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise DiskError(path, error, len(content)) from None
+    replace_file(path, tokenizer.to_json().encode("utf-8"), shared=True)
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:

@@ -68,7 +68,7 @@ def resume_run(
             size = checkpoint.state["settings"].get("micro_batch_size")
             config = config.resolved(micro_batch_size=size or config.train.micro_batch_size)
         if checkpoint:
-            require_meant(changed_settings(checkpoint.state["settings"], config), run, config)
+            require_meant(changed_settings(checkpoint.state["settings"], config), run, config, changes)
         parent, tokenizer = reopen_parent(config, run, checkpoint)
         known = checkpoint if checkpoint else parent
         template = known.template if known and config.finetune.from_ else None
@@ -96,12 +96,14 @@ def resume_run(
         run.result_file.unlink(missing_ok=True)
         if changes:
             run.write_config(config)
-        if checkpoint and (differences := changed_settings(checkpoint.state["settings"], config)):
+        if checkpoint and (differences := changed_settings(checkpoint.state["settings"], config, also=changes)):
             trainer.tell("on_change", trainer.step, differences)
         return finish(trainer, started)
 
 
-def require_meant(differences: Mapping[str, tuple[Any, Any]], run: Run, config: RunConfig) -> None:
+def require_meant(
+    differences: Mapping[str, tuple[Any, Any]], run: Run, config: RunConfig, changes: Mapping[str, Any]
+) -> None:
     """Raises ConfigError unless every difference was asked for, now or at an earlier resume."""
     refused = {name: pair for name, pair in differences.items() if name in FIXED}
     if refused:
@@ -112,7 +114,9 @@ def require_meant(differences: Mapping[str, tuple[Any, Any]], run: Run, config: 
     meant = dict(config.changed)
     unsaid = {name: (was, now) for name, (was, now) in differences.items() if meant.get(name, was) != now}
     if unsaid:
-        flags = " ".join(as_flag(name, value) for name, (_, value) in unsaid.items())
+        flags = " ".join(
+            as_flag(n, value) for n, value in {**changes, **{n: now for n, (_, now) in unsaid.items()}}.items()
+        )
         raise ConfigError(
             f"{run.config_file} was changed since the last checkpoint: {in_words(unsaid)}; change it back, or say that it is "
             f"meant: glassgpt resume {as_argument(run.folder)} {flags}"

@@ -53,19 +53,20 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     run, lost = trainer.run, trainer.metrics_file.cut(state["metrics_bytes"], trainer.step)
     if problem := run.problem_of_metrics() or lost:
         trainer.tell("on_message", f"{run.metrics_file} {problem}; loss.png goes without, training does not need it")
+    # The rest was not in the state of the first versions.
+    trainer.best = state["best"] if "best" in state else run.best_of_metrics()
     if problem := run.problem_of_best():
         trainer.tell("on_message", f"{run.best_file} {problem}; it is written anew")
-    elif (best := run.best()) and best["step"] not in run.steps():
-        trainer.tell(
-            "on_message",
-            f"the best checkpoint, of step {best['step']}, is gone; the next that is better takes its place",
+    if trainer.best and trainer.best["step"] not in run.steps():
+        gone, trainer.best = trainer.best, run.best_of_metrics()
+        instead = (
+            f"step {trainer.best['step']} is the best of those that are left" if trainer.best else "none is best now"
         )
-    # The rest was not in the state of the first versions.
-    trainer.best = state["best"] if "best" in state else trainer.run.best_of_metrics()
+        trainer.tell("on_message", f"the best checkpoint, of step {gone['step']}, is gone; {instead}")
     if trainer.best:
-        trainer.run.write_best(**trainer.best)
+        run.write_best(**trainer.best)
     else:
-        trainer.run.best_file.unlink(missing_ok=True)
+        run.best_file.unlink(missing_ok=True)
     if "watch" in state:
         trainer.watch.restore(state["watch"])
     trainer.saver.went_on_from(trainer.step)

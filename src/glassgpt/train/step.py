@@ -27,14 +27,17 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
-def seed_micro_step(seed: int, step: int, micro_step: int, rank: int) -> None:
+def seed_micro_step(seed: int, step: int, micro_step: int, rank: int, device: torch.device) -> None:
     """Dropout is keyed by where the run is, not by what was drawn before: a resumed run draws the same masks."""
     key = seed
     for part in (step, micro_step, rank):
         key = (
             key * 6364136223846793005 + part + 1442695040888963407
         ) % 2**63  # Knuth's linear congruence, to mix the parts
-    torch.manual_seed(key)
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(key)
+    else:  # this takes longer than a small layer: of every kind of device that is not there it notes who asked for it
+        torch.manual_seed(key)
 
 
 def all_finite(train_loss: float, grad_norm: float) -> bool:
@@ -65,7 +68,7 @@ def update(
     means = []
     for micro_step, start in enumerate(range(0, len(batch.tokens), config.micro_batch_size)):
         rows = slice(start, start + config.micro_batch_size)
-        seed_micro_step(config.seed, step, micro_step, rank)
+        seed_micro_step(config.seed, step, micro_step, rank, device)
         with autocast(device, precision):
             mean = loss(model, Batch(batch.tokens[rows], batch.targets[rows])) / targets
         mean.backward()  # type: ignore[no-untyped-call]

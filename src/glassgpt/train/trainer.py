@@ -84,6 +84,8 @@ class Trainer:
                 if not self.resumed:
                     self._save()
                     self.pace.save_seconds = self.saver.waited  # a validation waits for one to be written
+                if problem := self.run.problem_of_room(self.config.train.keep_checkpoints):
+                    self.tell("on_message", problem)
                 self._look_up(save=False)  # after a resume: what followed the checkpoint was cut off, and is done again
                 while not self._is_last():
                     self._one_step()
@@ -288,7 +290,9 @@ class Trainer:
         self.skipped = 0
 
     def _tell_stop(self) -> None:
-        self.tell("on_message", "stopping once this step is done and saved; once more stops at once, unsaved")
+        seconds = self.pace.step_seconds if self.pace.steps else 0.0
+        wait = f" (a step takes {seconds:.0f} s)" if seconds > 2 else ""
+        self.tell("on_message", f"stopping once this step is done and saved{wait}; once more stops at once, unsaved")
 
     def _stop(self) -> None:
         self._secure()

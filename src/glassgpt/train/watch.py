@@ -126,7 +126,7 @@ def first_not_finite(
         with torch.no_grad(), autocast(batch.tokens.device, precision):
             for micro_step, start in enumerate(range(0, len(batch.tokens), config.micro_batch_size)):
                 rows = slice(start, start + config.micro_batch_size)
-                seed_micro_step(config.seed, step, micro_step, rank)
+                seed_micro_step(config.seed, step, micro_step, rank, batch.tokens.device)
                 if not chunked_loss(model, Batch(batch.tokens[rows], batch.targets[rows])).isfinite():
                     return found[0] if found else "the logits"
     finally:
