@@ -57,11 +57,9 @@ def test_no_room_is_one_line_with_path_and_bytes(number, monkeypatch):
     assert line == f"folder {begin}about 5,000 bytes are needed, 1,234 are free; make room, or go away"
 
 
-def test_a_file_that_may_not_grow_so_large_needs_no_room():
-    begin = f"a/b could not be written ({os.strerror(errno.EFBIG)}): "
-    rule = "no file may grow so large here; raise the limit (ulimit -f)"
-    assert unwritten(errno.EFBIG, needed=5000) == f"{begin}5,000 bytes are needed, and {rule}"
-    assert unwritten(errno.EFBIG) == begin + rule
+def test_a_limit_on_the_size_of_files_is_named():
+    begin = f"a/b could not be written ({os.strerror(errno.EFBIG)}; ulimit -f sets how large a file may be): "
+    assert unwritten(errno.EFBIG, needed=5000).startswith(begin + "5,000 bytes are needed, ")
 
 
 def test_no_right_to_write_says_nothing_of_bytes():

@@ -28,11 +28,9 @@ class DiskError(MachineError):
     ) -> None:
         """`kind` stands before the path; `about` before the bytes, where they are an estimate (0: not known); `elsewhere` is
         what to do where nothing can be done there."""
-        self.short = f"{kind}{path} could not be written ({problem.strerror or problem})"
-        if problem.errno == errno.EFBIG:
-            size = f"{about}{needed:,} bytes are needed, and " if needed else ""
-            super().__init__(f"{self.short}: {size}no file may grow so large here; raise the limit (ulimit -f)")
-        elif is_full(problem):
+        limit = "; ulimit -f sets how large a file may be" if problem.errno == errno.EFBIG else ""
+        self.short = f"{kind}{path} could not be written ({problem.strerror or problem}{limit})"
+        if is_full(problem):
             nearest = next(place for place in (path.absolute(), *path.absolute().parents) if place.is_dir())
             free = f"{shutil.disk_usage(nearest).free:,}"
             room = f"{about}{needed:,} bytes are needed, {free} are free" if needed else f"{free} bytes are free"

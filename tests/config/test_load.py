@@ -407,8 +407,12 @@ def test_a_value_of_the_wrong_kind(name, value, message):
 def test_a_value_of_the_wrong_kind_in_a_file(write):
     file = write("[train]\nmax_steps = true\n")
     assert refused(file=file) == f"{file}: max_steps is True; it has to be a whole number"
-    assert refused(file=write("[train]\nlearning_rate = inf\n")) == "learning_rate is inf; it has to be a finite number"
-    assert refused(file=write("[model.n_layer]\nx = 1\n")) == "n_layer is {'x': 1}; it has to be a whole number"
+    assert refused(file=write("[train]\nlearning_rate = inf\n")).endswith(
+        ": learning_rate is inf; it has to be a finite number"
+    )
+    assert refused(file=write("[model.n_layer]\nx = 1\n")).endswith(
+        ": n_layer is {'x': 1}; it has to be a whole number"
+    )
 
 
 def test_a_file_without_end_and_one_nested_without_end_are_refused(tmp_path):

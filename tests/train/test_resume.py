@@ -217,7 +217,7 @@ def test_a_disk_that_will_not_hold_all_that_is_kept_is_said_before_the_first_ste
     train_run(config.with_values(keep_checkpoints=5), out="t", observers=[recorder])
     (told,) = [text for _, text in recorder.of("message") if "full" in text]
     assert "the newest 5 checkpoints, the best one" in told and "or keep fewer (--keep-checkpoints 1)" in told
-    assert recorder.events.index(("message", told)) < recorder.events.index(recorder.of("sample")[-3])
+    assert recorder.events.index(("message", told)) < recorder.events.index(recorder.of("step")[14])
 
 
 def test_a_complete_run_is_trained_on(config):
