@@ -38,7 +38,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def no_picture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture takes as long as a run here; tests that look at it ask for the fixture `picture`."""
     if "picture" not in request.fixturenames:
-        monkeypatch.setattr("glassgpt.train.run.plot_losses", lambda metrics, path, baseline, name: None)
+        monkeypatch.setattr("glassgpt.train.plot.plot_losses", lambda metrics, path, baseline, name: None)
 
 
 @pytest.fixture

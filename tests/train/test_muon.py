@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from glassgpt.train.group import Group
 from glassgpt.train.muon import Muon, orthogonalized
 
 # Square, wide and tall ones, some of them of one shape.
@@ -24,20 +25,17 @@ def set_gradients(step, *models):
 
 def test_in_bfloat16_it_has_the_bits_of_torch():
     ours, theirs = matrices(), matrices()
-    settings = {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1}
-    optimizers = Muon(ours, dtype=torch.bfloat16, **settings), torch.optim.Muon(theirs, **settings)
+    muon = Muon(Group(ours, 0.02, weight_decay=0.1), momentum=0.9, dtype=torch.bfloat16)
+    torchs = torch.optim.Muon(theirs, lr=0.02, momentum=0.9, weight_decay=0.1)
     for step in range(5):
         set_gradients(step, ours, theirs)
-        for optimizer in optimizers:
-            optimizer.step()
-            for group in optimizer.param_groups:
-                group["lr"] *= 0.9
-        assert all(a.equal(b) for a, b in zip(ours, theirs, strict=True))
-        momenta = [
-            [optimizer.state[p]["momentum_buffer"] for p in optimizer.param_groups[0]["params"]]
-            for optimizer in optimizers
-        ]
-        assert all(a.equal(b) for a, b in zip(*momenta, strict=True))
+        muon.step()
+        torchs.step()
+        muon.groups[0].learning_rate *= 0.9
+        torchs.param_groups[0]["lr"] *= 0.9
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.equal(b)
+            assert muon.state[a]["momentum_buffer"].equal(torchs.state[b]["momentum_buffer"])
 
 
 def one_at_a_time(matrix, dtype):
@@ -73,7 +71,7 @@ def test_every_direction_is_taken_at_about_one_pace():
 
 def test_without_a_gradient_nothing_moves():
     ours = matrices()
-    optimizer = Muon(ours, lr=0.1, momentum=0.9, weight_decay=0.0, dtype=torch.float32)
+    optimizer = Muon(Group(ours, 0.1), momentum=0.9, dtype=torch.float32)
     before = [p.detach().clone() for p in ours]
     for p in ours:
         p.grad = torch.zeros_like(p)

@@ -27,7 +27,7 @@ def after_two_steps(architecture="gpt2", frozen=(), optimizer="adamw"):
 def step(model, optimizer):
     model(TOKENS).square().mean().backward()
     optimizer.step()
-    optimizer.zero_grad()
+    model.zero_grad()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -88,8 +88,9 @@ def test_the_memory_before_the_first_step_is_all_there_and_changes_nothing():
     expected = [p.detach().clone() for p in model.parameters()]
     for p, old in zip(model.parameters(), before, strict=True):
         p.data.copy_(old)
-    for group in optimizer.param_groups:
-        group |= {"lr": 1e-3, "weight_decay": 0.0, "betas": (0.9, 0.999)}
+    optimizer.beta2 = 0.999
+    for group in optimizer.groups:
+        group.learning_rate, group.weight_decay = 1e-3, 0.0
     optimizer.step()
     assert all(p.equal(other) for p, other in zip(model.parameters(), expected, strict=True))
 
@@ -102,7 +103,7 @@ def test_each_group_follows_the_schedule_at_its_own_rate():
     optimizer = build_optimizer(model, config)
     batch = Batch(TOKENS, TOKENS)
     update(model, optimizer, batch, step=0, learning_rate=0.005, config=config, precision="float32", loss=plain_loss)
-    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    rates = {id(p): group.learning_rate for group in optimizer.groups for p in group.weights}
     assert {name: rates[id(p)] for name, p in model.named_parameters()} == {
         name: 0.02 if name.startswith("h.") and p.ndim == 2 else 0.005 for name, p in model.named_parameters()
     }

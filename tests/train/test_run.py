@@ -16,7 +16,6 @@ from glassgpt.checkpoint import load_checkpoint, open_run, verify_folder
 from glassgpt.config import build_config
 from glassgpt.errors import CheckpointError, ConfigError, DataError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, train_run
-from glassgpt.train import run as run_module
 
 
 class StopAt(Observer):
@@ -225,7 +224,7 @@ def test_a_plot_without_room_costs_the_plot_alone(config, recorder, monkeypatch)
     def full(*some):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_module, "plot_losses", full)
+    monkeypatch.setattr("glassgpt.train.plot.plot_losses", full)
     run = train_run(config, observers=[recorder])
     message = (
         f"{run.folder / 'loss.png'} could not be written (No space left on device); the run is complete without it"

@@ -72,7 +72,7 @@ def doctor() -> None:
         f"{free_disk(Path.cwd()) / 1e9:.1f} GB here, {free_disk(cache) / 1e9:.1f} GB for the cache",
     )
 
-    model.zero_grad(set_to_none=True)
+    model.zero_grad()
     before = time.perf_counter()
     result = update(
         model, build_optimizer(model, train), batch,

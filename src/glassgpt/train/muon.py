@@ -2,10 +2,11 @@
 the few that a gradient is mostly made of (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/)."""
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+
+from glassgpt.train.group import Group
 
 # The quintic a x + b x^3 + c x^5, applied five times, takes every singular value to somewhere near 1: steepest at zero, since
 # the smallest ones have the longest way, and not exact, which does no harm.
@@ -27,35 +28,35 @@ def orthogonalized(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """For matrices (outputs, inputs) and nothing else. With `dtype` bfloat16 the same bits as torch.optim.Muon, which takes
     them one at a time. Every matrix needs its gradient at every step.
 
     The bits were compared on CPUs."""
 
-    def __init__(
-        self, params: Iterable[Tensor], *, lr: float, momentum: float, weight_decay: float, dtype: torch.dtype
-    ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.dtype = dtype
+    def __init__(self, group: Group, *, momentum: float, dtype: torch.dtype) -> None:
+        self.groups, self.momentum, self.dtype = [group], momentum, dtype
         by_shape: dict[torch.Size, list[Tensor]] = {}
-        for p in self.param_groups[0]["params"]:
+        for p in group.weights:
             by_shape.setdefault(p.shape, []).append(p)
         # Matrices of one shape, and the momentum of all of them in one tensor, of which each one's state is a part.
         self.stacks = [(matrices, torch.zeros_like(torch.stack(matrices).detach())) for matrices in by_shape.values()]
-        for matrices, momenta in self.stacks:
-            for p, its_own in zip(matrices, momenta, strict=True):
-                self.state[p] = {"momentum_buffer": its_own}
+        self.state = {
+            p: {"momentum_buffer": its_own}
+            for matrices, momenta in self.stacks
+            for p, its_own in zip(matrices, momenta, strict=True)
+        }
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        group = self.param_groups[0]
+    def step(self) -> None:
+        (group,) = self.groups
         for matrices, momenta in self.stacks:
             given = [p.grad for p in matrices if p.grad is not None]
             assert len(given) == len(matrices), "a matrix in the model took no part in the loss"
             gradients = torch.stack(given)
-            momenta.lerp_(gradients, 1 - group["momentum"])
-            update = orthogonalized(gradients.lerp_(momenta, group["momentum"]), self.dtype)  # looks ahead (Nesterov)
+            momenta.lerp_(gradients, 1 - self.momentum)
+            update = orthogonalized(gradients.lerp_(momenta, self.momentum), self.dtype)  # looks ahead (Nesterov)
             rows, columns = matrices[0].shape
-            torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(matrices, update.unbind(), alpha=-group["lr"] * math.sqrt(max(1, rows / columns)))
+            torch._foreach_mul_(matrices, 1 - group.learning_rate * group.weight_decay)
+            scale = math.sqrt(max(1, rows / columns))
+            torch._foreach_add_(matrices, update.unbind(), alpha=-group.learning_rate * scale)

@@ -1,7 +1,7 @@
 """Optimizers, and their state as named tensors: what a checkpoint holds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,44 +9,34 @@ from torch import Tensor
 from glassgpt.config import TrainConfig
 from glassgpt.errors import CheckpointError
 from glassgpt.model import LanguageModel
+from glassgpt.train.adamw import FUSED_ON, AdamW
+from glassgpt.train.group import Group
 from glassgpt.train.muon import Muon
 
 
 class Optimizer(Protocol):
-    """What the loop needs of one. Each of its groups has its `lr`, and in `rate` how many times the schedule's that is."""
+    @property
+    def groups(self) -> list[Group]: ...
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]: ...
+    def state(self) -> Mapping[Tensor, dict[str, Tensor]]:
+        """What it remembers of each weight, by name."""
 
-    @property
-    def state(self) -> Mapping[Tensor, dict[str, Any]]: ...
-
-    def step(self) -> object: ...
-
-    def zero_grad(self, set_to_none: bool = True) -> None: ...
+    def step(self) -> None:
+        """Move the weights that have a gradient."""
 
 
 class Optimizers:
     """Several, each with its part of a model, as one."""
 
-    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+    def __init__(self, *parts: Optimizer) -> None:
         self.parts = parts
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        return [group for part in self.parts for group in part.param_groups]
-
-    @property
-    def state(self) -> Mapping[Tensor, dict[str, Any]]:
-        return {p: entries for part in self.parts for p, entries in part.state.items()}
+        self.groups = [group for part in parts for group in part.groups]
+        self.state = {p: entries for part in parts for p, entries in part.state.items()}
 
     def step(self) -> None:
         for part in self.parts:
             part.step()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none)
 
 
 def build_adamw(model: LanguageModel, config: TrainConfig, precision: str) -> Optimizer:
@@ -72,46 +62,28 @@ def build_optimizer(model: LanguageModel, config: TrainConfig, precision: str = 
     return OPTIMIZERS[config.optimizer](model, config, precision)
 
 
-def adamw(parameters: Sequence[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019, 1711.05101) that decays matrices only: norms and biases are no weights to shrink."""
+def adamw(weights: Sequence[Tensor], config: TrainConfig) -> AdamW:
+    """Decays matrices only: norms and biases are no weights to shrink."""
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay, "rate": 1.0},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0, "rate": 1.0},
+        Group([p for p in weights if p.ndim >= 2], config.learning_rate, config.weight_decay),
+        Group([p for p in weights if p.ndim < 2], config.learning_rate),
     ]
-    fused = parameters[0].device.type in ("cpu", "cuda")  # one kernel for all parameters instead of ten for each
-    optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        fused=fused,
-    )
-    # torch would make the moments in the first step. Made here, memory that is not there is missed before any work, and the
-    # checkpoint of step 0 is as large as all that follow.
-    for p in parameters:
-        optimizer.state[p] = {
-            "step": torch.zeros((), device=p.device if fused else None),
-            "exp_avg": torch.zeros_like(p, memory_format=torch.preserve_format),
-            "exp_avg_sq": torch.zeros_like(p, memory_format=torch.preserve_format),
-        }
-    return optimizer
+    return AdamW(groups, beta1=config.beta1, beta2=config.beta2, fused=weights[0].device.type in FUSED_ON)
 
 
 def muon(matrices: Sequence[Tensor], config: TrainConfig, precision: str) -> Muon:
-    optimizer = Muon(
-        matrices,
-        lr=config.matrix_learning_rate,
+    rate = config.matrix_learning_rate / config.learning_rate
+    return Muon(
+        Group(list(matrices), config.matrix_learning_rate, config.weight_decay, rate),
         momentum=config.momentum,
-        weight_decay=config.weight_decay,
         dtype=torch.bfloat16 if precision == "bfloat16" else matrices[0].dtype,
     )
-    optimizer.param_groups[0]["rate"] = config.matrix_learning_rate / config.learning_rate
-    return optimizer
 
 
 def optimizer_tensors(model: LanguageModel, optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's memory as `PARAMETER/ENTRY` -> tensor, for instance `wte.weight/exp_avg`."""
     return {
-        f"{name}/{entry}": torch.as_tensor(value)
+        f"{name}/{entry}": value
         for name, parameter in model.named_parameters()
         for entry, value in optimizer.state.get(parameter, {}).items()
     }

@@ -22,7 +22,6 @@ from glassgpt.signals import unwinding
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
 from glassgpt.train.observers import Observer, tell, tell_each
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, require_same_tokenizer, tokenizer_for
-from glassgpt.train.plot import plot_losses
 from glassgpt.train.settle import fit_to_data, settle_machine
 from glassgpt.train.step import Loss
 from glassgpt.train.trainer import Trainer
@@ -189,6 +188,8 @@ def finish(trainer: Trainer, started: float) -> Run:
         "environment": describe_environment(),
     }
     run.write_result(result)
+    from glassgpt.train.plot import plot_losses  # loads matplotlib, which a run that is stopped need not wait for
+
     try:
         plot_losses(metrics, run.folder / "loss.png", meta.baseline_bits_per_byte, run.folder.name)
     except OSError as error:

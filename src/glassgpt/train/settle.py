@@ -98,7 +98,7 @@ def settle_machine(
             with autocast(device, precision):
                 value = loss(model, batch)
             value.backward()  # type: ignore[no-untyped-call]
-            model.zero_grad(set_to_none=True)
+            model.zero_grad()
             return value.item()
 
         return forward_and_backward
@@ -112,7 +112,7 @@ def settle_machine(
             smaller = smaller_micro_batch(micro_batch_size, train.batch_size)
             if not (smaller and is_out_of_memory(error)):
                 raise
-        model.zero_grad(set_to_none=True)
+        model.zero_grad()
         tell(observers, f"out of memory at micro_batch_size {micro_batch_size}; going on with {smaller}")
         micro_batch_size = smaller
     step_seconds = trial_seconds * train.batch_size / trial_rows(micro_batch_size, config.model.context_length, device)

@@ -62,7 +62,7 @@ def update(
     The loss is a mean over all targets of the batch, so splitting it into micro batches changes nothing but rounding.
     Unless `allows` says yes to the loss and the gradient's length, nothing is changed, and the gradients stay to be looked at.
     """
-    optimizer.zero_grad(set_to_none=True)
+    model.zero_grad()
     device = batch.tokens.device
     targets = count_targets(batch)
     means = []
@@ -79,8 +79,8 @@ def update(
     if not allows(train_loss, grad_norm):
         return StepResult(train_loss, grad_norm, applied=False)
     nn.utils.clip_grads_with_norm_(learning, config.grad_clip or float("inf"), norm)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group["rate"]
+    for group in optimizer.groups:
+        group.learning_rate = learning_rate * group.rate
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    model.zero_grad()
     return StepResult(train_loss, grad_norm, applied=True)

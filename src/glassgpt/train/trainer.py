@@ -116,7 +116,7 @@ class Trainer:
         batch = self._batch(self.step)
         result = self._update(batch, learning_rate)
         diagnosis = self._diagnosis(batch, learning_rate) if self.watch.fault else None
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad()
         self.watch.add(result)
         self.step += 1
         self.tokens += tokens_in_step
@@ -165,7 +165,7 @@ class Trainer:
                 f"out of memory at micro_batch_size {train.micro_batch_size}; take a smaller model or context_length, "
                 "--gradient-checkpointing, or close other programs"
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
