@@ -141,6 +141,7 @@ def against_yardstick(folder: Path, yardstick: Path, text: Path, seeds: list[int
     theirs: list[tuple[float, float]] = []
     for seed in seeds:
         run = f"char-{seed}"
+        os.environ["GLASSGPT_CACHE"] = str(folder / f"cache-{seed}")  # preparation is part of what is timed
         command = [*GLASSGPT, "train", str(text), "--preset", "char-cpu", "--seed", str(seed), "--out", run]
         seconds, _ = timed(command, folder)
         ours.append((seconds, json.loads((folder / run / "result.json").read_text())["val_loss"]))
@@ -187,7 +188,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).resolve()
         folder.mkdir(exist_ok=True)
-        os.environ["GLASSGPT_CACHE"] = str(folder / "cache")  # preparation is part of what is timed
+        os.environ["GLASSGPT_CACHE"] = str(folder / "cache")
         if options.yardstick:
             figures = against_yardstick(
                 folder, options.yardstick.resolve(), options.text.resolve(), [1337 + i for i in range(options.seeds)]

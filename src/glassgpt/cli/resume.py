@@ -24,8 +24,10 @@ def resume(
     if run is not None:
         opened.require_newest(run)
     from glassgpt.cli.display import TrainingDisplay, goodbye, training_sample
+    from glassgpt.machine import keep_freed_memory
     from glassgpt.train import resume_run
 
+    keep_freed_memory()
     with TrainingDisplay() as display:
         changes = {name: value for name, value in settings.items() if value is not None}
         finished = resume_run(opened, changes=changes, observers=[display], sample=training_sample)

@@ -36,9 +36,10 @@ def train(
         print("reading text from the keyboard; end it with Ctrl-D (Windows: Ctrl-Z and Enter)", file=sys.stderr)
 
     from glassgpt.cli.display import TrainingDisplay, goodbye, training_sample  # these load torch
-    from glassgpt.machine import process_started
+    from glassgpt.machine import keep_freed_memory, process_started
     from glassgpt.train import train_run
 
+    keep_freed_memory()
     with TrainingDisplay() as display:
         run = train_run(
             resolved,

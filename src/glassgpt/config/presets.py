@@ -21,7 +21,7 @@ _SMALL = {
 # For whom each is, in the words of `glassgpt train --help`.
 PURPOSES = {
     "mini": "1.3 million parameters in three minutes on two cores, the default",
-    "char-cpu": "one text, character by character, in half a minute",
+    "char-cpu": "one text, character by character, in ten seconds",
     "baby, gpt-384, tutorial": "the best-known small recipes, for a GPU or for patience",
     "gpt2, gpt2-medium, gpt2-large, gpt2-xl": "GPT-2 as published, 124 million to 1.6 billion",
     "gpt3-175b": "to calculate with",
@@ -56,11 +56,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_layer": 4, "n_head": 2, "n_embd": 128, "batch_size": 8, "learning_rate": 2.5e-3, "beta2": 0.98,
         "warmup_steps": 60, "schedule": "wsd", "decay_to": 0.05, "minutes": 3.1,
     },
-    # One text, two cores, half a minute (docs/decisions.md).
+    # One text, two cores, ten seconds (docs/decisions.md).
     "char-cpu": {
-        "architecture": "modern", "tokenizer": "char", "context_length": 64,
-        "n_layer": 2, "n_head": 4, "n_embd": 128, "batch_size": 24, "learning_rate": 3e-3, "beta2": 0.98,
-        "warmup_steps": 30, "schedule": "wsd", "decay_to": 0.05, "max_steps": 500,
+        "architecture": "modern", "tokenizer": "char", "context_length": 64, "tie_embeddings": False,
+        "n_layer": 2, "n_head": 2, "n_embd": 64, "batch_size": 16, "optimizer": "muon", "learning_rate": 1e-2,
+        "momentum": 0.85, "beta2": 0.98, "weight_decay": 0.0, "warmup_steps": 5, "schedule": "wsd", "decay_to": 0.0,
+        "max_steps": 220, "eval_every": 250, "save_every": 250, "sample_every": 250, "precision": "float32",
     },
 }  # fmt: skip
 

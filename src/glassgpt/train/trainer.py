@@ -188,7 +188,8 @@ class Trainer:
     def _look_up(self, save: bool) -> None:
         train, last = self.config.train, self._is_last()
         evaluation_due = last or self._is_due(train.eval_every)
-        sample_due = last or self.step == 0 or self._is_due(train.sample_every)
+        # The one before the first step also says how long one takes, where the intervals follow from that.
+        sample_due = last or (self.step == 0 and not train.sample_every) or self._is_due(train.sample_every)
         save_due = evaluation_due or sample_due or self._is_due(train.save_every) or self.saver.failed
         # Steps that were skipped have changed nothing, and the update before them may be what went wrong.
         if save and save_due and self.watch.is_finite:

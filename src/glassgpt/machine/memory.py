@@ -1,0 +1,20 @@
+"""Memory that was freed is used again, and not given back to the system to be asked for anew."""
+
+import ctypes
+
+# glibc's malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+MOST, GROWTH = 2**31 - 1, 64 << 20
+
+
+def keep_freed_memory() -> bool:
+    """For this process, from here on; whether its C library can do so (glibc).
+
+    By itself glibc maps every large block anew and unmaps it when it is freed. A training step asks for the same hundreds of
+    blocks as the one before it, and the system would hand out each of their pages again, filled with zeros.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library; Windows has none of this kind
+        return False
+    return all(mallopt(name, value) for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, MOST), (M_TOP_PAD, GROWTH)))
