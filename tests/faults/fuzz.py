@@ -299,6 +299,8 @@ def watch(folder: Path, out: int) -> None:
 
     def hook(event: str, details: tuple[Any, ...]) -> None:
         bad = None
+        if event == "ctypes.dlopen" and details == (None,):
+            return  # this very process: what is loaded already
         if event == "marshal.loads" and sys._getframe(1).f_code.co_filename.startswith("<frozen importlib"):
             return
         if event in NEVER:

@@ -209,7 +209,9 @@ def test_the_best_of_each_counts_and_the_first_does_not(monkeypatch):
         return work
 
     # Warm-up, then runs in turn; the noise of a busy machine only ever adds.
-    assert speed_ratio(taking(50, 0.4, 0.9, 0.7), taking(70, 0.3, 0.2, 8.0), budget=2.0) == pytest.approx(0.4 / 0.2)
+    assert speed_ratio(taking(50, 0.4, 0.9, 0.7), taking(70, 0.3, 0.2, 8.0), lambda piece: 100.0) == pytest.approx(
+        0.4 / 0.2
+    )
 
 
 def test_a_trial_is_short(monkeypatch):
@@ -219,3 +221,8 @@ def test_a_trial_is_short(monkeypatch):
     trial.runs.clear()
     speed_ratio(trial("fast"), trial("endless"))
     assert len(trial.runs) == 2 * 3
+    trial.runs.clear()
+    speed_ratio(
+        trial("fast"), trial("slow"), lambda piece: 500 * piece
+    )  # 2 % of half a second: three in turn and a bit
+    assert len(trial.runs) == 2 * 5

@@ -294,7 +294,7 @@ def test_a_weight_that_is_not_finite_is_never_saved(config):
     with pytest.raises(
         GlassError, match=r"after step [6-9] the weight .* is not finite, so that nothing was saved; lower"
     ):
-        train_run(config.with_values(save_every=1), out="r", observers=[Poison()], sample=sample)
+        train_run(config.with_values(save_every=1, sample_every=2), out="r", observers=[Poison()], sample=sample)
     run = open_run(Path("r"))
     for step in run.steps():
         assert all(

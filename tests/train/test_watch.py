@@ -65,7 +65,7 @@ def test_the_gradients_of_a_step_that_was_left_out_are_gone(config, poisoned):
         return "x"
 
     train_run(config.with_values(sample_every=1), sample=sample)
-    assert len(held) == 15 and not any(held)
+    assert len(held) == 14 and not any(held)
 
 
 def test_going_on_more_slowly_means_every_rate():

@@ -61,7 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "architecture": "modern", "tokenizer": "char", "context_length": 64, "tie_embeddings": False,
         "n_layer": 2, "n_head": 2, "n_embd": 64, "batch_size": 16, "optimizer": "muon", "learning_rate": 1e-2,
         "momentum": 0.85, "beta2": 0.98, "weight_decay": 0.0, "warmup_steps": 5, "schedule": "wsd", "decay_to": 0.0,
-        "max_steps": 220, "eval_every": 250, "save_every": 250, "sample_every": 250, "precision": "float32",
+        "max_steps": 220, "eval_every": 250, "save_every": 250, "sample_every": 250,
     },
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Device, precision, compilation and threads: each decision with its reason."""
 
+import math
 import os
 import re
 import time
@@ -12,6 +13,8 @@ from glassgpt.errors import ConfigError, MachineError
 
 # Below this a difference is noise, and the plain way is kept: it is the more exact and the better understood one.
 WORTH_IT = 1.15
+# A trial takes so long at most, and so much of the run at most.
+TRIAL_SECONDS, TRIAL_SHARE = 1.5, 0.02
 # Compilation takes half a minute to two on a CPU; a run has to be long enough to earn that back.
 COMPILE_FROM_SECONDS = {"cuda": 300.0, "cpu": 1200.0}
 
@@ -58,8 +61,14 @@ def decide_threads(wanted: int = 0) -> int:
     return torch.get_num_threads()
 
 
-def decide_precision(wanted: str, device: torch.device, trial: Callable[[str], Callable[[], object]]) -> Decision:
-    """float32 or bfloat16 for matrix products. `trial(precision)` gives a function that does one typical piece of work."""
+def decide_precision(
+    wanted: str,
+    device: torch.device,
+    trial: Callable[[str], Callable[[], object]],
+    run_seconds: Callable[[float], float] = lambda piece: math.inf,
+) -> Decision:
+    """float32 or bfloat16 for matrix products. `trial(precision)` gives a function that does one typical piece of work;
+    `run_seconds` says how long the whole run takes where one piece takes so many seconds."""
     if wanted != "auto":
         if (
             wanted == "bfloat16"
@@ -76,7 +85,7 @@ def decide_precision(wanted: str, device: torch.device, trial: Callable[[str], C
         return Decision("float32", "this GPU has no bfloat16")
     if device.type == "mps":
         return Decision("float32", "the safe choice on MPS")
-    gain = speed_ratio(trial("float32"), trial("bfloat16"))
+    gain = speed_ratio(trial("float32"), trial("bfloat16"), run_seconds)
     choice = "bfloat16" if gain >= WORTH_IT else "float32"
     return Decision(choice, f"a trial in bfloat16 ran at {gain:.2f} x the speed of float32")
 
@@ -108,15 +117,23 @@ def decide_compile(
     return Decision(choice, f"a trial compiled ran at {gain:.2f} x the plain speed")
 
 
-def speed_ratio(plain: Callable[[], object], other: Callable[[], object], budget: float = 1.5) -> float:
-    """How many times faster `other` is: best time of each, run in turn for about `budget` seconds after one warm-up.
+def speed_ratio(
+    plain: Callable[[], object],
+    other: Callable[[], object],
+    run_seconds: Callable[[float], float] = lambda piece: math.inf,
+) -> float:
+    """How many times faster `other` is: best time of each, run in turn after one warm-up, for TRIAL_SECONDS or TRIAL_SHARE of
+    a run that is short.
 
     The best and not the mean, because a noisy machine only ever adds time.
     """
     times: tuple[list[float], list[float]] = ([], [])
     plain(), other()
     begin = time.perf_counter()
-    while len(times[0]) < 2 or (time.perf_counter() - begin < budget and len(times[0]) < 10):
+    while len(times[0]) < 2 or (
+        len(times[0]) < 10
+        and time.perf_counter() - begin < min(TRIAL_SECONDS, TRIAL_SHARE * run_seconds(min(times[0])))
+    ):
         for run, seconds in zip((plain, other), times, strict=True):
             before = time.perf_counter()
             run()

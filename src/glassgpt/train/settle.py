@@ -103,9 +103,15 @@ def settle_machine(
 
         return forward_and_backward
 
+    def run_seconds(piece: float) -> float:
+        rows = trial_rows(micro_batch_size, config.model.context_length, device)
+        return 60 * train.minutes or train.max_steps * piece * train.batch_size / rows
+
     while True:
         try:
-            precision = decide_precision(config.machine.precision, device, lambda choice: work(choice, chunked_loss))
+            precision = decide_precision(
+                config.machine.precision, device, lambda choice: work(choice, chunked_loss), run_seconds
+            )
             trial_seconds = seconds_of(work(precision.choice, chunked_loss))
             break
         except (MemoryError, RuntimeError) as error:
@@ -124,7 +130,7 @@ def settle_machine(
     compilation = decide_compile(
         config.machine.compile,
         device,
-        60 * train.minutes or train.max_steps * step_seconds,
+        run_seconds(trial_seconds),
         lambda on: work(precision.choice, compiled() if on else chunked_loss),
     )
     parameters = sum(p.numel() for p in model.parameters())
