@@ -58,7 +58,7 @@ def test_no_room_is_one_line_with_path_and_bytes(number, monkeypatch):
 
 
 def test_a_limit_on_the_size_of_files_is_named():
-    begin = f"a/b could not be written ({os.strerror(errno.EFBIG)}; ulimit -f sets how large a file may be): "
+    begin = f"a/b could not be written ({os.strerror(errno.EFBIG)}; ulimit -f, or the file system, sets how large): "
     assert unwritten(errno.EFBIG, needed=5000).startswith(begin + "5,000 bytes are needed, ")
 
 

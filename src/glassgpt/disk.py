@@ -28,7 +28,7 @@ class DiskError(MachineError):
     ) -> None:
         """`kind` stands before the path; `about` before the bytes, where they are an estimate (0: not known); `elsewhere` is
         what to do where nothing can be done there."""
-        limit = "; ulimit -f sets how large a file may be" if problem.errno == errno.EFBIG else ""
+        limit = "; ulimit -f, or the file system, sets how large" if problem.errno == errno.EFBIG else ""
         self.short = f"{kind}{path} could not be written ({problem.strerror or problem}{limit})"
         if is_full(problem):
             nearest = next(place for place in (path.absolute(), *path.absolute().parents) if place.is_dir())

@@ -93,6 +93,7 @@ def kill_again_and_again(warm: Warm, folder: Path, kills: int, seed: int, *setti
             if code == -signal.SIGKILL:
                 outcome.kills += 1
                 outcome.in_saves += (folder / "saving").read_bytes() == b"1"
+                over = run.result_file.exists()  # it was complete, and only about to leave
             else:
                 assert code == 0, (command, (folder / "said").read_text())
                 over = True

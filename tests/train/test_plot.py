@@ -15,6 +15,7 @@ def test_smoothing_does_not_lag():
     assert smoothed([3.0]) == [3.0] and smoothed([]) == []
 
 
+@pytest.mark.parametrize("height", [9, 1e6])
 @pytest.mark.parametrize("steps", [1, 3, 400])
 @pytest.mark.parametrize(
     ("validation", "baseline"),
@@ -24,8 +25,8 @@ def test_smoothing_does_not_lag():
         ({"val_loss": 2.0, "accuracy": 0.5}, None),
     ],
 )
-def test_a_picture_of_every_length(tmp_path, steps, validation, baseline):
-    metrics = [{"step": step, "train_loss": 9 / step} for step in range(1, steps + 1)]
+def test_a_picture_of_every_length(tmp_path, steps, height, validation, baseline):
+    metrics = [{"step": step, "train_loss": height / step} for step in range(1, steps + 1)]
     metrics.append({"step": steps, **validation})
     plot_losses(metrics, tmp_path / "loss.png", baseline, "run-1")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -199,8 +199,42 @@ def test_a_best_checkpoint_that_is_gone_is_no_longer_the_one_to_beat(stopped, re
     assert stopped.best()["step"] == 5
     shutil.rmtree(stopped.checkpoint_folder(5))
     run = resume_run(stopped, observers=[recorder])
-    assert ("message", "the best checkpoint, of step 5, is gone; none is best now") in recorder.events
+    assert ("message", "the best checkpoint, of step 5, can no longer be used; none is best now") in recorder.events
     assert run.best() == {"step": 10, "val_loss": 50.0}
+
+
+def test_the_last_validation_of_a_run_that_is_trained_on_stays(config, recorder):
+    """Also where no interval leads to its step, and where it was the best of all."""
+    run = train_run(config.with_values(eval_every=10), out="r")
+    before = [line for line in run.metrics() if "val_loss" in line]
+    best = run.best()
+    assert [line["step"] for line in before] == [10, 14] and best["step"] == 14
+    resume_run(run, changes={"max_steps": 25, "learning_rate": 2.0, "keep_checkpoints": 1}, observers=[recorder])
+    assert [line for line in run.metrics() if "val_loss" in line][:2] == before
+    assert run.best() == best and run.checkpoint_folder(14).is_dir()
+    assert not any("best" in text for _, text in recorder.of("message"))
+
+
+def test_a_validation_that_was_made_is_not_made_again(config, recorder):
+    """Where the checkpoint that the run goes on from had been validated, and had become the best."""
+    whole = train_run(config, out="whole")
+    run = train_run(config.with_values(keep_checkpoints=9), out="r")
+    run.result_file.unlink()
+    for step in [step for step in run.steps() if step > 10]:
+        (run.checkpoint_folder(step) / "model.safetensors").write_bytes(b"")
+    resume_run(run, observers=[recorder])
+    assert [step for _, step, _ in recorder.of("evaluation")] == [14]
+    assert_same(whole, run)
+    assert not any("best" in text for _, text in recorder.of("message"))
+
+
+def test_what_stands_where_a_checkpoint_has_to_is_put_aside(stopped, recorder):
+    stopped.checkpoint_folder(12).write_text("hi")
+    stopped.checkpoint_folder(14).symlink_to("nowhere")
+    resume_run(stopped, observers=[recorder])
+    said = [text for _, text in recorder.of("message") if "damaged" in text]
+    assert said == [f"step-000000{n} is damaged: it is no folder; kept as damaged-step-000000{n}" for n in (12, 14)]
+    assert {12, 14} <= set(stopped.steps())
 
 
 def test_a_disk_that_will_not_hold_all_that_is_kept_is_said_before_the_first_step(config, recorder, monkeypatch):
@@ -217,6 +251,10 @@ def test_a_disk_that_will_not_hold_all_that_is_kept_is_said_before_the_first_ste
     train_run(config.with_values(keep_checkpoints=5), out="t", observers=[recorder])
     (told,) = [text for _, text in recorder.of("message") if "full" in text]
     assert "the newest 5 checkpoints, the best one" in told and "or keep fewer (--keep-checkpoints 1)" in told
+    monkeypatch.setattr(Usage, "free", int(1.1 * size))
+    short = config.with_values(keep_checkpoints=5, eval_every=99, save_every=99, sample_every=99)
+    train_run(short, out="v", observers=[recorder])
+    assert len([text for _, text in recorder.of("message") if "full" in text]) == 1  # one more is all that comes
     assert recorder.events.index(("message", told)) < recorder.events.index(recorder.of("step")[14])
 
 

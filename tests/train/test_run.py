@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,33 @@ def test_a_run_on_standard_input_does_not_wait_for_a_keyboard(config, text, tmp_
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     with pytest.raises(DataError, match="came from standard input and is no longer in the cache; pipe it in once more"):
         resume_run(open_run(Path("r")))
+
+
+def test_killed_while_it_draws_a_run_is_not_over_yet(config, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    drawn = []
+
+    def plot(metrics, path, baseline, name):
+        drawn.append(path)
+        if len(drawn) == 1:
+            raise Killed
+
+    monkeypatch.setattr("glassgpt.train.plot.plot_losses", plot)
+    with pytest.raises(Killed):
+        train_run(config, out="r")
+    run = open_run(Path("r"))
+    assert not run.result_file.exists() and run.steps()[-1] == 14
+    assert resume_run(run).result_file.exists() and len(drawn) == 2
+
+
+def test_a_matplotlib_that_is_broken_costs_the_plot_alone(config, recorder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "glassgpt.train.plot", None)
+    run = train_run(config, observers=[recorder])
+    (said,) = [text for _, text in recorder.of("message") if "loss.png" in text]
+    assert "could not be drawn (ModuleNotFoundError" in said and said.endswith("; the run is complete without it")
+    assert run.result_file.exists()
 
 
 def test_a_plot_without_room_costs_the_plot_alone(config, recorder, monkeypatch):

@@ -109,6 +109,7 @@ def verify_run(path: Path | None) -> list[Verified]:
         entry = Verified(folder, True, size_of(folder), run.problem_of(step))
         if folder.exists():  # a run that is being trained removes older ones
             found.append(entry)
+    found += [Verified(entry, True, 0, problem) for entry, problem in run.no_folders().items()]
     if not found:
         raise nothing_saved(run)
     return found + [

@@ -131,15 +131,20 @@ class Run:
 
     def problem_of_metrics(self) -> str | None:
         """That metrics.jsonl is damaged, or shorter than the checkpoints know it, in words that follow its name."""
-        if not self.metrics_file.is_file():
-            return "is no file" if self.metrics_file.exists() else "is gone"
+        if self.metrics_file.exists() and not self.metrics_file.is_file():
+            return "is no file"
+        known = self._bytes_of_metrics()
+        if not self.metrics_file.exists():
+            return "is gone" if known else None
+        missing = known - self.metrics_file.stat().st_size
+        return self.garbled_metrics() or (f"has lost lines: it ends {missing} bytes too early" if missing > 0 else None)
+
+    def garbled_metrics(self) -> str | None:
+        """Which lines of metrics.jsonl are no figures, in words that follow its name."""
         garbled = [number for number, line in enumerate(self._lines(), start=1) if figures_in(line) is None]
         if garbled[1:]:
             return f"is damaged: {len(garbled)} lines hold no figures, the first is line {garbled[0]}"
-        if garbled:
-            return f"is damaged: line {garbled[0]} holds no figures"
-        missing = self._bytes_of_metrics() - self.metrics_file.stat().st_size
-        return f"has lost lines: it ends {missing} bytes too early" if missing > 0 else None
+        return f"is damaged: line {garbled[0]} holds no figures" if garbled else None
 
     def _bytes_of_metrics(self) -> int:
         """As many as the newest checkpoint that can be read says that there were."""
@@ -159,7 +164,7 @@ class Run:
 
     def last_whole_checkpoint(self) -> tuple[Path | None, dict[Path, str]]:
         """The newest checkpoint that verifies, and why each newer one does not."""
-        damaged: dict[Path, str] = {}
+        damaged = self.no_folders()
         for step in reversed(self.steps()):
             folder = self.checkpoint_folder(step)
             reason = self.problem_of(step)
@@ -167,6 +172,13 @@ class Run:
                 return folder, damaged
             damaged[folder] = reason
         return None, damaged
+
+    def no_folders(self) -> dict[Path, str]:
+        """What is named as a checkpoint is, and is none: it stands where one may have to be saved."""
+        if not self.checkpoints_folder.is_dir():
+            return {}
+        named = [entry for entry in self.checkpoints_folder.iterdir() if STEP_FOLDER.fullmatch(entry.name)]
+        return {entry: "it is no folder" for entry in sorted(named) if not entry.is_dir()}
 
     def problem_of(self, step: int, without: Container[str] = ()) -> str | None:
         """Why the checkpoint of `step` is not whole, or None. Files in `without` are not looked at."""
@@ -219,15 +231,15 @@ class Run:
         if shutil.disk_usage(self.folder).free < needed:
             raise DiskError(self.checkpoints_folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), needed)
 
-    def problem_of_room(self, keep: int) -> str | None:
+    def problem_of_room(self, keep: int, saves: float) -> str | None:
         """In words, that there is none for all checkpoints that will lie here at once: the newest `keep`, the best one, and
-        the one that is being written."""
+        the one that is being written; or for as many as are still to come."""
         steps, free = self.steps(), shutil.disk_usage(self.folder).free
-        needed = (keep + 2 - len(steps)) * size_of(self.checkpoint_folder(steps[-1]))
+        needed = min(keep + 2 - len(steps), saves) * size_of(self.checkpoint_folder(steps[-1]))
         if needed <= free:
             return None
         return (
-            f"the disk will be full before the run is over: the newest {keep} checkpoints, the best one and the one that is "
+            f"the disk may be full before the run is over: the newest {keep} checkpoints, the best one and the one that is "
             f"being written take up to {needed / 1e6:,.1f} MB more, and {free / 1e6:,.1f} MB are free; make room"
             + (", or keep fewer (--keep-checkpoints 1)" if keep > 1 else "")
         )

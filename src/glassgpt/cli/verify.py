@@ -30,4 +30,6 @@ def verify(
         raise DamageError(f"{len(damaged)} of {len(checkpoints)} checkpoints are damaged; {left}{also}")
     if files:
         advice = "bring config.toml back" if "config.toml" in files else "a resume goes on all the same"
+        if any(entry.path.is_dir() for entry in found if not entry.is_checkpoint):
+            advice = "move away what is a folder and should be a file"
         raise DamageError(f"every checkpoint is whole, but damaged beside them: {files}; {advice}")

@@ -13,7 +13,7 @@ from glassgpt.errors import ConfigError, MachineError
 
 # Below this a difference is noise, and the plain way is kept: it is the more exact and the better understood one.
 WORTH_IT = 1.15
-# A trial takes so long at most, and so much of the run at most.
+# Beyond two rounds of each, a trial takes so long at most, and so much of the run at most.
 TRIAL_SECONDS, TRIAL_SHARE = 1.5, 0.02
 # Compilation takes half a minute to two on a CPU; a run has to be long enough to earn that back.
 COMPILE_FROM_SECONDS = {"cuda": 300.0, "cpu": 1200.0}

@@ -98,10 +98,14 @@ class MetricsFile(Observer):
         return self.path.stat().st_size
 
     def cut(self, size: int, step: int) -> str | None:
-        """Forget what came after the checkpoint of `step`, which knew of `size` bytes; in words that follow the file's name
-        where those are others by now."""
+        """Forget what came after the checkpoint of `step`, which knew of `size` bytes, but not the validation of that step,
+        which is made once it is saved; in words that follow the file's name where those bytes are others by now."""
         there = self.path.read_bytes()
         if not size or there[size - 1 : size] == b"\n":
+            after = there[size:].split(b"\n", 1)
+            figures = figures_in(after[0].decode(errors="replace")) if after[1:] else None
+            if figures and figures["step"] == step and "val_loss" in figures:
+                size += len(after[0]) + 1
             os.truncate(self.path, size)
             return None
         lines = there[: there[:size].rfind(b"\n") + 1].splitlines(keepends=True)

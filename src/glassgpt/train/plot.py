@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 FEW_POINTS = 30
+WIDE = 1000.0  # nats, from which on their numbers need more room than there is
 
 
 def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, baseline_bits_per_byte: float | None, name: str) -> None:
@@ -16,11 +17,11 @@ def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, baseline_bits_per
     train = [(line["step"], line["train_loss"]) for line in metrics if "train_loss" in line]
     val = [line for line in metrics if "val_loss" in line]
     target = "token" if baseline_bits_per_byte is not None else "text"
-    figure = Figure(figsize=(8, 4.5), dpi=120)
+    wide = max((loss for _, loss in train), default=0.0) >= WIDE
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained" if wide else None)
     axes = figure.add_subplot()
-    figure.subplots_adjust(
-        left=0.095, right=0.905, bottom=0.2, top=0.92
-    )  # a layout that is computed draws everything twice
+    if not wide:  # a layout that is computed draws everything twice
+        figure.subplots_adjust(left=0.095, right=0.905, bottom=0.2, top=0.92)
     if train:
         steps, losses = [step for step, _ in train], [loss for _, loss in train]
         dots = "." if len(steps) < FEW_POINTS else ""  # a line needs two points to be seen
@@ -54,7 +55,9 @@ def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, baseline_bits_per
     axes.set_xlabel("step")
     axes.set_ylabel(f"loss, nats a {target}")
     axes.grid(alpha=0.25)
-    figure.legend(frameon=False, loc="lower center", ncols=4)  # below, where no curve can run through it
+    figure.legend(
+        frameon=False, loc="outside lower center" if wide else "lower center", ncols=4
+    )  # below, where no curve can run through it
     figure.savefig(path)
 
 

@@ -24,7 +24,7 @@ from glassgpt.train.observers import Observer, tell, tell_each
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, require_same_tokenizer, tokenizer_for
 from glassgpt.train.settle import fit_to_data, settle_machine
 from glassgpt.train.step import Loss
-from glassgpt.train.trainer import Trainer
+from glassgpt.train.trainer import Trainer, in_one_line
 
 Sampler = Callable[[LanguageModel, DataFolder], str]
 """Writes a text with the model as it is: how training shows what it has learned of this data, brought by the caller."""
@@ -159,7 +159,7 @@ def cut_examples(config: RunConfig, data: DataFolder) -> Iterator[str]:
 
 
 def finish(trainer: Trainer, started: float) -> Run:
-    """Run the loop, then write result.json and loss.png."""
+    """Run the loop, then write loss.png and result.json."""
     earlier = trainer.seconds  # of the sittings before this one
     trainer.fit()
     late = time.monotonic() - trainer.pace.deadline
@@ -170,6 +170,16 @@ def finish(trainer: Trainer, started: float) -> Run:
     last = [line for line in metrics if "val_loss" in line][-1]
     best = run.best()
     meta = trainer.data.meta
+    picture = run.folder / "loss.png"
+    try:
+        from glassgpt.train.plot import plot_losses  # loads matplotlib, which a run that is stopped need not wait for
+
+        plot_losses(metrics, picture, meta.baseline_bits_per_byte, run.folder.name)
+    except Exception as error:  # a matplotlib that is broken, too
+        why = f"{picture} could not be drawn ({in_one_line(error)})"
+        if isinstance(error, OSError):
+            why = DiskError(picture, error).short
+        trainer.tell("on_message", f"{why}; the run is complete without it")
     result: dict[str, Any] = {
         "task": meta.task,
         "val_loss": last["val_loss"],
@@ -187,13 +197,7 @@ def finish(trainer: Trainer, started: float) -> Run:
         "data_fingerprint": meta.fingerprint,
         "environment": describe_environment(),
     }
-    run.write_result(result)
-    from glassgpt.train.plot import plot_losses  # loads matplotlib, which a run that is stopped need not wait for
-
-    try:
-        plot_losses(metrics, run.folder / "loss.png", meta.baseline_bits_per_byte, run.folder.name)
-    except OSError as error:
-        trainer.tell("on_message", f"{DiskError(run.folder / 'loss.png', error).short}; the run is complete without it")
+    run.write_result(result)  # last: it says that the run is complete
     return run
 
 

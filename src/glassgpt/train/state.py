@@ -51,18 +51,13 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     trainer.step, trainer.tokens, trainer.seconds = state["step"], state["tokens"], state["seconds"]
     trainer.pace.deadline -= trainer.seconds
     run, lost = trainer.run, trainer.metrics_file.cut(state["metrics_bytes"], trainer.step)
-    if problem := run.problem_of_metrics() or lost:
+    if problem := run.garbled_metrics() or lost:
         trainer.tell("on_message", f"{run.metrics_file} {problem}; loss.png goes without, training does not need it")
-    # The rest was not in the state of the first versions.
-    trainer.best = state["best"] if "best" in state else run.best_of_metrics()
     if problem := run.problem_of_best():
         trainer.tell("on_message", f"{run.best_file} {problem}; it is written anew")
-    if trainer.best and trainer.best["step"] not in run.steps():
-        gone, trainer.best = trainer.best, run.best_of_metrics()
-        instead = (
-            f"step {trainer.best['step']} is the best of those that are left" if trainer.best else "none is best now"
-        )
-        trainer.tell("on_message", f"the best checkpoint, of step {gone['step']}, is gone; {instead}")
+    own = next((line for line in run.metrics() if line["step"] == trainer.step and "val_loss" in line), None)
+    trainer.validated = own is not None
+    trainer.best = best_of(trainer, state, own)
     if trainer.best:
         run.write_best(**trainer.best)
     else:
@@ -71,3 +66,22 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
         trainer.watch.restore(state["watch"])
     trainer.saver.went_on_from(trainer.step)
     trainer.resumed = True
+
+
+def best_of(trainer: "Trainer", state: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The best validation up to the step that the run goes on from. That step's `own` is not in its `state`, which was saved
+    before it was made."""
+    run, step = trainer.run, trainer.step
+    # The first versions did not have it in their state.
+    best: dict[str, Any] | None = state["best"] if "best" in state else run.best_of_metrics()
+    written = run.best()
+    if own and written and written["step"] == step:
+        return written
+    if own and (best is None or own["val_loss"] < best["val_loss"]):
+        return {"step": step, "val_loss": own["val_loss"]}
+    if best is None or best["step"] in run.steps():
+        return best
+    left = written if written and written["step"] <= step and written["step"] in run.steps() else run.best_of_metrics()
+    instead = f"step {left['step']} is the best of those that are left" if left else "none is best now"
+    trainer.tell("on_message", f"the best checkpoint, of step {best['step']}, can no longer be used; {instead}")
+    return left

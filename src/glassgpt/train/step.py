@@ -1,7 +1,7 @@
 """One optimizer update: forward and backward over the micro batches, then a checked step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -44,6 +44,11 @@ def all_finite(train_loss: float, grad_norm: float) -> bool:
     return math.isfinite(train_loss) and math.isfinite(grad_norm)
 
 
+def forget_gradients(weights: Iterable[Tensor]) -> None:
+    for p in weights:
+        p.grad = None
+
+
 def update(
     model: nn.Module,
     optimizer: Optimizer,
@@ -62,7 +67,8 @@ def update(
     The loss is a mean over all targets of the batch, so splitting it into micro batches changes nothing but rounding.
     Unless `allows` says yes to the loss and the gradient's length, nothing is changed, and the gradients stay to be looked at.
     """
-    model.zero_grad()
+    weights = list(model.parameters())
+    forget_gradients(weights)
     device = batch.tokens.device
     targets = count_targets(batch)
     means = []
@@ -73,7 +79,7 @@ def update(
             mean = loss(model, Batch(batch.tokens[rows], batch.targets[rows])) / targets
         mean.backward()  # type: ignore[no-untyped-call]
         means.append(mean.detach())
-    learning = [p for p in model.parameters() if p.grad is not None]
+    learning = [p for p in weights if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
     train_loss, grad_norm = torch.stack(means).sum().item(), norm.item()
     if not allows(train_loss, grad_norm):
@@ -82,5 +88,5 @@ def update(
     for group in optimizer.groups:
         group.learning_rate = learning_rate * group.rate
     optimizer.step()
-    model.zero_grad()
+    forget_gradients(weights)
     return StepResult(train_loss, grad_norm, applied=True)

@@ -73,6 +73,7 @@ class Trainer:
         self.skipped = 0  # of the last steps, in this sitting
         self.seconds = 0.0  # in the loop, earlier sittings included
         self.resumed = False
+        self.validated = False  # the step that this sitting began at, in an earlier one
 
     def fit(self) -> None:
         """Train to the last step. Raises Stopped after a signal, once everything is saved."""
@@ -84,7 +85,7 @@ class Trainer:
                 if not self.resumed:
                     self._save()
                     self.pace.save_seconds = self.saver.waited  # a validation waits for one to be written
-                if problem := self.run.problem_of_room(self.config.train.keep_checkpoints):
+                if problem := self.run.problem_of_room(self.config.train.keep_checkpoints, self._saves_to_come()):
                     self.tell("on_message", problem)
                 self._look_up(save=False)  # after a resume: what followed the checkpoint was cut off, and is done again
                 while not self._is_last():
@@ -116,7 +117,8 @@ class Trainer:
         batch = self._batch(self.step)
         result = self._update(batch, learning_rate)
         diagnosis = self._diagnosis(batch, learning_rate) if self.watch.fault else None
-        self.model.zero_grad()
+        if not result.applied:
+            self.model.zero_grad()
         self.watch.add(result)
         self.step += 1
         self.tokens += tokens_in_step
@@ -188,13 +190,14 @@ class Trainer:
     def _look_up(self, save: bool) -> None:
         train, last = self.config.train, self._is_last()
         evaluation_due = last or self._is_due(train.eval_every)
-        # The one before the first step also says how long one takes, where the intervals follow from that.
-        sample_due = last or (self.step == 0 and not train.sample_every) or self._is_due(train.sample_every)
+        # The one before the first step says how long one takes, where the intervals or the length follow from that.
+        to_plan = self.step == 0 and bool(train.minutes or not train.sample_every)
+        sample_due = last or to_plan or self._is_due(train.sample_every)
         save_due = evaluation_due or sample_due or self._is_due(train.save_every) or self.saver.failed
         # Steps that were skipped have changed nothing, and the update before them may be what went wrong.
         if save and save_due and self.watch.is_finite:
             self._save()
-        if evaluation_due and self.step:
+        if evaluation_due and self.step and (save or not self.validated):
             self._evaluate(last)
         if sample_due and self.sample is not None:
             self._write_sample(self.sample)
@@ -206,6 +209,13 @@ class Trainer:
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.step > 0 and self.step % every == 0
+
+    def _saves_to_come(self) -> float:
+        train = self.config.train
+        intervals = train.eval_every, train.save_every, train.sample_every
+        if not (train.max_steps and all(intervals)):
+            return math.inf
+        return sum((train.max_steps - 1) // every - self.step // every for every in intervals) + 1
 
     def _save(self) -> None:
         tensors, rest = checkpoint_of(self)
