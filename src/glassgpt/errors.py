@@ -6,7 +6,7 @@
     │   ├── DataError            the text is missing, unreadable, too short, or damaged
     │   ├── TokenizerError       text or ids that this tokenizer cannot represent; ranks that cannot be found
     │   └── CheckpointError      a run or checkpoint is missing, damaged, or does not fit the model
-    ├── DamageError            what was asked to be verified is not what was written
+    │       └── DamageError        exit 1: what was written once is gone, or is not what was written
     ├── MachineError           this machine lacks what was asked for: a device, memory, disk
     │   └── DiskError            no room for a file, or no right to write it (disk.py, which says it for all)
     └── Stopped                exit 128 + signal: a signal ended the work after everything was saved
@@ -47,8 +47,8 @@ class CheckpointError(UsageError):
     pass
 
 
-class DamageError(GlassError):
-    pass
+class DamageError(CheckpointError):
+    exit_code = 1
 
 
 class MachineError(GlassError):

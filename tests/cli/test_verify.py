@@ -98,7 +98,7 @@ def test_a_run_without_settings_or_with_a_file_for_its_checkpoints_says_so(run, 
     run.config_file.unlink()
     for verb in ("verify", "resume", "sample"):
         code, _, err = glassgpt_here(verb, run.folder)
-        assert code == 2 and err.startswith(f"glassgpt: {run.folder} has no config.toml any more")
+        assert code == 1 and err.startswith(f"glassgpt: {run.folder} has no config.toml any more")
         assert f"glassgpt sample {run.checkpoint_folder(9)}" in err and err.count("\n") == 1
     run.write_config(build_config(flags={"max_steps": 10}))
     shutil.rmtree(run.checkpoints_folder)
@@ -106,7 +106,30 @@ def test_a_run_without_settings_or_with_a_file_for_its_checkpoints_says_so(run, 
     for verb in ("verify", "resume", "sample"):
         code, _, err = glassgpt_here(verb, run.folder)
         said = f"glassgpt: {run.checkpoints_folder} is no folder, and checkpoints lie in one; bring it back\n"
-        assert (code, err) == (2, said)
+        assert (code, err) == (1, said)
+
+
+def test_a_best_checkpoint_that_is_gone_is_said_so(run, glassgpt_here):
+    run.write_best(4, 1.0)
+    code, out, err = glassgpt_here("verify", run.folder)
+    assert code == 1 and table(out)["best.json"] == "names step 4, whose checkpoint is gone"
+    _, _, err = glassgpt_here("sample", run.folder, "--max-new-tokens", 2)
+    assert f"the best checkpoint, of step 4, is gone; taking {run.checkpoint_folder(9)} instead" in err
+
+
+def test_checkpoints_that_are_gone_are_said_so(run, glassgpt_here):
+    shutil.rmtree(run.checkpoints_folder)
+    code, _, err = glassgpt_here("verify", run.folder)
+    assert code == 1 and "has no checkpoint any more, and its metrics.jsonl tells of 9 steps" in err
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "checkpoints/best.json", "result.json"])
+def test_a_folder_where_a_file_is_written_is_to_be_moved_away(run, glassgpt_here, name):
+    (run.folder / name).unlink(missing_ok=True)
+    (run.folder / name).mkdir()
+    code, _, err = glassgpt_here("resume", run.folder)
+    rule = "is a folder, and a run that is trained writes a file there; move it away"
+    assert (code, err) == (1, f"glassgpt: {run.folder / name} {rule}\n")
 
 
 def test_what_a_run_under_way_removes_meanwhile_is_no_damage(run, glassgpt_here, monkeypatch):
@@ -118,7 +141,6 @@ def test_what_a_run_under_way_removes_meanwhile_is_no_damage(run, glassgpt_here,
         return real(self, step)
 
     monkeypatch.setattr(Run, "problem_of", problem_of)
-    run.write_best(4, 1.0)  # of a checkpoint that somebody removed
     code, out, _ = glassgpt_here("verify", run.folder)
     assert code == 0 and table(out) == {"step-00000006": "whole", "step-00000009": "whole"}
 
@@ -155,6 +177,7 @@ def test_what_is_no_run_is_one_line(run, glassgpt_here, path):
 
 def test_a_run_without_checkpoints_says_how_to_go_on(run, glassgpt_here):
     shutil.rmtree(run.checkpoints_folder)
+    run.metrics_file.unlink()
     line = line_of(*glassgpt_here("verify"), 2)
     assert line == (
         "runs/song-1 has no checkpoint yet: it was stopped before its first one, or has just begun; begin it again with: "

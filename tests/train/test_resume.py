@@ -66,7 +66,9 @@ def test_what_a_new_run_is_said_to_take_from_this_one_it_takes(config, name):
 def test_every_difference_is_listed(stopped):
     edit(stopped, learning_rate="0.001", max_steps="20", seed="7", n_layer="3")
     listed = (
-        "n_layer was 2 and is 3, seed was 1337 and is 7; this cannot change on the way: change it back, or start a new"
+        "n_layer was 2 and is 3, seed was 1337 and is 7; this cannot change on the way: change it back, or start a new run; "
+        "or, if step-00000009 was put there from another run, move that out of r.checkpoints; changed besides: "
+        "max_steps was 14 and is 20, learning_rate was 0.003 and is 0.001$"
     )
     with pytest.raises(ConfigError, match=listed):
         resume_run(stopped)

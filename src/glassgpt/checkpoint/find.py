@@ -11,7 +11,7 @@ from glassgpt.checkpoint.files import PARENT, verify_checkpoint
 from glassgpt.checkpoint.new_run import is_empty
 from glassgpt.checkpoint.run import RUNS, Run
 from glassgpt.disk import as_argument, size_of
-from glassgpt.errors import CheckpointError
+from glassgpt.errors import CheckpointError, DamageError
 
 OURS = (MANIFEST, "state.json")  # one of them is in every checkpoint, however damaged
 NOT_FOR_SAMPLING = ("optimizer.safetensors",)  # twice as large as the weights, and read by a resume only
@@ -35,7 +35,7 @@ def open_run(folder: Path | None) -> Run:
     if not (folder / "config.toml").is_file():
         if steps := Run(folder).steps():
             newest = as_argument(Run(folder).checkpoint_folder(steps[-1]))
-            raise CheckpointError(
+            raise DamageError(
                 f"{folder} has no config.toml any more, and a run cannot go on without its settings; bring it back, or use "
                 f"the model as it is: glassgpt sample {newest}, or --from it in a new run"
             )
@@ -77,6 +77,8 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
     order = sorted(steps, key=lambda step: (best is not None and step == best["step"], step), reverse=True)
     wanted = run.checkpoint_folder(order[0])
     reason = None
+    if best is not None and best["step"] not in steps:
+        report(f"the best checkpoint, of step {best['step']}, is gone; taking {wanted} instead")
     for step in order:
         problem = run.problem_of(step, without=NOT_FOR_SAMPLING)
         if problem is None:
@@ -84,7 +86,7 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
                 report(f"{wanted} is damaged: {reason}; taking {run.checkpoint_folder(step)} instead")
             return run.checkpoint_folder(step)
         reason = reason or problem
-    raise CheckpointError(f"no checkpoint of {run.folder} is whole; of {wanted.name}, {reason}")
+    raise DamageError(f"no checkpoint of {run.folder} is whole; of {wanted.name}, {reason}")
 
 
 class Verified(NamedTuple):
@@ -117,13 +119,18 @@ def verify_run(path: Path | None) -> list[Verified]:
         for file, problem in (
             (run.config_file, run.problem_of_config()),
             (run.metrics_file, run.problem_of_metrics()),
-            (run.best_file, run.problem_of_best()),
+            (run.best_file, run.problem_of_best() or run.problem_of_best_step()),
         )
         if problem
     ]
 
 
 def nothing_saved(run: Run) -> CheckpointError:
+    if steps := max((line["step"] for line in run.metrics()), default=0):
+        return DamageError(
+            f"{run.folder} has no checkpoint any more, and its metrics.jsonl tells of {steps:,} steps; bring them back, or "
+            f"begin it again with: glassgpt resume {as_argument(run.folder)}"
+        )
     return CheckpointError(
         f"{run.folder} has no checkpoint yet: it was stopped before its first one, or has just begun; begin it again with: "
         f"glassgpt resume {as_argument(run.folder)}, or delete it"

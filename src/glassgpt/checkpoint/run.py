@@ -20,7 +20,7 @@ from glassgpt.config import RunConfig, config_text
 from glassgpt.config.load import load_config, why_not_whole
 from glassgpt.config.plain import parse_json, typed
 from glassgpt.disk import DiskError, as_argument, replace_file, size_of
-from glassgpt.errors import CheckpointError, ConfigError, MachineError
+from glassgpt.errors import CheckpointError, ConfigError, DamageError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
 RUNS = Path("runs")
@@ -94,7 +94,7 @@ class Run:
         if not self.checkpoints_folder.exists():
             return []
         if not self.checkpoints_folder.is_dir():
-            raise CheckpointError(f"{self.checkpoints_folder} is no folder, and checkpoints lie in one; bring it back")
+            raise DamageError(f"{self.checkpoints_folder} is no folder, and checkpoints lie in one; bring it back")
         names = (STEP_FOLDER.fullmatch(entry.name) for entry in self.checkpoints_folder.iterdir() if entry.is_dir())
         return sorted(int(match[1]) for match in names if match)
 
@@ -117,6 +117,13 @@ class Run:
         if self.best_file.exists():
             return "is garbled"
         return "is gone" if self.best_of_metrics() else None
+
+    def problem_of_best_step(self) -> str | None:
+        """That its checkpoint is not there, in words that follow its name."""
+        best = self._best_in_file()
+        if best is None or best["step"] in self.steps():
+            return None
+        return f"names step {best['step']}, whose checkpoint is gone"
 
     def best_of_metrics(self) -> dict[str, Any] | None:
         """The same from metrics.jsonl alone."""
@@ -218,6 +225,9 @@ class Run:
 
     def require_writable(self) -> None:
         """Said before the text is read and the model built, not by whatever is written first."""
+        for path in (self.folder / LOCK, self.metrics_file, self.best_file, self.result_file):
+            if path.is_dir():
+                raise MachineError(f"{path} is a folder, and a run that is trained writes a file there; move it away")
         for path in (self.folder, self.checkpoints_folder, self.metrics_file):
             if path.exists() and not os.access(path, os.W_OK):
                 raise MachineError(

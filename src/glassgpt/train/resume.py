@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from glassgpt.checkpoint import PARENT, Checkpoint, Run, load_checkpoint
@@ -39,6 +40,10 @@ def resume_run(
     changes = dict(changes or {})
     with run.locked(lambda line: tell(observers, line)):
         config = run.config()
+        if changes.get("max_steps") == 0:
+            raise ConfigError(
+                "max_steps is 0; a run under way is told in steps how long it is: --max-steps N, N at least 1"
+            )
         if "max_steps" in changes:
             config = config.resolved(minutes=0.0, max_steps=config.train.max_steps or 1)
         if changes:
@@ -68,7 +73,9 @@ def resume_run(
             size = checkpoint.state["settings"].get("micro_batch_size")
             config = config.resolved(micro_batch_size=size or config.train.micro_batch_size)
         if checkpoint:
-            require_meant(changed_settings(checkpoint.state["settings"], config), run, config, changes)
+            require_meant(
+                changed_settings(checkpoint.state["settings"], config), run, config, changes, checkpoint.folder
+            )
         parent, tokenizer = reopen_parent(config, run, checkpoint)
         known = checkpoint if checkpoint else parent
         template = known.template if known and config.finetune.from_ else None
@@ -77,6 +84,8 @@ def resume_run(
             tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
         if checkpoint is None:
             why = "no checkpoint is whole" if damaged else "nothing was saved yet"
+            if not damaged and any(line["step"] for line in run.metrics()):
+                why = "its checkpoints are gone"
             tell(observers, f"{why}: the run begins again at its first step")
         if (
             parent is not None and config.finetune.lora and not (run.folder / PARENT).is_dir()
@@ -102,17 +111,19 @@ def resume_run(
 
 
 def require_meant(
-    differences: Mapping[str, tuple[Any, Any]], run: Run, config: RunConfig, changes: Mapping[str, Any]
+    differences: Mapping[str, tuple[Any, Any]], run: Run, config: RunConfig, changes: Mapping[str, Any], newest: Path
 ) -> None:
     """Raises ConfigError unless every difference was asked for, now or at an earlier resume."""
     refused = {name: pair for name, pair in differences.items() if name in FIXED}
+    meant = dict(config.changed)
+    unsaid = {n: (was, now) for n, (was, now) in differences.items() if n not in refused and meant.get(n, was) != now}
     if refused:
+        besides = f"; changed besides: {in_words(unsaid)}" if unsaid else ""
         raise ConfigError(
             f"{run.config_file} is not what the run was begun with: {in_words(refused)}; this cannot change on the way: "
-            "change it back, or start a new run"
+            f"change it back, or start a new run; or, if {newest.name} was put there from another run, move that out of "
+            f"{run.checkpoints_folder}{besides}"
         )
-    meant = dict(config.changed)
-    unsaid = {name: (was, now) for name, (was, now) in differences.items() if meant.get(name, was) != now}
     if unsaid:
         flags = " ".join(
             as_flag(n, value) for n, value in {**changes, **{n: now for n, (_, now) in unsaid.items()}}.items()
