@@ -21,7 +21,7 @@ _SMALL = {
 # For whom each is, in the words of `glassgpt train --help`.
 PURPOSES = {
     "mini": "1.3 million parameters in three minutes on two cores, the default",
-    "char-cpu": "one text, character by character, in ten seconds",
+    "char-cpu": "one text, character by character, in about ten seconds",
     "baby, gpt-384, tutorial": "the best-known small recipes, for a GPU or for patience",
     "gpt2, gpt2-medium, gpt2-large, gpt2-xl": "GPT-2 as published, 124 million to 1.6 billion",
     "gpt3-175b": "to calculate with",

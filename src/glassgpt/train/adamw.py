@@ -39,7 +39,7 @@ class AdamW:
             learning = [p for p in group.weights if p.grad is not None]
             if self.fused and learning:
                 self._move_at_once(group, learning)
-            elif learning:
+            else:
                 for p in learning:
                     self._move(group, p)
 

@@ -55,9 +55,8 @@ def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, baseline_bits_per
     axes.set_xlabel("step")
     axes.set_ylabel(f"loss, nats a {target}")
     axes.grid(alpha=0.25)
-    figure.legend(
-        frameon=False, loc="outside lower center" if wide else "lower center", ncols=4
-    )  # below, where no curve can run through it
+    # Below, where no curve can run through it.
+    figure.legend(frameon=False, loc="outside lower center" if wide else "lower center", ncols=4)
     figure.savefig(path)
 
 

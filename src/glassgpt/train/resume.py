@@ -125,9 +125,8 @@ def require_meant(
             f"{run.checkpoints_folder}{besides}"
         )
     if unsaid:
-        flags = " ".join(
-            as_flag(n, value) for n, value in {**changes, **{n: now for n, (_, now) in unsaid.items()}}.items()
-        )
+        said = dict(changes) | {name: now for name, (_, now) in unsaid.items()}
+        flags = " ".join(as_flag(name, value) for name, value in said.items())
         raise ConfigError(
             f"{run.config_file} was changed since the last checkpoint: {in_words(unsaid)}; change it back, or say that it is "
             f"meant: glassgpt resume {as_argument(run.folder)} {flags}"

@@ -103,9 +103,11 @@ def settle_machine(
 
         return forward_and_backward
 
+    def step_seconds(piece: float) -> float:
+        return piece * train.batch_size / trial_rows(micro_batch_size, config.model.context_length, device)
+
     def run_seconds(piece: float) -> float:
-        rows = trial_rows(micro_batch_size, config.model.context_length, device)
-        return 60 * train.minutes or train.max_steps * piece * train.batch_size / rows
+        return 60 * train.minutes or train.max_steps * step_seconds(piece)
 
     while True:
         try:
@@ -121,7 +123,6 @@ def settle_machine(
         model.zero_grad()
         tell(observers, f"out of memory at micro_batch_size {micro_batch_size}; going on with {smaller}")
         micro_batch_size = smaller
-    step_seconds = trial_seconds * train.batch_size / trial_rows(micro_batch_size, config.model.context_length, device)
 
     @cache
     def compiled() -> Loss:  # once, and not unless it is wanted: loading the compiler alone takes a second
@@ -150,7 +151,7 @@ def settle_machine(
         precision=precision.choice,
         compile=compilation.choice,
         micro_batch_size=micro_batch_size,
-        warmup_steps=timed_warmup(train, step_seconds) if train.minutes else train.warmup_steps,
+        warmup_steps=timed_warmup(train, step_seconds(trial_seconds)) if train.minutes else train.warmup_steps,
     )
     return settled, model, loss
 
