@@ -59,7 +59,15 @@ def test_no_room_is_one_line_with_path_and_bytes(number, monkeypatch):
 
 def test_a_limit_on_the_size_of_files_is_named():
     begin = f"a/b could not be written ({os.strerror(errno.EFBIG)}; ulimit -f, or the file system, sets how large): "
-    assert unwritten(errno.EFBIG, needed=5000).startswith(begin + "5,000 bytes are needed, ")
+    line = unwritten(errno.EFBIG, needed=5000)
+    assert line.startswith(begin + "5,000 bytes are needed, ") and line.endswith(" are free; raise that limit")
+
+
+def test_a_folder_that_was_moved_away_is_said_to_be_gone(tmp_path):
+    gone = OSError(errno.ENOENT, "No such file or directory")
+    line = str(DiskError(tmp_path / "runs/a/metrics.jsonl", gone))
+    assert line.endswith(f"): {tmp_path / 'runs/a'} is gone; it was moved or removed meanwhile, so bring it back")
+    assert "check the disk" in str(DiskError(tmp_path / "metrics.jsonl", gone))
 
 
 def test_no_right_to_write_says_nothing_of_bytes():

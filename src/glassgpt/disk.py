@@ -34,7 +34,12 @@ class DiskError(MachineError):
             nearest = next(place for place in (path.absolute(), *path.absolute().parents) if place.is_dir())
             free = f"{shutil.disk_usage(nearest).free:,}"
             room = f"{about}{needed:,} bytes are needed, {free} are free" if needed else f"{free} bytes are free"
-            super().__init__(f"{self.short}: {room}; make room{elsewhere and f', or {elsewhere}'}")
+            advice = "raise that limit" if problem.errno == errno.EFBIG else "make room"
+            super().__init__(f"{self.short}: {room}; {advice}{elsewhere and f', or {elsewhere}'}")
+        elif problem.errno == errno.ENOENT and not path.parent.exists():
+            super().__init__(
+                f"{self.short}: {path.parent} is gone; it was moved or removed meanwhile, so bring it back"
+            )
         else:
             super().__init__(f"{self.short}; {elsewhere or 'check the disk, and your right to write there'}")
 

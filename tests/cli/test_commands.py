@@ -39,7 +39,9 @@ def test_train_sample_and_the_files_between(folder):
 
     line = refused(folder, "sample", "--prompt", "row Z")
     assert "'Z'" in line and "4" in line
-    assert "is complete: all 30 steps are done" in refused(folder, "resume")
+    code, out, err = glassgpt(folder, "resume")
+    assert code == 0 and "is complete: all 30 steps are done" in out + err and "validation loss" in out + err
+    assert "is complete: all 30 steps are done" in refused(folder, "resume", "--learning-rate", 0.1)
 
 
 def test_prepare_then_train_on_the_folder(folder):
@@ -165,7 +167,7 @@ def test_a_disk_that_is_full_is_one_line(folder):
     assert code == 1, err
     assert re.search(
         r"^glassgpt: checkpoint runs/song-1/checkpoints/step-00000000 could not be written \(.*\): 1,8\d\d,\d\d\d bytes are "
-        r"needed, [\d,]+ are free; make room, then go on with: glass",
+        r"needed, [\d,]+ are free; raise that limit, then go on with: glass",
         err,
         re.M,
     )
@@ -179,7 +181,7 @@ def test_a_disk_that_is_full_is_one_line_for_an_export_too(folder):
     assert code == 1, err
     assert re.fullmatch(
         r"glassgpt: out could not be written \(File too large.*\): about 1\d,\d\d\d bytes are needed, [\d,]+ are free; "
-        r"make room, or choose another --out\n",
+        r"raise that limit, or choose another --out\n",
         err,
     )
     assert not [*folder.glob("*out*")]

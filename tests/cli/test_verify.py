@@ -8,6 +8,7 @@ import torch
 
 from glassgpt.checkpoint import Run, save_checkpoint
 from glassgpt.config import GPTConfig, build_config
+from glassgpt.errors import MachineError
 from glassgpt.model import build_model
 from glassgpt.tokenizer import build_tokenizer
 
@@ -92,6 +93,63 @@ def test_the_runs_own_files_are_looked_at_as_well(run, glassgpt_here, file, cont
     (run.checkpoint_folder(9) / "state.json").unlink()
     code, _, err = glassgpt_here("verify", run.folder)
     assert code == 1 and err.endswith(f"{run.checkpoint_folder(6)}; damaged beside them: {name}\n")
+
+
+def test_a_wrong_figure_for_the_best_is_said_and_not_believed(run, glassgpt_here):
+    run.write_best(6, 0.01)
+    code, out, _ = glassgpt_here("verify", run.folder)
+    assert code == 1 and table(out)["best.json"] == "says 0.01 of step 6, and metrics.jsonl says 3"
+    assert run.best() == {"step": 6, "val_loss": 3.0}
+    run.write_best(6, 3.0000000001)  # eight digits stand in metrics.jsonl
+    assert glassgpt_here("verify", run.folder)[0] == 0
+
+
+def test_a_checkpoint_of_another_run_is_told_from_an_edited_config(run, glassgpt_here):
+    settings = run.config().flat()
+    for step in (3, 6, 9):
+        file = run.checkpoint_folder(step) / "state.json"
+        state = json.loads(file.read_text()) | {"settings": settings | {"seed": 5 if step == 9 else 1337}}
+        shutil.rmtree(run.checkpoint_folder(step))
+        save_checkpoint(run.checkpoint_folder(step), config=SHAPE, weights=dict(build_model(SHAPE, seed=1).named_parameters()),
+                        optimizer_tensors={"wte.weight/exp_avg": torch.ones(257, 12)},
+                        tokenizer_json=build_tokenizer("byte", lambda: iter(())).to_json(), state=state)  # fmt: skip
+    code, out, err = glassgpt_here("verify", run.folder)
+    assert code == 1 and table(out)["step-00000009"] == "is of another run: seed was 5 and is 1337"
+    assert table(out)["step-00000006"] == "whole" and "the newest whole one is" in err
+    run.config_file.write_text(run.config_file.read_text().replace("seed = 1337", "seed = 7"))
+    shutil.rmtree(run.checkpoint_folder(9))
+    code, out, err = glassgpt_here("verify", run.folder)
+    assert code == 1 and table(out)["config.toml"] == "is not what the run was begun with: seed was 1337 and is 7"
+    assert table(out)["step-00000006"] == "whole" and err.endswith("beside them: config.toml; bring config.toml back\n")
+
+
+def test_a_name_that_is_no_setting_is_named(run, glassgpt_here):
+    run.config_file.write_text(run.config_file.read_text().replace("\nbeta1 ", "\nbetta1 "))
+    said = "'betta1' is not a setting; did you mean beta1?"
+    assert table(glassgpt_here("verify", run.folder)[1])["config.toml"] == f"describes no run: {said}"
+    code, _, err = glassgpt_here("resume", run.folder)
+    assert (code, err) == (2, f"glassgpt: {run.config_file}: {said}\n")
+    run.config_file.write_text(run.config_file.read_text().replace("\nbetta1 = 0.9", "\nbeta1 = 1.9"))
+    code, _, err = glassgpt_here("resume", run.folder)
+    assert (code, err) == (2, f"glassgpt: {run.config_file}: beta1 is 1.9; it has to be below 1\n")
+    run.config_file.write_text("beta1 =")
+    assert glassgpt_here("resume", run.folder)[0] == 1  # no longer what was written
+
+
+def test_a_run_without_settings_is_named_where_a_new_run_begins_from_it(run, glassgpt_here):
+    run.config_file.unlink()
+    code, _, err = glassgpt_here("train", "text.txt", "--from", run.folder)
+    assert code == 1 and err.startswith(f"glassgpt: {run.folder} has no config.toml any more")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "samples"])
+def test_a_file_where_a_folder_belongs_is_to_be_moved_away(run, name):
+    shutil.rmtree(run.folder / name, ignore_errors=True)
+    (run.folder / name).touch()
+    with pytest.raises(
+        MachineError, match=f"{name} is no folder, and a run that is trained writes into it; move it away"
+    ):
+        run.require_writable()
 
 
 def test_a_run_without_settings_or_with_a_file_for_its_checkpoints_says_so(run, glassgpt_here):

@@ -104,6 +104,13 @@ def test_a_warmup_of_so_many_steps_means_nothing_under_another_time():
     assert build_config(preset="gpt2", flags={"minutes": 500, "warmup_steps": 30}).train.warmup_steps == 30
 
 
+@pytest.mark.parametrize("length", [{"max_steps": 9000}, {"minutes": 9}])
+def test_a_presets_intervals_are_for_its_own_length(length):
+    train = build_config(preset="char-cpu", flags={**length, "save_every": 400}).train
+    assert (train.eval_every, train.save_every, train.sample_every) == (0, 400, 0)
+    assert build_config(preset="char-cpu").train.eval_every == 250
+
+
 def test_a_warmup_that_was_asked_for_is_left_alone_or_refused(write):
     assert build_config(preset="baby", flags={"max_steps": 30, "warmup_steps": 25}).train.warmup_steps == 25
     file = write("[train]\nwarmup_steps = 25\n")

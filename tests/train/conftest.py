@@ -70,6 +70,9 @@ class Recorder(Observer):
     def on_message(self, text):
         self.events.append(("message", text))
 
+    def on_change(self, step, changes):
+        self.events.append(("change", step, changes))
+
     def on_plan(self, config):
         self.events.append(("plan", config))
 

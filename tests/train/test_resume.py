@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,34 @@ def test_a_flag_that_changes_nothing_of_the_result_is_said_as_well(stopped):
     run = resume_run(stopped, changes={"eval_every": 3, "keep_checkpoints": 9})
     assert [line["changed"] for line in run.metrics() if "changed" in line] == [{"eval_every": [5, 3]}]
     assert [line["step"] for line in run.metrics() if "val_loss" in line] == [5, 9, 12, 14]
+
+
+def test_what_a_flag_changed_is_listed_until_a_checkpoint_knows_it(stopped, recorder):
+    with pytest.raises(Stopped):
+        resume_run(stopped, changes={"eval_every": 3}, observers=[StopAt(10)])
+    shutil.rmtree(stopped.checkpoint_folder(10))
+    with pytest.raises(Stopped):
+        resume_run(stopped, observers=[StopAt(10), recorder])
+    assert recorder.of("change") == [("change", 9, {"eval_every": (5, 3)})]
+    before = len(recorder.of("change"))
+    resume_run(stopped, observers=[recorder])
+    assert len(recorder.of("change")) == before
+
+
+def test_what_changes_where_everything_was_lost_is_listed_as_well(stopped, recorder):
+    for step in stopped.steps():
+        (stopped.checkpoint_folder(step) / "state.json").unlink()
+    resume_run(stopped, changes={"max_steps": 8}, observers=[recorder])
+    assert recorder.of("change") == [("change", 0, {"max_steps": (14, 8)})]
+
+
+def test_intervals_that_followed_from_the_length_follow_from_a_new_one(config):
+    short = config.with_values(eval_every=0, save_every=7, sample_every=0)
+    short = replace(short, asked=tuple(name for name in short.asked if name not in ("eval_every", "sample_every")))
+    run = train_run(short)
+    assert run.config().train.eval_every == 14
+    train = resume_run(run, changes={"max_steps": 114}).config().train
+    assert train.eval_every > 14 and train.save_every == 7
 
 
 def test_a_change_that_was_said_once_holds_for_the_rest_of_the_run(stopped):

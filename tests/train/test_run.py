@@ -295,12 +295,20 @@ def test_a_loss_that_explodes_says_where_to_lower_the_rate(config):
     )
 
 
-def test_a_complete_run_is_not_resumed(config):
+def test_of_a_complete_run_nothing_is_left_to_do(config, recorder):
     run = train_run(config)
+    before = {file: file.stat().st_mtime_ns for file in run.folder.rglob("*")}
+    assert resume_run(run, observers=[recorder]) == run
+    assert [text for _, text in recorder.of("message")] == [
+        f"{run.folder} is complete: all 14 steps are done; to train on, give it a higher --max-steps"
+    ]
     with pytest.raises(
         ConfigError, match="is complete: all 14 steps are done; use it, train on with a higher --max-steps, or start"
     ):
-        resume_run(run)
+        resume_run(run, changes={"learning_rate": 0.1})
+    assert {file: file.stat().st_mtime_ns for file in run.folder.rglob("*") if file.name != ".lock"} == {
+        file: time for file, time in before.items() if file.name != ".lock"
+    }
 
 
 def test_changed_text_is_refused_on_resume(config, text, tmp_path):

@@ -104,6 +104,19 @@ def test_where_half_of_the_memory_is_too_little_training_waits_and_nothing_is_co
         assert len(threads) > 3 and {thread is threading.main_thread() for thread in threads[1:]} == {waits}
 
 
+def test_what_the_first_copy_took_is_there_for_the_next(config, monkeypatch, slow_writer):
+    """The process may keep freed memory, and what the machine has free does not count that."""
+    checkpoint = load_checkpoint(train_run(config).checkpoint_folder(14))
+    size = sum(t.nbytes for group in (checkpoint.weights(), checkpoint.optimizer_tensors()) for t in group.values())
+    for later, waits in ((size, False), (size - 1, True)):
+        threads, free = slow_writer(0.0), iter([2 * size])
+        threads.clear()
+        monkeypatch.setattr(saver, "free_memory", lambda device, free=free, later=later: next(free, later))
+        train_run(config)
+        assert threads[1] is not threading.main_thread()
+        assert {thread is threading.main_thread() for thread in threads[2:]} == {waits}
+
+
 @pytest.mark.parametrize("lacking", ["copied", "Thread"])
 def test_a_limit_on_this_process_alone_makes_training_wait(config, monkeypatch, slow_writer, lacking):
     """What the machine has free says nothing of it, and neither a copy nor a thread may be had."""
@@ -310,7 +323,7 @@ def test_a_checkpoint_says_how_much_of_the_metrics_is_its_own(config, recorder):
     resume_run(run, observers=[recorder])
     assert all("step" in json.loads(line) for line in run.metrics_file.read_text().splitlines())
     missing = load_checkpoint(run.checkpoint_folder(14)).state["metrics_bytes"] - 200
-    assert any(f"metrics.jsonl has lost lines: it ends {missing} bytes" in text for _, text in recorder.of("message"))
+    assert any(f"metrics.jsonl has lost lines: it ends {missing:,} bytes" in text for _, text in recorder.of("message"))
 
 
 def test_damage_beside_the_checkpoints_is_said_and_holds_nobody_back(config, recorder):

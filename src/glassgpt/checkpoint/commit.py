@@ -73,7 +73,7 @@ def verify_folder(folder: Path, without: Container[str] = (), needed: Iterable[s
                 continue
             file = folder / name
             if not file.is_file():
-                return f"{name} is missing"
+                return f"{name} is {'no file' if file.exists() else 'missing'}"
             if file.stat().st_size != expected["bytes"]:
                 return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
             if sha256_of(file) != expected["sha256"]:

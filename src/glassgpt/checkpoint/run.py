@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from glassgpt.checkpoint.commit import clear_unfinished, remove_folder
 from glassgpt.checkpoint.files import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
+from glassgpt.checkpoint.metrics import garbled_lines, lost_bytes, read_metrics
 from glassgpt.config import RunConfig, config_text
 from glassgpt.config.load import load_config, why_not_whole
 from glassgpt.config.plain import parse_json, typed
@@ -27,8 +29,6 @@ RUNS = Path("runs")
 LOCK = ".lock"
 # Of a file system that knows no locks, such as some network ones.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-# What is read again from lines of metrics.jsonl; more may stand there.
-FIGURES = {"step", "tokens", "seconds", "train_loss", "val_loss", "bits_per_byte", "accuracy", "best_val_loss"}
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,15 @@ class Run:
         return self.checkpoints_folder / "best.json"
 
     def config(self) -> RunConfig:
-        """Raises ConfigError where config.toml is damaged, or edited to what no setting can be."""
+        """Raises DamageError where config.toml is not what was written, ConfigError where it was edited to what no run can
+        have."""
         if problem := why_not_whole(self.config_file):
             instead = (
                 f"begin a new run with the weights that it saved: glassgpt train TEXT --from {as_argument(self.folder)}"
                 if self.steps()
                 else "since nothing was saved here yet, delete the folder and train again"
             )
-            raise ConfigError(f"{self.config_file} {problem}; bring back the one that was written, or {instead}")
+            raise DamageError(f"{self.config_file} {problem}; bring back the one that was written, or {instead}")
         return load_config(self.config_file)
 
     def problem_of_config(self) -> str | None:
@@ -100,8 +101,9 @@ class Run:
 
     def best(self) -> dict[str, Any] | None:
         """{"step": ..., "val_loss": ...} of the best checkpoint, or None before the first validation. Where best.json is
-        damaged or gone, it follows from metrics.jsonl."""
-        return self._best_in_file() or self.best_of_metrics()
+        damaged, wrong or gone, it follows from metrics.jsonl."""
+        best = self._best_in_file()
+        return best if best and not self._contradiction(best) else self.best_of_metrics()
 
     def _best_in_file(self) -> dict[str, Any] | None:
         try:
@@ -112,11 +114,18 @@ class Run:
 
     def problem_of_best(self) -> str | None:
         """What is wrong with best.json, in words that follow its name; None where it is well, or not there yet."""
-        if self._best_in_file() is not None:
-            return None
+        if (best := self._best_in_file()) is not None:
+            return self._contradiction(best)
         if self.best_file.exists():
             return "is garbled"
         return "is gone" if self.best_of_metrics() else None
+
+    def _contradiction(self, best: dict[str, Any]) -> str | None:
+        """metrics.jsonl has eight digits of each figure."""
+        said = [line["val_loss"] for line in self.metrics() if line["step"] == best["step"] and "val_loss" in line]
+        if not said or math.isclose(said[-1], best["val_loss"], rel_tol=1e-6):
+            return None
+        return f"says {best['val_loss']:.6g} of step {best['step']}, and metrics.jsonl says {said[-1]:.6g}"
 
     def problem_of_best_step(self) -> str | None:
         """That its checkpoint is not there, in words that follow its name."""
@@ -133,8 +142,7 @@ class Run:
         return {"step": best["step"], "val_loss": best["val_loss"]} if best else None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of metrics.jsonl; a last line that a kill cut short is left out, and what is no line of figures."""
-        return [figures for figures in map(figures_in, self._lines()) if figures is not None]
+        return read_metrics(self.metrics_file)
 
     def problem_of_metrics(self) -> str | None:
         """That metrics.jsonl is damaged, or shorter than the checkpoints know it, in words that follow its name."""
@@ -143,15 +151,7 @@ class Run:
         known = self._bytes_of_metrics()
         if not self.metrics_file.exists():
             return "is gone" if known else None
-        missing = known - self.metrics_file.stat().st_size
-        return self.garbled_metrics() or (f"has lost lines: it ends {missing} bytes too early" if missing > 0 else None)
-
-    def garbled_metrics(self) -> str | None:
-        """Which lines of metrics.jsonl are no figures, in words that follow its name."""
-        garbled = [number for number, line in enumerate(self._lines(), start=1) if figures_in(line) is None]
-        if garbled[1:]:
-            return f"is damaged: {len(garbled)} lines hold no figures, the first is line {garbled[0]}"
-        return f"is damaged: line {garbled[0]} holds no figures" if garbled else None
+        return garbled_lines(self.metrics_file) or lost_bytes(self.metrics_file, known)
 
     def _bytes_of_metrics(self) -> int:
         """As many as the newest checkpoint that can be read says that there were."""
@@ -160,11 +160,6 @@ class Run:
                 state = read_json(self.checkpoint_folder(step) / STATE)
                 return int(typed(int, state["metrics_bytes"], "metrics_bytes"))
         return 0
-
-    def _lines(self) -> list[str]:
-        text = self.metrics_file.read_text(encoding="utf-8", errors="replace") if self.metrics_file.is_file() else ""
-        *whole, last = text.split("\n")
-        return whole if figures_in(last) is None else [*whole, last]
 
     def write_best(self, step: int, val_loss: float) -> None:
         replace_file(self.best_file, (json.dumps({"step": step, "val_loss": val_loss}) + "\n").encode())
@@ -228,6 +223,9 @@ class Run:
         for path in (self.folder / LOCK, self.metrics_file, self.best_file, self.result_file):
             if path.is_dir():
                 raise MachineError(f"{path} is a folder, and a run that is trained writes a file there; move it away")
+        for path in (self.checkpoints_folder, self.samples_folder):
+            if path.exists() and not path.is_dir():
+                raise MachineError(f"{path} is no folder, and a run that is trained writes into it; move it away")
         for path in (self.folder, self.checkpoints_folder, self.metrics_file):
             if path.exists() and not os.access(path, os.W_OK):
                 raise MachineError(
@@ -309,14 +307,3 @@ class Run:
             yield
         finally:
             lock.release()
-
-
-def figures_in(line: str) -> dict[str, Any] | None:
-    """What a line of metrics.jsonl says, or None where it is none."""
-    try:
-        entries: dict[str, Any] = parse_json(line)
-        for name in FIGURES & entries.keys() | {"step"}:
-            typed(int if name in ("step", "tokens") else float, entries[name], name)
-    except (ValueError, AttributeError, KeyError):
-        return None
-    return entries

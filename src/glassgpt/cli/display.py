@@ -74,6 +74,8 @@ def labelled_sample(model: Classifier, data: DataFolder) -> str:
 class TrainingDisplay(Observer):
     """Watches a run. Use as a context manager, so that the terminal is whole again whatever happens."""
 
+    called = "the display"
+
     def __init__(self) -> None:
         self.preparation = PreparationDisplay()
         self.console = self.preparation.console

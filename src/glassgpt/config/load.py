@@ -53,9 +53,13 @@ def build_config(
 
 
 def load_config(file: Path) -> RunConfig:
-    """A run's own config.toml."""
+    """A run's own config.toml. Raises ConfigError, with the name of the file."""
     content = read_file(file)
-    return replace(_merged(None, content, {}), changed=tuple(content.changed.items()))
+    try:
+        config = _merged(None, content, {})
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    return replace(config, changed=tuple(content.changed.items()))
 
 
 def _merged(preset: str | None, in_file: FileContent, flags: Mapping[str, Any]) -> RunConfig:
@@ -110,6 +114,9 @@ def _fitting_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict
         values.pop("n_inner", None)
     if given.get("minutes"):
         values["warmup_steps"] = 0
+    if given.get("minutes") or given.get("max_steps"):
+        for interval in ("eval_every", "save_every", "sample_every"):
+            values.pop(interval, None)
     return values
 
 
@@ -160,7 +167,10 @@ def why_not_whole(path: Path) -> str | None:
         return str(error).removeprefix(f"config file {path} ")
     if not content:
         return "is empty"
-    there = {field_name(name) for entries in content.values() if isinstance(entries, dict) for name in entries}
+    tables = [entries for section, entries in content.items() if section != "changed" and isinstance(entries, dict)]
+    there = {field_name(name) for entries in tables for name in entries}
+    if there - FIELDS.keys():
+        return None  # a name that somebody wrote wrongly, and `read_file` names
     lacking = [shown_name(name) for name in FIELDS if name not in there | LATER]
     more = f" and {len(lacking) - 2} others" if len(lacking) > 3 else ""
     named = ", ".join(lacking[: 2 if more else 3])

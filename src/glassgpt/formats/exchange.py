@@ -136,6 +136,8 @@ def _read(source: str, n_head: int | None) -> Foreign:
         return read_folder(path, n_head)
     if path.is_dir() and (path / "ckpt.pt").is_file():
         return read_file(path / "ckpt.pt", n_head)
+    if Run(path).steps():
+        find_checkpoint(path)  # which names what is missing of the run
     if path.is_dir():
         raise CheckpointError(f"{path} holds no model: neither a config.json nor nanoGPT's ckpt.pt is in it")
     if path.suffix in PICKLES:

@@ -2,14 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from glassgpt.checkpoint import Run
-from glassgpt.checkpoint.run import figures_in
 from glassgpt.config import RunConfig
 from glassgpt.disk import DiskError, as_argument
 from glassgpt.errors import CheckpointError, MachineError
@@ -17,6 +15,8 @@ from glassgpt.errors import CheckpointError, MachineError
 
 class Observer:
     """Override what you want to see."""
+
+    called = "an observer"  # in messages
 
     def on_message(self, text: str) -> None:
         """Something was decided or happened that a person should know, in one line."""
@@ -81,7 +81,7 @@ class Audience:
             except Exception as error:
                 if observer in self.others:  # not yet by the message about another one
                     self.others.remove(observer)
-                    self("on_message", f"{type(observer).__name__} is left out from here on: {error}")
+                    self("on_message", f"{observer.called} cannot go on ({error}); training does")
 
 
 class MetricsFile(Observer):
@@ -95,26 +95,10 @@ class MetricsFile(Observer):
         self.path.touch()
 
     def size(self) -> int:
-        return self.path.stat().st_size
-
-    def cut(self, size: int, step: int) -> str | None:
-        """Forget what came after the checkpoint of `step`, which knew of `size` bytes, but not the validation of that step,
-        which is made once it is saved; in words that follow the file's name where those bytes are others by now."""
-        there = self.path.read_bytes()
-        if not size or there[size - 1 : size] == b"\n":
-            after = there[size:].split(b"\n", 1)
-            figures = figures_in(after[0].decode(errors="replace")) if after[1:] else None
-            if figures and figures["step"] == step and "val_loss" in figures:
-                size += len(after[0]) + 1
-            os.truncate(self.path, size)
-            return None
-        lines = there[: there[:size].rfind(b"\n") + 1].splitlines(keepends=True)
-        while lines and ((last := figures_in(lines[-1].decode(errors="replace"))) and last["step"] > step):
-            lines.pop()
-        os.truncate(self.path, sum(map(len, lines)))
-        if len(there) < size:
-            return f"has lost lines: it ends {size - len(there)} bytes too early"
-        return "has other lines than it had when the checkpoint was saved"
+        try:
+            return self.path.stat().st_size
+        except OSError as error:
+            raise self._lost(error) from error
 
     def on_start(self, run: Run, config: RunConfig, step: int, deadline: float) -> None:
         self.max_steps = config.train.max_steps
@@ -147,14 +131,17 @@ class MetricsFile(Observer):
             with self.path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(line)
         except OSError as error:
-            problem = DiskError(self.path, error, len(line))
-            raise MachineError(
-                f"{problem}, then go on with: glassgpt resume {as_argument(self.path.parent)}"
-            ) from error
+            raise self._lost(error, len(line)) from error
+
+    def _lost(self, error: OSError, needed: int = 0) -> MachineError:
+        problem = DiskError(self.path, error, needed)
+        return MachineError(f"{problem}, then go on with: glassgpt resume {as_argument(self.path.parent)}")
 
 
 class SampleFiles(Observer):
     """samples/step-00000300.txt: the model's writing over time."""
+
+    called = "the folder of samples"
 
     def __init__(self, run: Run) -> None:
         self.folder = run.samples_folder

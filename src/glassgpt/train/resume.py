@@ -40,12 +40,14 @@ def resume_run(
     changes = dict(changes or {})
     with run.locked(lambda line: tell(observers, line)):
         config = run.config()
+        before = config.flat()
         if changes.get("max_steps") == 0:
             raise ConfigError(
                 "max_steps is 0; a run under way is told in steps how long it is: --max-steps N, N at least 1"
             )
         if "max_steps" in changes:
-            config = config.resolved(minutes=0.0, max_steps=config.train.max_steps or 1)
+            again = {name: 0 for name in ("eval_every", "save_every", "sample_every") if name not in config.asked}
+            config = config.resolved(minutes=0.0, max_steps=config.train.max_steps or 1, **again)
         if changes:
             config = config.with_values(**changes)
             meant = dict(config.changed) | {name: value for name, value in config.flat().items() if name in changes}
@@ -64,10 +66,11 @@ def resume_run(
                 "done already; leave it, or raise it"
             )
         if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result_file.exists():
-            raise ConfigError(
-                f"{run.folder} is complete: all {config.train.max_steps} steps are done; use it, train on with a higher "
-                "--max-steps, or start a new run"
-            )
+            done = f"{run.folder} is complete: all {config.train.max_steps} steps are done"
+            if changes:
+                raise ConfigError(f"{done}; use it, train on with a higher --max-steps, or start a new run")
+            tell(observers, f"{done}; to train on, give it a higher --max-steps")
+            return run
         if checkpoint and "micro_batch_size" not in changes:
             # That of the checkpoint: where memory ran out later, it does so again, at the same step.
             size = checkpoint.state["settings"].get("micro_batch_size")
@@ -105,7 +108,9 @@ def resume_run(
         run.result_file.unlink(missing_ok=True)
         if changes:
             run.write_config(config)
-        if checkpoint and (differences := changed_settings(checkpoint.state["settings"], config, also=changes)):
+        # Also those of an earlier resume that was stopped before it had saved anything.
+        asked = {name for name, _ in config.changed}
+        if differences := changed_settings(checkpoint.state["settings"] if checkpoint else before, config, also=asked):
             trainer.tell("on_change", trainer.step, differences)
         return finish(trainer, started)
 

@@ -30,6 +30,7 @@ class Saver:
         self.step = -1  # of the newest checkpoint that was begun, or that the run goes on from
         self.waited = 0.0  # seconds that training stood still for checkpoints
         self.failures = 1  # in a row; see above for the first save
+        self.copied_once = False
         self.thread: Thread | None = None
         self.problem: Exception | None = None
         self.left_over: str | None = None
@@ -44,7 +45,9 @@ class Saver:
             self._finish()
             self.step = step
             size = sum(t.nbytes for group in tensors.values() for t in group.values())
-            if step == 0 or size > free_memory(CPU) / 2 or not self._write_beside(step, keep, tensors, rest):
+            # What the first copy took, the process may have kept (machine/memory.py), and it is there for the next one.
+            needed = size if self.copied_once else 2 * size
+            if step == 0 or needed > free_memory(CPU) or not self._write_beside(step, keep, tensors, rest):
                 self._write(step, keep, {**rest, **tensors})
                 self._settle()
 
@@ -59,7 +62,7 @@ class Saver:
             thread.start()
         except (MemoryError, RuntimeError):
             return False
-        self.thread = thread
+        self.thread, self.copied_once = thread, True
         return True
 
     def look(self) -> None:
@@ -111,7 +114,7 @@ class Saver:
         try:
             sync(self.run.metrics_file)
         except OSError as error:
-            raise DiskError(self.run.metrics_file, error, self.run.metrics_file.stat().st_size) from error
+            raise DiskError(self.run.metrics_file, error) from error
 
     def _settle(self) -> None:
         problem, self.problem = self.problem, None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from glassgpt.checkpoint import Checkpoint, load_weights
+from glassgpt.checkpoint.metrics import cut_metrics, garbled_lines
 from glassgpt.model.lora import lora_of
 from glassgpt.train.optimizer import load_optimizer_tensors, optimizer_tensors
 
@@ -50,8 +51,9 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     state = checkpoint.state
     trainer.step, trainer.tokens, trainer.seconds = state["step"], state["tokens"], state["seconds"]
     trainer.pace.deadline -= trainer.seconds
-    run, lost = trainer.run, trainer.metrics_file.cut(state["metrics_bytes"], trainer.step)
-    if problem := run.garbled_metrics() or lost:
+    run = trainer.run
+    lost = cut_metrics(run.metrics_file, state["metrics_bytes"], trainer.step)
+    if problem := garbled_lines(run.metrics_file) or lost:
         trainer.tell("on_message", f"{run.metrics_file} {problem}; loss.png goes without, training does not need it")
     if problem := run.problem_of_best():
         trainer.tell("on_message", f"{run.best_file} {problem}; it is written anew")
