@@ -36,7 +36,7 @@ class DiskError(MachineError):
             room = f"{about}{needed:,} bytes are needed, {free} are free" if needed else f"{free} bytes are free"
             advice = "raise that limit" if problem.errno == errno.EFBIG else "make room"
             super().__init__(f"{self.short}: {room}; {advice}{elsewhere and f', or {elsewhere}'}")
-        elif problem.errno == errno.ENOENT and not path.parent.exists():
+        elif problem.errno == errno.ENOENT and not path.parent.exists() and not elsewhere:
             super().__init__(
                 f"{self.short}: {path.parent} is gone; it was moved or removed meanwhile, so bring it back"
             )

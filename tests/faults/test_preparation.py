@@ -95,7 +95,7 @@ ROOM = re.compile(r"([\d,]+) bytes are needed, ([\d,]+) are free")
 def told(err, where):
     """(needed, free) in the one line that says that there was no room in `where`."""
     *progress, line = err.splitlines()
-    assert line.startswith("glassgpt: ") and where in line and "make room" in line, err
+    assert line.startswith("glassgpt: ") and where in line and "raise that limit" in line, err
     assert not [p for p in progress if not p.endswith(" ...")], err
     found = ROOM.search(line)
     assert found, line
@@ -127,7 +127,9 @@ def test_where_nothing_is_known_of_what_is_needed_the_free_bytes_are_said(folder
     code, _, err = glassgpt(folder, "prepare", "words.txt", "--out", "out", preexec_fn=limited(RLIMIT_FSIZE=3_000))
     assert code == 1, err
     line = err.splitlines()[-1]
-    assert re.fullmatch(r"glassgpt: out could not be written \(.*\): [\d,]+ bytes are free; make room, .*", line), err
+    assert re.fullmatch(
+        r"glassgpt: out could not be written \(.*\): [\d,]+ bytes are free; raise that limit, .*", line
+    ), err
     assert not [*folder.glob("*out*"), *folder.glob(".out*")]
 
 
