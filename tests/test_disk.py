@@ -66,7 +66,7 @@ def test_a_limit_on_the_size_of_files_is_named():
 def test_a_folder_that_was_moved_away_is_said_to_be_gone(tmp_path):
     gone = OSError(errno.ENOENT, "No such file or directory")
     line = str(DiskError(tmp_path / "runs/a/metrics.jsonl", gone))
-    assert line.endswith(f"): {tmp_path / 'runs/a'} is gone; it was moved or removed meanwhile, so bring it back")
+    assert line.endswith(f"): there is no folder {tmp_path / 'runs/a'}; bring it back where it was moved, or make it")
     assert "check the disk" in str(DiskError(tmp_path / "metrics.jsonl", gone))
 
 

@@ -38,7 +38,7 @@ class DiskError(MachineError):
             super().__init__(f"{self.short}: {room}; {advice}{elsewhere and f', or {elsewhere}'}")
         elif problem.errno == errno.ENOENT and not path.parent.exists() and not elsewhere:
             super().__init__(
-                f"{self.short}: {path.parent} is gone; it was moved or removed meanwhile, so bring it back"
+                f"{self.short}: there is no folder {path.parent}; bring it back where it was moved, or make it"
             )
         else:
             super().__init__(f"{self.short}; {elsewhere or 'check the disk, and your right to write there'}")

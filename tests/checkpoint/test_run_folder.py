@@ -18,6 +18,7 @@ from glassgpt.checkpoint import (
     save_tensors,
     whole_weights,
 )
+from glassgpt.checkpoint.verify import problem_of_best, problem_of_metrics
 from glassgpt.config import GPTConfig, build_config, config_text
 from glassgpt.config.load import LATER
 from glassgpt.disk import DiskError, as_argument, sha256_of
@@ -544,15 +545,15 @@ def test_damaged_figures_are_passed_over(run, best):
     run.metrics_file.write_text("\n".join([*lines, '{"step": 4, "val_loss": 2.5}', ""]))
     assert run.metrics() == [{"step": 4, "val_loss": 2.5}]
     assert run.best() == {"step": 4, "val_loss": 2.5}
-    assert run.problem_of_best() == "is garbled"
-    assert run.problem_of_metrics() == "is damaged: 6 lines hold no figures, the first is line 1"
+    assert problem_of_best(run) == "is garbled"
+    assert problem_of_metrics(run) == "is damaged: 6 lines hold no figures, the first is line 1"
 
 
 def test_a_last_line_that_is_being_written_is_no_damage(run):
     run.metrics_file.write_text('{"step": 3, "val_loss": 2.5}\n{"step": 4, "va')
-    assert run.problem_of_metrics() is None and len(run.metrics()) == 1
+    assert problem_of_metrics(run) is None and len(run.metrics()) == 1
     run.metrics_file.write_text('{"step": 3, "val_loss": 2.5}\n\x85\n{"step": 4}')
-    assert run.problem_of_metrics() == "is damaged: line 2 holds no figures" and len(run.metrics()) == 2
+    assert problem_of_metrics(run) == "is damaged: line 2 holds no figures" and len(run.metrics()) == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")

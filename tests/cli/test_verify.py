@@ -1,5 +1,6 @@
 """`glassgpt verify`: what it says of whole and of damaged runs."""
 
+import hashlib
 import json
 import shutil
 
@@ -35,10 +36,24 @@ def run(folder):
             weights=dict(build_model(SHAPE, seed=step).named_parameters()),
             optimizer_tensors={"wte.weight/exp_avg": torch.ones(257, 12)},
             tokenizer_json=build_tokenizer("byte", lambda: iter(())).to_json(),
-            state={"step": step, "metrics_bytes": made.metrics_file.stat().st_size},
-        )
+            state={
+                "step": step, "tokens": 0, "seconds": 0.0, "metrics_bytes": made.metrics_file.stat().st_size,
+                "data_fingerprint": "0" * 64, "data_content": "song", "settings": made.config().flat(),
+            },
+        )  # fmt: skip
     made.write_best(6, 3.0)
     return made
+
+
+def edit_state(run, step, **entries):
+    """In a checkpoint that is whole again afterwards."""
+    folder = run.checkpoint_folder(step)
+    state = json.loads((folder / "state.json").read_text()) | entries
+    content = json.dumps({name: value for name, value in state.items() if value is not GONE}).encode()
+    (folder / "state.json").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["state.json"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def table(out):
@@ -98,21 +113,18 @@ def test_the_runs_own_files_are_looked_at_as_well(run, glassgpt_here, file, cont
 def test_a_wrong_figure_for_the_best_is_said_and_not_believed(run, glassgpt_here):
     run.write_best(6, 0.01)
     code, out, _ = glassgpt_here("verify", run.folder)
-    assert code == 1 and table(out)["best.json"] == "says 0.01 of step 6, and metrics.jsonl says 3"
-    assert run.best() == {"step": 6, "val_loss": 3.0}
+    assert code == 1 and table(out)["best.json"] == "says 0.01 of step 6, which was 3"
+    edit_state(run, 9, best={"step": 6, "val_loss": 2.0})  # whose hash is right, says otherwise than metrics.jsonl
+    assert table(glassgpt_here("verify", run.folder)[1])["best.json"] == "says 0.01 of step 6, which was 2"
+    run.write_best(6, 2.0)
+    assert glassgpt_here("verify", run.folder)[0] == 0
+    edit_state(run, 9, best=None)
     run.write_best(6, 3.0000000001)  # eight digits stand in metrics.jsonl
     assert glassgpt_here("verify", run.folder)[0] == 0
 
 
 def test_a_checkpoint_of_another_run_is_told_from_an_edited_config(run, glassgpt_here):
-    settings = run.config().flat()
-    for step in (3, 6, 9):
-        file = run.checkpoint_folder(step) / "state.json"
-        state = json.loads(file.read_text()) | {"settings": settings | {"seed": 5 if step == 9 else 1337}}
-        shutil.rmtree(run.checkpoint_folder(step))
-        save_checkpoint(run.checkpoint_folder(step), config=SHAPE, weights=dict(build_model(SHAPE, seed=1).named_parameters()),
-                        optimizer_tensors={"wte.weight/exp_avg": torch.ones(257, 12)},
-                        tokenizer_json=build_tokenizer("byte", lambda: iter(())).to_json(), state=state)  # fmt: skip
+    edit_state(run, 9, settings=run.config().flat() | {"seed": 5})
     code, out, err = glassgpt_here("verify", run.folder)
     assert code == 1 and table(out)["step-00000009"] == "is of another run: seed was 5 and is 1337"
     assert table(out)["step-00000006"] == "whole" and "the newest whole one is" in err
@@ -121,6 +133,39 @@ def test_a_checkpoint_of_another_run_is_told_from_an_edited_config(run, glassgpt
     code, out, err = glassgpt_here("verify", run.folder)
     assert code == 1 and table(out)["config.toml"] == "is not what the run was begun with: seed was 1337 and is 7"
     assert table(out)["step-00000006"] == "whole" and err.endswith("beside them: config.toml; bring config.toml back\n")
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ({"settings": [1]}, "state.json is damaged: settings is [1], which is not an object"),
+        ({"settings": "x"}, "state.json is damaged: settings is 'x', which is not an object"),
+        (
+            {"data_fingerprint": GONE},
+            "state.json has no entry 'data_fingerprint', without which no run can go on from it",
+        ),
+        ({"data_content": "another"}, "is of another run: its text is not that of step-00000003"),
+    ],
+)
+def test_a_state_that_no_resume_takes_is_not_whole(run, glassgpt_here, entries, problem):
+    edit_state(run, 9, **entries)
+    code, out, _ = glassgpt_here("verify", run.folder)
+    assert code == 1 and table(out)["step-00000009"] == problem
+
+
+def test_a_checkpoint_under_another_name_is_not_whole_by_itself_either(run, glassgpt_here):
+    renamed = run.checkpoint_folder(9).rename(run.checkpoint_folder(8))
+    code, out, _ = glassgpt_here("verify", renamed)
+    assert code == 1 and "the folder was renamed" in out
+
+
+def test_adapters_without_their_model_are_no_whole_run(run, glassgpt_here):
+    text = run.config_file.read_text().replace("\nlora = 0", "\nlora = 2").replace('\nfrom = ""', '\nfrom = "gpt2"')
+    run.config_file.write_text(text)
+    for step in (3, 6, 9):
+        edit_state(run, step, settings=run.config().flat())
+    code, out, _ = glassgpt_here("verify", run.folder)
+    assert code == 1 and table(out)["parent"] == "is gone, and the adapters belong to that model"
 
 
 def test_a_name_that_is_no_setting_is_named(run, glassgpt_here):

@@ -46,6 +46,7 @@ WRITE = ["--max-new-tokens", "4", "--device", "cpu"]
 SAMPLE = [["sample", "RUN", "--prompt", "the", *WRITE]]
 EXPORT = [["export", "RUN", "--out", "out"]]
 RESUME = [["resume", "RUN"]]
+VERIFY = [["verify", "RUN"]]
 
 
 class Target(NamedTuple):
@@ -57,11 +58,11 @@ class Target(NamedTuple):
 
 
 TARGETS = [
-    Target("gpt2", SAMPLE + EXPORT + RESUME * 2, ("song.txt",)),
-    Target("modern", SAMPLE + EXPORT + RESUME * 2, ("song.txt",)),
+    Target("gpt2", SAMPLE + EXPORT + RESUME * 2 + VERIFY, ("song.txt",)),
+    Target("modern", SAMPLE + EXPORT + RESUME * 2 + VERIFY, ("song.txt",)),
     Target(
         "lora",
-        [*SAMPLE, *RESUME, ["merge", "RUN", "--out", "out"], [*EXPORT[0], "--to", "peft"], *EXPORT],
+        [*SAMPLE, *RESUME, *VERIFY, ["merge", "RUN", "--out", "out"], [*EXPORT[0], "--to", "peft"], *EXPORT],
         ("song.txt", "gpt2"),
     ),
     Target("chat", [*SAMPLE, *EXPORT, *RESUME, ["chat", "RUN", "--prompt", "how?", *WRITE]], ("talk.jsonl",)),

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from glassgpt.checkpoint import open_run
+from glassgpt.checkpoint import open_run, verify_run
 from glassgpt.config import build_config
 from glassgpt.config.changes import CHANGEABLE, FIXED, FREE, why_not_changeable
 from glassgpt.config.schema import FIELDS
 from glassgpt.disk import DiskError, size_of
-from glassgpt.errors import ConfigError, GlassError, Stopped
-from glassgpt.train import resume_run, train_run
+from glassgpt.errors import CheckpointError, ConfigError, GlassError, Stopped
+from glassgpt.train import Observer, resume_run, train_run
 from glassgpt.train.observers import MetricsFile
 
 from .test_run import StopAt, assert_same, final_state
@@ -127,8 +127,33 @@ def test_intervals_that_followed_from_the_length_follow_from_a_new_one(config):
     short = replace(short, asked=tuple(name for name in short.asked if name not in ("eval_every", "sample_every")))
     run = train_run(short)
     assert run.config().train.eval_every == 14
-    train = resume_run(run, changes={"max_steps": 114}).config().train
-    assert train.eval_every > 14 and train.save_every == 7
+    train = resume_run(run, changes={"max_steps": 214}).config().train
+    assert 14 < train.eval_every < 150 and train.sample_every < 150 and train.save_every == 7  # begun at step 14
+    assert resume_run(run, changes={"max_steps": 215}).config().train.eval_every == 1  # one step is left of it
+    edit(run, sample_every="3")
+    run.result_file.unlink()
+    assert resume_run(run, changes={"max_steps": 215}).config().train.eval_every == 1  # nothing new was said
+
+
+def test_the_validation_that_was_due_when_a_run_was_killed_is_made_up_for(config):
+    """Also where another length, with other intervals, was asked for meanwhile."""
+
+    class Killed(BaseException):
+        pass
+
+    class Kill(Observer):
+        def on_evaluation(self, step, metrics):
+            raise Killed
+
+    short = config.with_values(eval_every=0, sample_every=50)
+    with pytest.raises(Killed):
+        train_run(replace(short, asked=tuple(n for n in short.asked if n != "eval_every")), out="r", observers=[Kill()])
+    run = open_run(Path("r"))
+    text = run.metrics_file.read_text()
+    run.metrics_file.write_text("".join(line for line in text.splitlines(True) if "val_loss" not in line))
+    run.best_file.unlink()
+    resume_run(run, changes={"max_steps": 20})
+    assert next(line["step"] for line in run.metrics() if "val_loss" in line) == 14
 
 
 def test_a_change_that_was_said_once_holds_for_the_rest_of_the_run(stopped):
@@ -297,6 +322,60 @@ def test_a_complete_run_is_trained_on(config):
     longer = resume_run(run)
     assert longer.steps()[-1] == 17 and longer.result_file.exists()
     assert [line["step"] for line in longer.metrics() if "train_loss" in line] == list(range(1, 18))
+
+
+def test_checkpoints_of_another_text_are_told_apart(stopped, text):
+    text.write_text(text.read_text()[::-1])
+    with pytest.raises(Stopped):
+        train_run(stopped.config(), out="other", observers=[StopAt(9)])
+    shutil.rmtree(stopped.checkpoint_folder(9))
+    shutil.copytree(open_run(Path("other")).checkpoint_folder(9), stopped.checkpoint_folder(9))
+    with pytest.raises(
+        CheckpointError, match="step-00000009 is of another run than the oldest .* its text is not that of"
+    ):
+        resume_run(stopped)
+    assert {e.path.name: e.problem for e in verify_run(stopped.folder) if e.problem}["step-00000009"].startswith(
+        "is of another run: its text is not that of step-0000000"
+    )
+
+
+def test_the_true_best_checkpoint_outlives_a_wrong_line_of_metrics(config):
+    run = train_run(config.with_values(keep_checkpoints=1, save_every=1))
+    best = run.best()
+    run.metrics_file.write_text(
+        re.sub(f'("step": {best["step"]}, "val_loss":) [0-9.]+', r"\1 99.0", run.metrics_file.read_text())
+    )
+    assert any(line.get("val_loss") == 99.0 for line in run.metrics())
+    run.write_best(**best)
+    assert run.best() == best
+    resume_run(run, changes={"max_steps": 18, "learning_rate": 100.0})
+    assert best["step"] in run.steps()
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"val_loss": "x"}', "[1]"])
+def test_a_complete_run_whose_result_is_damaged_completes_again(config, content):
+    run = train_run(config)
+    before = run.result()
+    assert before["task"] == "text" and before["steps"] == 14
+    run.result_file.write_text(content)
+    assert run.result() is None
+    assert [e.problem for e in verify_run(run.folder) if e.path == run.result_file] == ["is garbled"]
+    assert resume_run(run).result()["val_loss"] == before["val_loss"]
+
+
+def test_of_a_complete_run_damage_is_told(config, recorder):
+    run = train_run(config)
+    (run.checkpoint_folder(run.best()["step"]) / "state.json").unlink()
+    if run.best()["step"] == 14:
+        pytest.skip("then it is not complete any more")
+    resume_run(run, observers=[recorder])
+    assert any("is damaged: state.json is missing" in text for _, text in recorder.of("message"))
+
+
+def test_what_no_resume_takes_is_no_advice(stopped):
+    edit(stopped, max_steps="0", minutes="3.0")
+    with pytest.raises(ConfigError, match="max_steps was 14 and is 0; change it back$"):
+        resume_run(stopped)
 
 
 def test_fewer_steps_than_are_done_are_refused(stopped):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from glassgpt.checkpoint import commit, load_checkpoint, open_run, verify_checkpoint
+from glassgpt.checkpoint.verify import problem_of_best
 from glassgpt.errors import GlassError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, saver, train_run, trainer
 
@@ -108,7 +109,8 @@ def test_what_the_first_copy_took_is_there_for_the_next(config, monkeypatch, slo
     """The process may keep freed memory, and what the machine has free does not count that."""
     checkpoint = load_checkpoint(train_run(config).checkpoint_folder(14))
     size = sum(t.nbytes for group in (checkpoint.weights(), checkpoint.optimizer_tensors()) for t in group.values())
-    for later, waits in ((size, False), (size - 1, True)):
+    for later, kept, waits in ((size, True, False), (size - 1, True, True), (size, False, True)):
+        monkeypatch.setattr(saver, "is_freed_memory_kept", lambda kept=kept: kept)
         threads, free = slow_writer(0.0), iter([2 * size])
         threads.clear()
         monkeypatch.setattr(saver, "free_memory", lambda device, free=free, later=later: next(free, later))
@@ -342,7 +344,7 @@ def test_damage_beside_the_checkpoints_is_said_and_holds_nobody_back(config, rec
     assert f"{run.best_file} is garbled; it is written anew" in said
     damaged = "is damaged: line 4 holds no figures; loss.png goes without, training does not need it"
     assert f"{run.metrics_file} {damaged}" in said
-    assert run.problem_of_best() is None and run.best() == whole.best()
+    assert problem_of_best(run) is None and run.best() == whole.best()
     assert [line["step"] for line in run.metrics() if "train_loss" in line] == [1, 2, 3, *range(5, 15)]
     assert not any(len(line) == 1 for line in run.metrics())  # nothing of what was made up above
     assert all(final_state(run)[0][name].equal(tensor) for name, tensor in final_state(whole)[0].items())

@@ -7,10 +7,11 @@ if TYPE_CHECKING:
     from glassgpt.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from glassgpt.checkpoint.commit import commit_folder, require_free, verify_folder
     from glassgpt.checkpoint.files import PARENT, read_json, verify_checkpoint
-    from glassgpt.checkpoint.find import find_checkpoint, open_run, run_of, verify_run
+    from glassgpt.checkpoint.find import find_checkpoint, open_run, run_of
     from glassgpt.checkpoint.new_run import check_new_run, create_run
     from glassgpt.checkpoint.run import Run
     from glassgpt.checkpoint.tensors import load_tensors, save_tensors
+    from glassgpt.checkpoint.verify import verify_run
     from glassgpt.checkpoint.weights import load_model, load_weights, merge_checkpoint, whole_weights
 
 # Found when asked for: whether a run is whole, or there at all, takes no torch to say.
@@ -27,7 +28,7 @@ _HOMES = {
     "find_checkpoint": "find",
     "open_run": "find",
     "run_of": "find",
-    "verify_run": "find",
+    "verify_run": "verify",
     "Run": "run",
     "check_new_run": "new_run",
     "create_run": "new_run",

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +10,17 @@ from typing import Any
 from torch import Tensor
 
 from glassgpt.checkpoint.commit import commit_folder
-from glassgpt.checkpoint.files import CONFIG, OPTIMIZER, PARENT, STATE, TEMPLATE, TOKENIZER, WEIGHTS, read_json
+from glassgpt.checkpoint.files import (
+    CONFIG,
+    OPTIMIZER,
+    PARENT,
+    STATE,
+    TEMPLATE,
+    TOKENIZER,
+    WEIGHTS,
+    read_json,
+    read_state,
+)
 from glassgpt.checkpoint.tensors import load_tensors, save_tensors
 from glassgpt.config import GPTConfig
 from glassgpt.config.plain import typed
@@ -23,28 +32,6 @@ from glassgpt.model.lora import LoRA, lora_of
 from glassgpt.tokenizer import Tokenizer, load_tokenizer, ready_tokenizer, require_fitting
 
 FORMAT = 1
-FINGERPRINT = re.compile("[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class BestSoFar:
-    step: int
-    val_loss: float
-
-
-@dataclass(frozen=True)
-class WatchState:
-    losses: tuple[float, ...]
-    grad_norms: tuple[float, ...]
-    skipped_in_a_row: int
-
-
-# What a run that goes on reads from its state; more may stand there, and the last two were not in the first versions.
-STATE_TYPES: dict[str, Any] = {
-    "step": int, "tokens": int, "seconds": float, "metrics_bytes": int, "data_fingerprint": str, "data_content": str,
-    "settings": dict, "best": BestSoFar | None, "watch": WatchState,
-}  # fmt: skip
-LATER = {"best", "watch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,16 +142,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         labels = typed(tuple[str, ...], labels, "labels")
     except (ConfigError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG} describes no model: {error}") from None
-    state = read_json(folder / STATE)
-    try:
-        for name, kind in STATE_TYPES.items():
-            if name in state or name == "step":
-                typed(kind, state.get(name), name)
-        if not FINGERPRINT.fullmatch(state.get("data_fingerprint", "0" * 64)):  # the name of a folder in the cache
-            raise ValueError(f"data_fingerprint is {state['data_fingerprint']!r:.40}, no sha256")
-    except ValueError as error:
-        raise CheckpointError(f"{folder / STATE} is damaged: {error}") from None
-    return Checkpoint(folder=folder, config=shape, state=state, lora=adapters, labels=labels)
+    return Checkpoint(folder=folder, config=shape, state=read_state(folder), lora=adapters, labels=labels)
 
 
 def read_lora(entries: Any) -> LoRA:
@@ -178,12 +156,3 @@ def read_lora(entries: Any) -> LoRA:
     if lora is None:
         raise ValueError("lora has rank 0")
     return lora
-
-
-def require_resumable(checkpoint: Checkpoint) -> None:
-    """That its state says all that a run needs to go on: more than a model that was imported has."""
-    missing = STATE_TYPES.keys() - LATER - checkpoint.state.keys()
-    if missing:
-        raise CheckpointError(
-            f"{checkpoint.folder / STATE} has no entry {min(missing)!r}, without which no run can go on from it"
-        )

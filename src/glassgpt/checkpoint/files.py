@@ -1,17 +1,43 @@
 """The files of a checkpoint, and whether they are all there. Nothing here loads torch."""
 
+import re
 from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glassgpt.checkpoint.commit import verify_folder
-from glassgpt.config.plain import parse_json
+from glassgpt.config.plain import parse_json, typed
 from glassgpt.errors import CheckpointError
 
 PARENT = "parent"
 WEIGHTS, OPTIMIZER, CONFIG, TOKENIZER, TEMPLATE, STATE = (
     "model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json", "template.json", "state.json",
 )  # fmt: skip
+
+
+FINGERPRINT = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class BestSoFar:
+    step: int
+    val_loss: float
+
+
+@dataclass(frozen=True)
+class WatchState:
+    losses: tuple[float, ...]
+    grad_norms: tuple[float, ...]
+    skipped_in_a_row: int
+
+
+# What a run that goes on reads from its state; more may stand there, and the last two were not in the first versions.
+STATE_TYPES: dict[str, Any] = {
+    "step": int, "tokens": int, "seconds": float, "metrics_bytes": int, "data_fingerprint": str, "data_content": str,
+    "settings": dict, "best": BestSoFar | None, "watch": WatchState,
+}  # fmt: skip
+LATER = {"best", "watch"}
 
 
 def verify_checkpoint(folder: Path, without: Container[str] = (), needed: Iterable[str] = ()) -> str | None:
@@ -29,3 +55,26 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} has to hold one JSON object")
     return content
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """A checkpoint's state.json. Raises CheckpointError where it says what no run can have written."""
+    state = read_json(folder / STATE)
+    try:
+        for name, kind in STATE_TYPES.items():
+            if name in state or name == "step":
+                typed(kind, state.get(name), name)
+        if not FINGERPRINT.fullmatch(state.get("data_fingerprint", "0" * 64)):  # the name of a folder in the cache
+            raise ValueError(f"data_fingerprint is {state['data_fingerprint']!r:.40}, no sha256")
+    except ValueError as error:
+        raise CheckpointError(f"{folder / STATE} is damaged: {error}") from None
+    return state
+
+
+def require_resumable(folder: Path) -> dict[str, Any]:
+    """Its state, which has to say all that a run needs to go on: more than a model that was imported has. Raises
+    CheckpointError."""
+    state = read_state(folder)
+    if missing := STATE_TYPES.keys() - LATER - state.keys():
+        raise CheckpointError(f"{folder / STATE} has no entry {min(missing)!r}, without which no run can go on from it")
+    return state

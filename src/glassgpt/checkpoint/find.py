@@ -4,16 +4,12 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from glassgpt.checkpoint.commit import MANIFEST
-from glassgpt.checkpoint.files import PARENT, STATE, read_json, verify_checkpoint
+from glassgpt.checkpoint.files import verify_checkpoint
 from glassgpt.checkpoint.new_run import is_empty
 from glassgpt.checkpoint.run import RUNS, Run
-from glassgpt.config import RunConfig
-from glassgpt.config.changes import FIXED, changed_settings
-from glassgpt.config.schema import shown_name
-from glassgpt.disk import as_argument, size_of
+from glassgpt.disk import as_argument
 from glassgpt.errors import CheckpointError, DamageError
 
 OURS = (MANIFEST, "state.json")  # one of them is in every checkpoint, however damaged
@@ -90,65 +86,6 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
             return run.checkpoint_folder(step)
         reason = reason or problem
     raise DamageError(f"no checkpoint of {run.folder} is whole; of {wanted.name}, {reason}")
-
-
-class Verified(NamedTuple):
-    path: Path  # a checkpoint, or a damaged file
-    is_checkpoint: bool
-    bytes: int
-    problem: str | None  # why it is not whole
-
-
-def verify_run(path: Path | None) -> list[Verified]:
-    """Every checkpoint that RUN means, the oldest first, each file of it read again; the model that a run with adapters goes
-    on from comes first, and last what is damaged of the run's own files. Raises CheckpointError where there is none."""
-    if path is not None and is_checkpoint(path):
-        return [Verified(path, True, size_of(path), verify_checkpoint(path))]
-    run = open_run(path)
-    found = []
-    parent = run.folder / PARENT
-    if parent.is_dir():
-        found.append(Verified(parent, True, size_of(parent), verify_checkpoint(parent)))
-    for step in run.steps():
-        folder = run.checkpoint_folder(step)
-        entry = Verified(folder, True, size_of(folder), run.problem_of(step))
-        if folder.exists():  # a run that is being trained removes older ones
-            found.append(entry)
-    found += [Verified(entry, True, 0, problem) for entry, problem in run.no_folders().items()]
-    if not found:
-        raise nothing_saved(run)
-    problem_of_config = run.problem_of_config()
-    if problem_of_config is None:
-        whole = [entry.path for entry in found if not entry.problem and entry.path.name != PARENT]
-        differ = {path: seen for path in whole if (seen := other_settings(path, run.config()))}
-        if whole and len(differ) == len(whole):
-            problem_of_config = f"is not what the run was begun with: {differ[whole[-1]]}"
-        else:  # one that fits shows that it is not config.toml that was edited
-            found = [
-                e._replace(problem=f"is of another run: {differ[e.path]}") if e.path in differ else e for e in found
-            ]
-    return found + [
-        Verified(file, False, file.stat().st_size if file.is_file() else 0, problem)
-        for file, problem in (
-            (run.config_file, problem_of_config),
-            (run.metrics_file, run.problem_of_metrics()),
-            (run.best_file, run.problem_of_best() or run.problem_of_best_step()),
-        )
-        if problem
-    ]
-
-
-def other_settings(checkpoint: Path, config: RunConfig) -> str | None:
-    """What cannot change within a run, and was another thing for this checkpoint than its run's `config` says, in words."""
-    try:
-        settings = read_json(checkpoint / STATE).get("settings")
-    except CheckpointError:  # removed meanwhile
-        return None
-    differ = changed_settings(settings, config) if settings else {}
-    named = [
-        f"{shown_name(name)} was {differ[name][0]!r} and is {differ[name][1]!r}" for name in FIXED if name in differ
-    ]
-    return ", ".join(named) or None
 
 
 def nothing_saved(run: Run) -> CheckpointError:

@@ -2,13 +2,12 @@
 
 import errno
 import json
-import math
 import os
 import re
 import shutil
 import warnings
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,23 @@ from filelock import FileLock, Timeout
 
 from glassgpt.checkpoint.commit import clear_unfinished, remove_folder
 from glassgpt.checkpoint.files import OPTIMIZER, STATE, TOKENIZER, read_json, verify_checkpoint
-from glassgpt.checkpoint.metrics import garbled_lines, lost_bytes, read_metrics
+from glassgpt.checkpoint.metrics import read_metrics
 from glassgpt.config import RunConfig, config_text
 from glassgpt.config.load import load_config, why_not_whole
 from glassgpt.config.plain import parse_json, typed
 from glassgpt.disk import DiskError, as_argument, replace_file, size_of
-from glassgpt.errors import CheckpointError, ConfigError, DamageError, MachineError
+from glassgpt.errors import CheckpointError, DamageError, MachineError
 
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
 RUNS = Path("runs")
 LOCK = ".lock"
 # Of a file system that knows no locks, such as some network ones.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+# What is read again from result.json; more stands there.
+RESULT: dict[str, Any] = {
+    "val_loss": float, "best_val_loss": float, "best_step": int, "steps": int, "tokens": int, "seconds": float,
+    "tokens_per_second": float, "parameters": int,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,22 @@ class Run:
             raise DamageError(f"{self.config_file} {problem}; bring back the one that was written, or {instead}")
         return load_config(self.config_file)
 
-    def problem_of_config(self) -> str | None:
-        """What is wrong with config.toml, in words that follow its name."""
-        if problem := why_not_whole(self.config_file):
-            return problem
-        try:
-            load_config(self.config_file)
-        except ConfigError as error:
-            return f"describes no run: {str(error).removeprefix(f'{self.config_file}: ')}"
-        return None
-
     def write_config(self, config: RunConfig) -> None:
         replace_file(self.config_file, config_text(config).encode())
 
     def write_result(self, result: dict[str, Any]) -> None:
         replace_file(self.result_file, (json.dumps(result, indent=1) + "\n").encode())
+
+    def result(self) -> dict[str, Any] | None:
+        """What a complete run says of itself, None where it is not complete, or its result.json not whole."""
+        try:
+            content: dict[str, Any] = parse_json(self.result_file.read_text(encoding="utf-8"))
+            kind = "accuracy" if "accuracy" in content else "bits_per_byte"
+            for name in (*RESULT, kind, f"baseline_{kind}"):
+                typed(RESULT.get(name, float), content[name], name)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return {"task": "text"} | content  # which the first versions did not say
 
     def checkpoint_folder(self, step: int) -> Path:
         return self.checkpoints_folder / f"step-{step:08d}"
@@ -101,38 +106,16 @@ class Run:
 
     def best(self) -> dict[str, Any] | None:
         """{"step": ..., "val_loss": ...} of the best checkpoint, or None before the first validation. Where best.json is
-        damaged, wrong or gone, it follows from metrics.jsonl."""
-        best = self._best_in_file()
-        return best if best and not self._contradiction(best) else self.best_of_metrics()
+        damaged or gone, it follows from metrics.jsonl."""
+        return self.written_best() or self.best_of_metrics()
 
-    def _best_in_file(self) -> dict[str, Any] | None:
+    def written_best(self) -> dict[str, Any] | None:
+        """What best.json says; None where it is damaged or not there."""
         try:
             best = parse_json(self.best_file.read_text(encoding="utf-8") if self.best_file.is_file() else "")
             return {name: typed(kind, best[name], name) for name, kind in (("step", int), ("val_loss", float))}
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-    def problem_of_best(self) -> str | None:
-        """What is wrong with best.json, in words that follow its name; None where it is well, or not there yet."""
-        if (best := self._best_in_file()) is not None:
-            return self._contradiction(best)
-        if self.best_file.exists():
-            return "is garbled"
-        return "is gone" if self.best_of_metrics() else None
-
-    def _contradiction(self, best: dict[str, Any]) -> str | None:
-        """metrics.jsonl has eight digits of each figure."""
-        said = [line["val_loss"] for line in self.metrics() if line["step"] == best["step"] and "val_loss" in line]
-        if not said or math.isclose(said[-1], best["val_loss"], rel_tol=1e-6):
-            return None
-        return f"says {best['val_loss']:.6g} of step {best['step']}, and metrics.jsonl says {said[-1]:.6g}"
-
-    def problem_of_best_step(self) -> str | None:
-        """That its checkpoint is not there, in words that follow its name."""
-        best = self._best_in_file()
-        if best is None or best["step"] in self.steps():
-            return None
-        return f"names step {best['step']}, whose checkpoint is gone"
 
     def best_of_metrics(self) -> dict[str, Any] | None:
         """The same from metrics.jsonl alone."""
@@ -143,23 +126,6 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         return read_metrics(self.metrics_file)
-
-    def problem_of_metrics(self) -> str | None:
-        """That metrics.jsonl is damaged, or shorter than the checkpoints know it, in words that follow its name."""
-        if self.metrics_file.exists() and not self.metrics_file.is_file():
-            return "is no file"
-        known = self._bytes_of_metrics()
-        if not self.metrics_file.exists():
-            return "is gone" if known else None
-        return garbled_lines(self.metrics_file) or lost_bytes(self.metrics_file, known)
-
-    def _bytes_of_metrics(self) -> int:
-        """As many as the newest checkpoint that can be read says that there were."""
-        for step in reversed(self.steps()):
-            with suppress(CheckpointError, KeyError, TypeError, ValueError):
-                state = read_json(self.checkpoint_folder(step) / STATE)
-                return int(typed(int, state["metrics_bytes"], "metrics_bytes"))
-        return 0
 
     def write_best(self, step: int, val_loss: float) -> None:
         replace_file(self.best_file, (json.dumps({"step": step, "val_loss": val_loss}) + "\n").encode())

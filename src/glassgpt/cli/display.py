@@ -1,6 +1,5 @@
 """What a person sees of a run: a live picture in a terminal, plain lines elsewhere, and a summary at the end."""
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -203,7 +202,8 @@ def in_words(metrics: Mapping[str, Any]) -> str:
 
 def goodbye(run: Run) -> None:
     """The figures of a finished run, and what to do with it."""
-    result = json.loads(run.result_file.read_text(encoding="utf-8"))
+    result = run.result()
+    assert result is not None
     console = PreparationDisplay().console
     table = Table("", Column(overflow="fold"), show_header=False, box=None, padding=(0, 2))  # a long path stays whole
     table.add_row("validation loss", f"{result['val_loss']:.4f} {unit(result)} (best {result['best_val_loss']:.4f})")

@@ -2,7 +2,7 @@
 
 from glassgpt.machine.decide import Decision, decide_compile, decide_device, decide_precision, decide_threads
 from glassgpt.machine.describe import describe_environment, free_disk, free_memory, process_started, total_memory
-from glassgpt.machine.memory import keep_freed_memory
+from glassgpt.machine.memory import is_freed_memory_kept, keep_freed_memory
 
 __all__ = [
     "Decision",
@@ -13,6 +13,7 @@ __all__ = [
     "describe_environment",
     "free_disk",
     "free_memory",
+    "is_freed_memory_kept",
     "keep_freed_memory",
     "process_started",
     "total_memory",

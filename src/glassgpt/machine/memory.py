@@ -5,6 +5,7 @@ import ctypes
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 MOST, GROWTH = 2**31 - 1, 64 << 20
+_is_kept = False
 
 
 def keep_freed_memory() -> bool:
@@ -13,8 +14,16 @@ def keep_freed_memory() -> bool:
     By itself glibc maps every large block anew and unmaps it when it is freed. A training step asks for the same hundreds of
     blocks as the one before it, and the system would hand out each of their pages again, filled with zeros.
     """
+    global _is_kept
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library; Windows has none of this kind
         return False
-    return all(mallopt(name, value) for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, MOST), (M_TOP_PAD, GROWTH)))
+    _is_kept = all(
+        mallopt(name, value) for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, MOST), (M_TOP_PAD, GROWTH))
+    )
+    return _is_kept
+
+
+def is_freed_memory_kept() -> bool:
+    return _is_kept

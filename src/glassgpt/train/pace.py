@@ -28,6 +28,7 @@ class Pace:
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
+        self.begun = 0  # the step that this sitting began at
         self.step_times: deque[float] = deque(maxlen=100)
         self.steps, self.seconds = 0, 0.0
         self.sample_seconds, self.save_seconds = 0.0, 0.0
@@ -59,7 +60,9 @@ class Pace:
         step_seconds = self.seconds / self.steps if late else statistics.median(steps)
         measured = Measured(step_seconds, evaluation_seconds(), self.sample_seconds, self.save_seconds)
         seconds_left = self.deadline - time.monotonic() if train.minutes else None
-        settled = plan(train, step=step, seconds_left=seconds_left, measured=measured, fix_length=fix_length)
+        settled = plan(
+            train, step=step, begun=self.begun, seconds_left=seconds_left, measured=measured, fix_length=fix_length
+        )
         shortest = max(fewest_steps(step, train), train.warmup_steps)
         if not (train.minutes and fix_length and settled.max_steps <= shortest):
             return settled, None

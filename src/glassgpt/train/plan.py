@@ -37,12 +37,19 @@ def length_share(schedule: str) -> float:
 
 
 def plan(
-    config: TrainConfig, *, step: int, seconds_left: float | None, measured: Measured, fix_length: bool = True
+    config: TrainConfig,
+    *,
+    step: int,
+    seconds_left: float | None,
+    measured: Measured,
+    begun: int = 0,
+    fix_length: bool = True,
 ) -> TrainConfig:
-    """`config` with eval_every, save_every and sample_every settled, and max_steps if `fix_length`, `step` updates being done.
+    """`config` with eval_every, save_every and sample_every settled, and max_steps if `fix_length`, `step` updates being done,
+    `begun` of them in earlier sittings.
 
     `seconds_left` is what is left of `minutes`, None where max_steps was given. A rerun, which knows from the start what is
-    settled here, takes the same way: an interval is never shorter than the `step` at which it was settled, and the run never
+    settled here, takes the same way: an interval is never shorter than the steps before it was settled, and the run never
     so short that the learning rate would have had to fall already.
     """
     coming = 1.0 if seconds_left is None else min(1.0, max(0.0, seconds_left) / (60 * config.minutes))
@@ -64,10 +71,10 @@ def plan(
         possible = range(step, step + 1 + int(time / step_seconds))
         fitting = bisect_right(possible, time, key=seconds_until)  # so many of them are over in time
         max_steps = max(possible[max(0, fitting - 1)], fewest_steps(step, config))
-    first = max(1, step)
-    eval_every = config.eval_every or max(first, math.ceil(max_steps / evaluations))
+    first = max(1, step - begun)
+    eval_every = config.eval_every or max(first, math.ceil((max_steps - begun) / evaluations))
     save_every = config.save_every or min(eval_every, max(first, int(LONGEST_WITHOUT_CHECKPOINT / step_seconds)))
-    sample_every = config.sample_every or max(first, math.ceil(max_steps / samples))
+    sample_every = config.sample_every or max(first, math.ceil((max_steps - begun) / samples))
     settled = replace(config, eval_every=eval_every, save_every=save_every, sample_every=sample_every)
     return replace(settled, max_steps=max_steps, minutes=0.0) if fix_length else settled
 

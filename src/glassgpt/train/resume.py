@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from glassgpt.checkpoint import PARENT, Checkpoint, Run, load_checkpoint
-from glassgpt.checkpoint.checkpoint import require_resumable
+from glassgpt.checkpoint.files import require_resumable
+from glassgpt.checkpoint.verify import of_another_text
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.config.changes import FIXED, changed_settings
@@ -40,23 +41,14 @@ def resume_run(
     changes = dict(changes or {})
     with run.locked(lambda line: tell(observers, line)):
         config = run.config()
-        before = config.flat()
-        if changes.get("max_steps") == 0:
-            raise ConfigError(
-                "max_steps is 0; a run under way is told in steps how long it is: --max-steps N, N at least 1"
-            )
-        if "max_steps" in changes:
-            again = {name: 0 for name in ("eval_every", "save_every", "sample_every") if name not in config.asked}
-            config = config.resolved(minutes=0.0, max_steps=config.train.max_steps or 1, **again)
+        before = config
         if changes:
-            config = config.with_values(**changes)
-            meant = dict(config.changed) | {name: value for name, value in config.flat().items() if name in changes}
-            config = replace(config, changed=tuple(meant.items()))
+            config = with_changes(config, changes)
         folder, damaged = run.last_whole_checkpoint()
         checkpoint = load_checkpoint(folder) if folder else None
         if checkpoint:
-            require_resumable(checkpoint)
-            run.require_room(checkpoint.folder)
+            require_resumable(checkpoint.folder)
+            require_one_text(run)
         best = run.best()
         if best and best["step"] in run.steps() and (reason := run.problem_of(best["step"])):
             damaged[run.checkpoint_folder(best["step"])] = reason
@@ -65,12 +57,6 @@ def resume_run(
                 f"max_steps {config.train.max_steps} is less than the {checkpoint.state['step']} steps that {run.folder} has "
                 "done already; leave it, or raise it"
             )
-        if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result_file.exists():
-            done = f"{run.folder} is complete: all {config.train.max_steps} steps are done"
-            if changes:
-                raise ConfigError(f"{done}; use it, train on with a higher --max-steps, or start a new run")
-            tell(observers, f"{done}; to train on, give it a higher --max-steps")
-            return run
         if checkpoint and "micro_batch_size" not in changes:
             # That of the checkpoint: where memory ran out later, it does so again, at the same step.
             size = checkpoint.state["settings"].get("micro_batch_size")
@@ -79,6 +65,16 @@ def resume_run(
             require_meant(
                 changed_settings(checkpoint.state["settings"], config), run, config, changes, checkpoint.folder
             )
+        if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result():
+            done = f"{run.folder} is complete: all {config.train.max_steps} steps are done"
+            if changes:
+                raise ConfigError(f"{done}; use it, train on with a higher --max-steps, or start a new run")
+            for rejected, reason in damaged.items():
+                tell(observers, f"{rejected.name} is damaged: {reason}")
+            tell(observers, f"{done}; to train on, give it a higher --max-steps")
+            return run
+        if checkpoint:
+            run.require_room(checkpoint.folder)
         parent, tokenizer = reopen_parent(config, run, checkpoint)
         known = checkpoint if checkpoint else parent
         template = known.template if known and config.finetune.from_ else None
@@ -110,9 +106,36 @@ def resume_run(
             run.write_config(config)
         # Also those of an earlier resume that was stopped before it had saved anything.
         asked = {name for name, _ in config.changed}
-        if differences := changed_settings(checkpoint.state["settings"] if checkpoint else before, config, also=asked):
+        if differences := changed_settings(
+            checkpoint.state["settings"] if checkpoint else before.flat(), config, also=asked
+        ):
             trainer.tell("on_change", trainer.step, differences)
         return finish(trainer, started)
+
+
+def with_changes(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """The settings of a run that goes on with others, and which those were."""
+    if changes.get("max_steps") == 0:
+        raise ConfigError(
+            "max_steps is 0; a run under way is told in steps how long it is: --max-steps N, N at least 1"
+        )
+    if "max_steps" in changes:
+        config = config.resolved(minutes=0.0, max_steps=config.train.max_steps or 1)
+        if changes["max_steps"] != config.train.max_steps:  # what followed from the old length follows from the new one
+            followed = [name for name in ("eval_every", "save_every", "sample_every") if name not in config.asked]
+            config = config.resolved(**dict.fromkeys(followed, 0))
+    config = config.with_values(**changes)
+    meant = dict(config.changed) | {name: value for name, value in config.flat().items() if name in changes}
+    return replace(config, changed=tuple(meant.items()))
+
+
+def require_one_text(run: Run) -> None:
+    """Raises CheckpointError where checkpoints lie here that were trained on different texts."""
+    for folder, reason in of_another_text(map(run.checkpoint_folder, run.steps())).items():
+        raise CheckpointError(
+            f"{folder} is of another run than the oldest checkpoint: {reason}; move whichever does not belong to {run.folder} "
+            f"out of {run.checkpoints_folder}"
+        )
 
 
 def require_meant(
@@ -130,6 +153,10 @@ def require_meant(
             f"{run.checkpoints_folder}{besides}"
         )
     if unsaid:
+        if unsaid.get("max_steps", (1, 1))[1] == 0:  # a run under way is told in steps how long it is
+            raise ConfigError(
+                f"{run.config_file} was changed since the last checkpoint: {in_words(unsaid)}; change it back"
+            )
         said = dict(changes) | {name: now for name, (_, now) in unsaid.items()}
         flags = " ".join(as_flag(name, value) for name, value in said.items())
         raise ConfigError(

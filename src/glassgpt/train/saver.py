@@ -17,7 +17,7 @@ from torch import Tensor
 from glassgpt.checkpoint import Run, save_checkpoint
 from glassgpt.disk import DiskError, as_argument, sync
 from glassgpt.errors import GlassError, MachineError, is_out_of_memory
-from glassgpt.machine import free_memory
+from glassgpt.machine import free_memory, is_freed_memory_kept
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ class Saver:
         self.step = -1  # of the newest checkpoint that was begun, or that the run goes on from
         self.waited = 0.0  # seconds that training stood still for checkpoints
         self.failures = 1  # in a row; see above for the first save
-        self.copied_once = False
+        self.has_room = False  # for another copy, in memory that this process has kept
         self.thread: Thread | None = None
         self.problem: Exception | None = None
         self.left_over: str | None = None
@@ -45,8 +45,8 @@ class Saver:
             self._finish()
             self.step = step
             size = sum(t.nbytes for group in tensors.values() for t in group.values())
-            # What the first copy took, the process may have kept (machine/memory.py), and it is there for the next one.
-            needed = size if self.copied_once else 2 * size
+            # Where freed memory is kept, what the first copy took is there for the next one.
+            needed = size if self.has_room else 2 * size
             if step == 0 or needed > free_memory(CPU) or not self._write_beside(step, keep, tensors, rest):
                 self._write(step, keep, {**rest, **tensors})
                 self._settle()
@@ -62,7 +62,7 @@ class Saver:
             thread.start()
         except (MemoryError, RuntimeError):
             return False
-        self.thread, self.copied_once = thread, True
+        self.thread, self.has_room = thread, is_freed_memory_kept()
         return True
 
     def look(self) -> None:

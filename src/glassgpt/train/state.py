@@ -8,6 +8,7 @@ from torch import Tensor
 
 from glassgpt.checkpoint import Checkpoint, load_weights
 from glassgpt.checkpoint.metrics import cut_metrics, garbled_lines
+from glassgpt.checkpoint.verify import problem_of_best
 from glassgpt.model.lora import lora_of
 from glassgpt.train.optimizer import load_optimizer_tensors, optimizer_tensors
 
@@ -51,14 +52,19 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     state = checkpoint.state
     trainer.step, trainer.tokens, trainer.seconds = state["step"], state["tokens"], state["seconds"]
     trainer.pace.deadline -= trainer.seconds
+    trainer.pace.begun = trainer.step
     run = trainer.run
     lost = cut_metrics(run.metrics_file, state["metrics_bytes"], trainer.step)
     if problem := garbled_lines(run.metrics_file) or lost:
         trainer.tell("on_message", f"{run.metrics_file} {problem}; loss.png goes without, training does not need it")
-    if problem := run.problem_of_best():
+    if problem := problem_of_best(run):
         trainer.tell("on_message", f"{run.best_file} {problem}; it is written anew")
     own = next((line for line in run.metrics() if line["step"] == trainer.step and "val_loss" in line), None)
     trainer.validated = own is not None
+    train = state["settings"]
+    trainer.validation_was_due = trainer.step == train["max_steps"] or bool(
+        train["eval_every"] and trainer.step % train["eval_every"] == 0
+    )
     trainer.best = best_of(trainer, state, own)
     if trainer.best:
         run.write_best(**trainer.best)
@@ -77,7 +83,7 @@ def best_of(trainer: "Trainer", state: Mapping[str, Any], own: Mapping[str, Any]
     # The first versions did not have it in their state.
     best: dict[str, Any] | None = state["best"] if "best" in state else run.best_of_metrics()
     written = run.best()
-    if own and written and written["step"] == step:
+    if own and written and written["step"] == step and problem_of_best(run) is None:
         return written
     if own and (best is None or own["val_loss"] < best["val_loss"]):
         return {"step": step, "val_loss": own["val_loss"]}

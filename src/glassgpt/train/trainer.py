@@ -73,7 +73,8 @@ class Trainer:
         self.skipped = 0  # of the last steps, in this sitting
         self.seconds = 0.0  # in the loop, earlier sittings included
         self.resumed = False
-        self.validated = False  # the step that this sitting began at, in an earlier one
+        # Of the step that this sitting began at: whether it was validated in an earlier one, or should have been.
+        self.validated = self.validation_was_due = False
 
     def fit(self) -> None:
         """Train to the last step. Raises Stopped after a signal, once everything is saved."""
@@ -189,7 +190,7 @@ class Trainer:
 
     def _look_up(self, save: bool) -> None:
         train, last = self.config.train, self._is_last()
-        evaluation_due = last or self._is_due(train.eval_every)
+        evaluation_due = last or self._is_due(train.eval_every) or (not save and self.validation_was_due)
         # The one before the first step says how long one takes, where the intervals or the length follow from that.
         to_plan = self.step == 0 and bool(train.minutes or not train.sample_every)
         sample_due = last or to_plan or self._is_due(train.sample_every)
