@@ -35,6 +35,7 @@ class _State:
     leader = 0  # the thread that does it
     in_loop = False  # whether the training loop takes the signals
     first_in_loop = math.inf  # when the first one came there
+    heard_in_loop = False  # whether its handlers have run since
 
 
 _undoings: list[Callable[[], object]] = []
@@ -79,11 +80,16 @@ def unwinding() -> Iterator[None]:
 def training() -> Iterator[None]:
     """While open, the training loop has handlers of its own. The second thread only sees to it that a second signal is heard
     where the loop cannot hear it: in one long call of compiled code, during which Python makes one of two."""
-    _State.in_loop, _State.first_in_loop = True, math.inf
+    _State.in_loop, _State.first_in_loop, _State.heard_in_loop = True, math.inf, False
     try:
         yield
     finally:
         _State.in_loop = False
+
+
+def heard() -> None:
+    """Called by the training loop's own handlers, which may have had to wait for a long call of compiled code to end."""
+    _State.heard_in_loop = True
 
 
 def leave(code: int) -> NoReturn:
@@ -116,11 +122,23 @@ def _watch(pipe: int) -> None:
         if _State.in_loop:
             if arrived - _State.first_in_loop > ECHO:
                 _thread.start_new_thread(_leave, (received[0], arrived))
+            if _State.first_in_loop == math.inf:
+                _thread.start_new_thread(_acknowledge, ())
             _State.first_in_loop = min(_State.first_in_loop, arrived)
             continue
         time.sleep(PATIENCE)
         if not _State.raises and signal.getsignal(received[0]) is _on_signal:
             _thread.start_new_thread(_leave, (received[0], arrived))
+
+
+def _acknowledge() -> None:
+    """That a stop is coming, where the loop cannot say so itself yet: whoever hears nothing asks again, and loses a step."""
+    time.sleep(PATIENCE)
+    if _State.in_loop and not _State.heard_in_loop:
+        with suppress(OSError):
+            os.write(
+                2, b"\nglassgpt: stopping once the computation under way is done; once more stops at once, unsaved\n"
+            )
 
 
 def _leave(number: int, arrived: float) -> None:

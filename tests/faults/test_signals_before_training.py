@@ -250,6 +250,24 @@ def test_a_prompt_of_chat_gives_the_terminal_back_and_ends(made):
     interrupt(process, signal.SIGTERM)
 
 
+def test_one_that_the_training_loop_cannot_hear_yet_is_acknowledged(made):
+    """In one long call of compiled code, of which a large model's backward is one; and only once."""
+    code = (
+        "from glassgpt.signals import heed; heed()\n"
+        "import hashlib, sys; from glassgpt.train.guards import stop_on_signal\n"
+        "with stop_on_signal(lambda: print('told', file=sys.stderr, flush=True)):\n"
+        "    print('begun', file=sys.stderr, flush=True); hashlib.pbkdf2_hmac('sha256', b'', b'', 6_000_000)\n"
+        "    print('done', file=sys.stderr, flush=True)"
+    )
+    process = start(made, program=("-c", code))
+    wait_for_line(process, "begun")
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    said = "glassgpt: stopping once the computation under way is done; once more stops at once, unsaved"
+    assert [line for line in err.splitlines() if line] == [said, "told", "done"]
+
+
 def test_a_second_one_leaves_at_once(made):
     """While what was begun is being undone, which may take long."""
     code = (

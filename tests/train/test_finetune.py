@@ -99,6 +99,7 @@ def test_killed_before_anything_was_saved_it_begins_again(parent, text):
     whole = train_run(going_on(text), out="whole")
     train_run(going_on(text), out="r")
     shutil.rmtree("r/checkpoints")
+    Path("r/metrics.jsonl").write_bytes(b"")
     Path("r/result.json").unlink()
     assert_same(whole, resume_run(open_run(Path("r"))))
 
@@ -257,6 +258,7 @@ def test_killed_before_the_parent_was_kept_it_is_kept_by_the_next_sitting(parent
         train_run(going_on(text, lora=2), out="r", observers=[StopAt(2)])
     run = open_run(Path("r"))
     shutil.rmtree(run.checkpoints_folder)
+    run.metrics_file.write_bytes(b"")
     shutil.rmtree("r/parent")
     resume_run(run)
     assert glassgpt.load_run("r") is not None

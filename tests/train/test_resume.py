@@ -13,7 +13,7 @@ from glassgpt.config import build_config
 from glassgpt.config.changes import CHANGEABLE, FIXED, FREE, why_not_changeable
 from glassgpt.config.schema import FIELDS
 from glassgpt.disk import DiskError, size_of
-from glassgpt.errors import CheckpointError, ConfigError, GlassError, Stopped
+from glassgpt.errors import CheckpointError, ConfigError, DataError, GlassError, Stopped
 from glassgpt.train import Observer, resume_run, train_run
 from glassgpt.train.observers import MetricsFile
 
@@ -77,11 +77,12 @@ def test_every_difference_is_listed(stopped):
     with pytest.raises(ConfigError) as refused:
         resume_run(stopped)
     assert str(refused.value) == (
-        "r/config.toml was changed since the last checkpoint: max_steps was 14 and is 20, learning_rate was 0.003 and is "
-        "0.001; change it back, or say that it is meant: glassgpt resume r --max-steps 20 --learning-rate 0.001"
+        "r/config.toml is not what step-00000009 was trained with: max_steps was 14 and is 20, learning_rate was 0.003 and is "
+        "0.001; change it back, or say that it is meant: glassgpt resume r --max-steps 20 --learning-rate 0.001; or, if that "
+        "checkpoint is of another run, move it out of r/checkpoints"
     )
     with pytest.raises(
-        ConfigError, match="learning_rate was 0.003 and is 0.001; change .* r --max-steps 20 --learning-rate 0.001$"
+        ConfigError, match="learning_rate was 0.003 and is 0.001; change .* r --max-steps 20 --learning-rate 0.001; or,"
     ):
         resume_run(stopped, changes={"max_steps": 20})
     assert stopped.config().train.learning_rate == 0.001  # nothing was written
@@ -115,9 +116,9 @@ def test_what_a_flag_changed_is_listed_until_a_checkpoint_knows_it(stopped, reco
     assert len(recorder.of("change")) == before
 
 
-def test_what_changes_where_everything_was_lost_is_listed_as_well(stopped, recorder):
-    for step in stopped.steps():
-        (stopped.checkpoint_folder(step) / "state.json").unlink()
+def test_what_changes_where_nothing_was_saved_yet_is_listed_as_well(stopped, recorder):
+    shutil.rmtree(stopped.checkpoints_folder)
+    stopped.metrics_file.write_bytes(b"")
     resume_run(stopped, changes={"max_steps": 8}, observers=[recorder])
     assert recorder.of("change") == [("change", 0, {"max_steps": (14, 8)})]
 
@@ -373,13 +374,35 @@ def test_of_a_complete_run_damage_is_told(config, recorder):
 
 def test_what_no_resume_takes_is_no_advice(stopped):
     edit(stopped, max_steps="0", minutes="3.0")
-    with pytest.raises(ConfigError, match="max_steps was 14 and is 0; change it back$"):
+    with pytest.raises(ConfigError, match="max_steps was 14 and is 0; change it back; or, if"):
         resume_run(stopped)
 
 
 def test_fewer_steps_than_are_done_are_refused(stopped):
-    with pytest.raises(GlassError, match="max_steps 5 is less than the 9 steps that r has done already; leave it, or"):
+    with pytest.raises(
+        GlassError, match="max_steps 5 is less than the 9 steps that r has done already; leave it out, or"
+    ):
         resume_run(stopped, changes={"max_steps": 5})
+    edit(stopped, max_steps="5")
+    with pytest.raises(
+        GlassError, match="r has done already; raise it, or move step-00000009 out of r.checkpoints if it is"
+    ):
+        resume_run(stopped)
+
+
+def test_that_all_steps_are_done_may_be_said_again(config):
+    run = train_run(config)
+    assert resume_run(run, changes={"max_steps": 14}) == run and run.result_file.exists()
+
+
+def test_a_text_that_is_out_of_sight_is_said_where_to_name(stopped, tmp_path, monkeypatch):
+    edit(stopped, data='["words.txt"]')
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(
+        DataError, match="cannot be read from here .*; resume from the folder where it was begun, or name"
+    ):
+        resume_run(open_run(tmp_path / "r"))
 
 
 def test_a_checkpoint_of_an_open_length_is_no_change(config, slow_steps, soon_finished):
@@ -413,7 +436,7 @@ def test_a_run_that_goes_on_is_the_same_run_from_its_config(config, stopped):
 
 def test_the_flag_to_type_is_one_that_is_understood(stopped):
     edit(stopped, gradient_checkpointing="true")
-    with pytest.raises(ConfigError, match="glassgpt resume r --gradient-checkpointing$"):
+    with pytest.raises(ConfigError, match="glassgpt resume r --gradient-checkpointing; or, if"):
         resume_run(stopped)
 
 

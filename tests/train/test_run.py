@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import glassgpt
 from glassgpt.checkpoint import load_checkpoint, open_run, verify_folder
 from glassgpt.config import build_config
-from glassgpt.errors import CheckpointError, ConfigError, DataError, MachineError, Stopped
+from glassgpt.errors import CheckpointError, ConfigError, DamageError, DataError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, train_run
 
 
@@ -162,6 +162,7 @@ def test_resuming_without_a_checkpoint_begins_again(config):
     whole = train_run(config)
     train_run(config, out=Path("killed"))
     shutil.rmtree("killed/checkpoints")
+    Path("killed/metrics.jsonl").write_bytes(b"")
     Path("killed/result.json").unlink()
     assert_same(whole, resume_run(open_run(Path("killed"))))
 
@@ -471,19 +472,45 @@ def test_a_text_that_moved_is_read_anew_and_compared(config, text):
     assert_same(whole, resume_run(open_run(Path("r"))))
 
 
-def test_where_no_checkpoint_is_whole_it_says_that_it_begins_again(config, recorder):
-    whole = train_run(config)
+@pytest.mark.parametrize("lost", ["weights", "optimizer", "gone", "link"])
+def test_where_no_checkpoint_is_whole_nothing_is_begun_again(config, lost):
     with pytest.raises(Stopped):
         train_run(config, out=Path("r"), observers=[StopAt(5)])
     run = open_run(Path("r"))
     for step in run.steps():
-        damage(run.checkpoint_folder(step) / "model.safetensors")
+        if lost == "weights":
+            damage(run.checkpoint_folder(step) / "model.safetensors")
+        elif lost == "optimizer":
+            damage(run.checkpoint_folder(step) / "optimizer.safetensors")
+    if lost in ("gone", "link"):
+        run.checkpoints_folder.rename("elsewhere")
+    if lost == "link":
+        run.checkpoints_folder.symlink_to("nowhere")
+    before = {path: path.lstat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"}
+    with pytest.raises(
+        DamageError, match="r has done 5 steps and has no .*checkpoint.* any more; bring one back, or"
+    ) as said:
+        resume_run(run)
+    assert ("; the weights of step 5 are whole, for --from in a new run" in str(said.value)) == (lost == "optimizer")
+    assert {path: path.lstat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"} == before
+    if lost == "gone":
+        Path("elsewhere").rename(run.checkpoints_folder)
+        assert_same(train_run(config, out="whole"), resume_run(run))
+    command = f"glassgpt train --config {run.config_file}"
+    assert command in str(said.value)
+    assert glassgpt.build_config(file=run.config_file).train.max_steps == 14
+
+
+def test_a_first_checkpoint_that_is_damaged_costs_no_step(config, recorder):
+    whole = train_run(config)
+    with pytest.raises(Stopped):
+        train_run(config, out=Path("r"), observers=[StopAt(1)])
+    run = open_run(Path("r"))
+    shutil.rmtree(run.checkpoint_folder(1))
+    run.metrics_file.write_bytes(b"")
+    damage(run.checkpoint_folder(0) / "model.safetensors")
     assert_same(whole, resume_run(run, observers=[recorder]))
-    assert (
-        "message",
-        "no checkpoint is whole: the run begins again at its first step",
-    ) in recorder.events
-    assert len((run.folder / "metrics-1.jsonl").read_text().splitlines()) >= 5
+    assert ("message", "nothing was saved yet: the run begins again at its first step") in recorder.events
 
 
 def test_a_run_that_goes_on_decides_nothing_and_does_not_speak_of_it(text, recorder):

@@ -11,6 +11,7 @@ import torch
 
 from glassgpt.checkpoint import commit, load_checkpoint, open_run, verify_checkpoint
 from glassgpt.checkpoint.verify import problem_of_best
+from glassgpt.disk import DiskError
 from glassgpt.errors import GlassError, MachineError, Stopped
 from glassgpt.train import Observer, resume_run, saver, train_run, trainer
 
@@ -244,6 +245,23 @@ def test_the_first_save_has_no_second_chance(config, recorder, monkeypatch):
     with pytest.raises(MachineError, match="^no room, then go on with"):
         train_run(config, observers=[recorder])
     assert not recorder.of("step") and not recorder.of("message")[-1][1].endswith("trying once more")
+
+
+def test_a_disk_with_room_for_the_first_checkpoint_only_is_found_before_the_first_step(config, recorder, monkeypatch):
+    real = saver.save_checkpoint
+    free = iter([10**9])
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": next(free, 1000)}))
+
+    def save_checkpoint(folder, **more):
+        real(folder, **more)
+        next(free, None)
+
+    monkeypatch.setattr(saver, "save_checkpoint", save_checkpoint)
+    with pytest.raises(
+        DiskError, match=r"r.checkpoints could not be written .*: [\d,]+ bytes are needed, 1,000 are free"
+    ):
+        train_run(config, out="r", observers=[recorder])
+    assert not recorder.of("step") and open_run(Path("r")).steps() == [0]
 
 
 def test_the_first_checkpoint_is_as_large_as_the_last(config):

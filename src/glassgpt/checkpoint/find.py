@@ -88,11 +88,24 @@ def find_checkpoint(path: Path | None, report: Callable[[str], object] = warning
     raise DamageError(f"no checkpoint of {run.folder} is whole; of {wanted.name}, {reason}")
 
 
+def steps_done(run: Run) -> int:
+    """As far as anything in its folder tells."""
+    steps: list[int] = [line["step"] for line in run.metrics()]
+    return max([0, *steps, *run.steps()])
+
+
 def nothing_saved(run: Run) -> CheckpointError:
-    if steps := max((line["step"] for line in run.metrics()), default=0):
+    """Of a run without a whole checkpoint. What it has done is not done again in its place unless nothing was."""
+    if steps := steps_done(run):
+        what, damaged = "checkpoint", run.steps()
+        if damaged:
+            newest = run.checkpoint_folder(damaged[-1])
+            what = f"whole checkpoint (of {newest.name}, {run.problem_of(damaged[-1])})"
+        readable = [step for step in damaged if not run.problem_of(step, NOT_FOR_SAMPLING)]
+        weights = f"; the weights of step {readable[-1]:,} are whole, for --from in a new run" if readable else ""
         return DamageError(
-            f"{run.folder} has no checkpoint any more, and its metrics.jsonl tells of {steps:,} steps; bring them back, or "
-            f"begin it again with: glassgpt resume {as_argument(run.folder)}"
+            f"{run.folder} has done {steps:,} steps and has no {what} any more; bring one back, or begin again in a new "
+            f"folder: glassgpt train --config {as_argument(run.config_file)}{weights}"
         )
     return CheckpointError(
         f"{run.folder} has no checkpoint yet: it was stopped before its first one, or has just begun; begin it again with: "

@@ -218,15 +218,6 @@ class Run:
             + (", or keep fewer (--keep-checkpoints 1)" if keep > 1 else "")
         )
 
-    def put_history_aside(self) -> None:
-        """For a run that begins again: what its first attempt measured is kept under another name, and nothing is best yet."""
-        if self.metrics_file.exists() and self.metrics_file.stat().st_size:
-            number = 1
-            while (aside := self.folder / f"metrics-{number}.jsonl").exists():
-                number += 1
-            self.metrics_file.rename(aside)
-        self.best_file.unlink(missing_ok=True)
-
     def prune(self, keep: int) -> str | None:
         """Remove all but the newest `keep` checkpoints and the best one; what could not be removed, in words, or None. Nothing
         is removed unless one that stays is whole: those on the disk may have been damaged since they were written.

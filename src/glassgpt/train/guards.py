@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from glassgpt.signals import ECHO, NAMES, training
+from glassgpt.signals import ECHO, NAMES, heard, training
 
 
 class Interrupted(BaseException):
@@ -52,6 +52,7 @@ def stop_on_signal(tell: Callable[[], object]) -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal noted
+        heard()
         if request:
             if time.monotonic() - noted > ECHO:
                 act(number, frame)

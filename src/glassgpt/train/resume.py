@@ -4,11 +4,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from glassgpt.checkpoint import PARENT, Checkpoint, Run, load_checkpoint
 from glassgpt.checkpoint.files import require_resumable
+from glassgpt.checkpoint.find import nothing_saved, steps_done
 from glassgpt.checkpoint.verify import of_another_text
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
@@ -45,29 +45,32 @@ def resume_run(
         if changes:
             config = with_changes(config, changes)
         folder, damaged = run.last_whole_checkpoint()
+        if folder is None and steps_done(run):
+            raise nothing_saved(run)
         checkpoint = load_checkpoint(folder) if folder else None
         if checkpoint:
             require_resumable(checkpoint.folder)
-            require_one_text(run)
+            require_same_run(run, config, checkpoint)
         best = run.best()
         if best and best["step"] in run.steps() and (reason := run.problem_of(best["step"])):
             damaged[run.checkpoint_folder(best["step"])] = reason
         if checkpoint and checkpoint.state["step"] > config.train.max_steps > 0:
+            advice = "leave it out, or raise it"
+            if "max_steps" not in changes:
+                advice = f"raise it, or move {checkpoint.folder.name} out of {run.checkpoints_folder} if it is of another run"
             raise ConfigError(
                 f"max_steps {config.train.max_steps} is less than the {checkpoint.state['step']} steps that {run.folder} has "
-                "done already; leave it, or raise it"
+                f"done already; {advice}"
             )
         if checkpoint and "micro_batch_size" not in changes:
             # That of the checkpoint: where memory ran out later, it does so again, at the same step.
             size = checkpoint.state["settings"].get("micro_batch_size")
             config = config.resolved(micro_batch_size=size or config.train.micro_batch_size)
         if checkpoint:
-            require_meant(
-                changed_settings(checkpoint.state["settings"], config), run, config, changes, checkpoint.folder
-            )
+            require_meant(run, config, changes, checkpoint)
         if checkpoint and checkpoint.state["step"] >= config.train.max_steps > 0 and run.result():
             done = f"{run.folder} is complete: all {config.train.max_steps} steps are done"
-            if changes:
+            if changes.keys() - {"max_steps"}:
                 raise ConfigError(f"{done}; use it, train on with a higher --max-steps, or start a new run")
             for rejected, reason in damaged.items():
                 tell(observers, f"{rejected.name} is damaged: {reason}")
@@ -82,10 +85,7 @@ def resume_run(
         for rejected, reason in damaged.items():
             tell(observers, f"{rejected.name} is damaged: {reason}; kept as {run.put_aside(rejected).name}")
         if checkpoint is None:
-            why = "no checkpoint is whole" if damaged else "nothing was saved yet"
-            if not damaged and any(line["step"] for line in run.metrics()):
-                why = "its checkpoints are gone"
-            tell(observers, f"{why}: the run begins again at its first step")
+            tell(observers, "nothing was saved yet: the run begins again at its first step")
         if (
             parent is not None and config.finetune.lora and not (run.folder / PARENT).is_dir()
         ):  # killed before it was there
@@ -99,8 +99,7 @@ def resume_run(
         if checkpoint:
             restore(trainer, checkpoint)
         else:
-            run.put_history_aside()
-            trainer.metrics_file.path.touch()
+            run.metrics_file.write_bytes(b"")
         run.result_file.unlink(missing_ok=True)
         if changes:
             run.write_config(config)
@@ -129,40 +128,40 @@ def with_changes(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     return replace(config, changed=tuple(meant.items()))
 
 
-def require_one_text(run: Run) -> None:
-    """Raises CheckpointError where checkpoints lie here that were trained on different texts."""
+def require_same_run(run: Run, config: RunConfig, checkpoint: Checkpoint) -> None:
+    """Raises where a checkpoint, or config.toml, cannot be of the run that was begun here."""
     for folder, reason in of_another_text(map(run.checkpoint_folder, run.steps())).items():
         raise CheckpointError(
             f"{folder} is of another run than the oldest checkpoint: {reason}; move whichever does not belong to {run.folder} "
             f"out of {run.checkpoints_folder}"
         )
-
-
-def require_meant(
-    differences: Mapping[str, tuple[Any, Any]], run: Run, config: RunConfig, changes: Mapping[str, Any], newest: Path
-) -> None:
-    """Raises ConfigError unless every difference was asked for, now or at an earlier resume."""
-    refused = {name: pair for name, pair in differences.items() if name in FIXED}
-    meant = dict(config.changed)
-    unsaid = {n: (was, now) for n, (was, now) in differences.items() if n not in refused and meant.get(n, was) != now}
-    if refused:
+    differences = changed_settings(checkpoint.state["settings"], config)
+    if refused := {name: pair for name, pair in differences.items() if name in FIXED}:
+        unsaid = {name: pair for name, pair in differences.items() if name not in (*FIXED, *dict(config.changed))}
         besides = f"; changed besides: {in_words(unsaid)}" if unsaid else ""
         raise ConfigError(
             f"{run.config_file} is not what the run was begun with: {in_words(refused)}; this cannot change on the way: "
-            f"change it back, or start a new run; or, if {newest.name} was put there from another run, move that out of "
-            f"{run.checkpoints_folder}{besides}"
+            f"change it back, or start a new run; or, if {checkpoint.folder.name} was put there from another run, move that "
+            f"out of {run.checkpoints_folder}{besides}"
         )
-    if unsaid:
-        if unsaid.get("max_steps", (1, 1))[1] == 0:  # a run under way is told in steps how long it is
-            raise ConfigError(
-                f"{run.config_file} was changed since the last checkpoint: {in_words(unsaid)}; change it back"
-            )
+
+
+def require_meant(run: Run, config: RunConfig, changes: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Raises ConfigError unless every difference was asked for, now or at an earlier resume."""
+    meant = dict(config.changed)
+    differences = changed_settings(checkpoint.state["settings"], config)
+    unsaid = {name: (was, now) for name, (was, now) in differences.items() if meant.get(name, was) != now}
+    if not unsaid:
+        return
+    advice = "change it back"
+    if config.train.max_steps or "max_steps" not in unsaid:  # a run under way is told in steps how long it is
         said = dict(changes) | {name: now for name, (_, now) in unsaid.items()}
         flags = " ".join(as_flag(name, value) for name, value in said.items())
-        raise ConfigError(
-            f"{run.config_file} was changed since the last checkpoint: {in_words(unsaid)}; change it back, or say that it is "
-            f"meant: glassgpt resume {as_argument(run.folder)} {flags}"
-        )
+        advice += f", or say that it is meant: glassgpt resume {as_argument(run.folder)} {flags}"
+    raise ConfigError(
+        f"{run.config_file} is not what {checkpoint.folder.name} was trained with: {in_words(unsaid)}; {advice}; or, if that "
+        f"checkpoint is of another run, move it out of {run.checkpoints_folder}"
+    )
 
 
 def as_flag(name: str, value: Any) -> str:
@@ -207,7 +206,13 @@ def reopen_data(
             raise DataError(
                 "this run's text came from standard input and is no longer in the cache; pipe it in once more"
             )
-        data = open_data(config, observers, tokenizer, template)
+        try:
+            data = open_data(config, observers, tokenizer, template)
+        except DataError as error:
+            raise DataError(
+                f"the text of this run cannot be read from here ({error}); resume from the folder where it was begun, or name "
+                "the text's new place under [data] in the run's config.toml"
+            ) from error
     if data.meta.content_hash != checkpoint.state["data_content"]:
         raise DataError(
             f"the text or tokenizer of {', '.join(config.data.data)} has changed since this run began; "

@@ -86,6 +86,7 @@ class Trainer:
                 if not self.resumed:
                     self._save()
                     self.pace.save_seconds = self.saver.waited  # a validation waits for one to be written
+                    self.run.require_room(self.run.checkpoint_folder(self.step))  # for at least the last one
                 if problem := self.run.problem_of_room(self.config.train.keep_checkpoints, self._saves_to_come()):
                     self.tell("on_message", problem)
                 self._look_up(save=False)  # after a resume: what followed the checkpoint was cut off, and is done again
