@@ -97,7 +97,7 @@ def test_a_signal_saves_and_resume_finishes(folder, number, code):
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
 def test_a_second_ctrl_c_is_heard_in_the_middle_of_a_long_step(folder):
     """In which Python, busy in one call, makes one of two."""
-    shape = ["--tokenizer", "char", "--context-length", 256, "--n-layer", 4, "--n-embd", 512, "--n-head", 4]
+    shape = ["--tokenizer", "char", "--context-length", 256, "--n-layer", 2, "--n-embd", 512, "--n-head", 4]
     process = start(
         folder, "train", "song.txt", *shape, "--batch-size", 64, "--micro-batch-size", 64, "--max-steps", 9, "--threads", 1,
         "--precision", "float32", "--compile", "off",
