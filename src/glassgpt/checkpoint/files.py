@@ -14,8 +14,6 @@ PARENT = "parent"
 WEIGHTS, OPTIMIZER, CONFIG, TOKENIZER, TEMPLATE, STATE = (
     "model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json", "template.json", "state.json",
 )  # fmt: skip
-
-
 FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
@@ -71,10 +69,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def require_resumable(folder: Path) -> dict[str, Any]:
-    """Its state, which has to say all that a run needs to go on: more than a model that was imported has. Raises
-    CheckpointError."""
-    state = read_state(folder)
-    if missing := STATE_TYPES.keys() - LATER - state.keys():
+def require_resumable(folder: Path) -> None:
+    """That its state says all that a run needs to go on: more than a model that was imported has. Raises CheckpointError."""
+    if missing := STATE_TYPES.keys() - LATER - read_state(folder).keys():
         raise CheckpointError(f"{folder / STATE} has no entry {min(missing)!r}, without which no run can go on from it")
-    return state

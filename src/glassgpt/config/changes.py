@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping
 from typing import Any
 
-from glassgpt.config.schema import FIELDS, SECTION_OF, RunConfig, shown_name
+from glassgpt.config.schema import FIELDS, INTERVALS, SECTION_OF, RunConfig, shown_name
 
 # What the weights, their optimizer and the order of the text are made of stays.
 FIXED = (
@@ -15,9 +15,7 @@ FIXED = (
 FREE = (
     "data",
     "minutes",
-    "eval_every",
-    "save_every",
-    "sample_every",
+    *INTERVALS,
     "log_every",
     "keep_checkpoints",
     "micro_batch_size",

@@ -9,12 +9,21 @@ from typing import Any, NamedTuple
 
 from glassgpt.config.names import suggestion
 from glassgpt.config.presets import DEFAULT_PRESET, PRESETS, RECIPES
-from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, RunConfig, check_value, field_name, shown_name
+from glassgpt.config.schema import (
+    FIELDS,
+    INTERVALS,
+    SECTION_OF,
+    SECTIONS,
+    RunConfig,
+    check_value,
+    field_name,
+    shown_name,
+)
 from glassgpt.errors import ConfigError
 
 # In a run's config.toml stand values that followed from others. A flag beside the file frees those that followed from
 # what it changes; what a person asked for stays.
-_LENGTH = ("warmup_steps", "eval_every", "save_every", "sample_every")
+_LENGTH = ("warmup_steps", *INTERVALS)
 _MEMORY = ("micro_batch_size",)
 FOLLOWS = {
     "max_steps": _LENGTH,
@@ -115,7 +124,7 @@ def _fitting_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     if given.get("minutes"):
         values["warmup_steps"] = 0
     if given.get("minutes") or given.get("max_steps"):
-        for interval in ("eval_every", "save_every", "sample_every"):
+        for interval in INTERVALS:
             values.pop(interval, None)
     return values
 

@@ -13,7 +13,7 @@ from glassgpt.checkpoint.verify import of_another_text
 from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
 from glassgpt.config.changes import FIXED, changed_settings
-from glassgpt.config.schema import shown_name
+from glassgpt.config.schema import INTERVALS, shown_name
 from glassgpt.data import DataFolder
 from glassgpt.data.prepare import load_if_whole
 from glassgpt.disk import as_argument
@@ -40,10 +40,8 @@ def resume_run(
     started = time.monotonic()
     changes = dict(changes or {})
     with run.locked(lambda line: tell(observers, line)):
-        config = run.config()
-        before = config
-        if changes:
-            config = with_changes(config, changes)
+        before = run.config()
+        config = with_changes(before, changes) if changes else before
         folder, damaged = run.last_whole_checkpoint()
         if folder is None and steps_done(run):
             raise nothing_saved(run)
@@ -105,9 +103,8 @@ def resume_run(
             run.write_config(config)
         # Also those of an earlier resume that was stopped before it had saved anything.
         asked = {name for name, _ in config.changed}
-        if differences := changed_settings(
-            checkpoint.state["settings"] if checkpoint else before.flat(), config, also=asked
-        ):
+        were = checkpoint.state["settings"] if checkpoint else before.flat()
+        if differences := changed_settings(were, config, also=asked):
             trainer.tell("on_change", trainer.step, differences)
         return finish(trainer, started)
 
@@ -121,7 +118,7 @@ def with_changes(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     if "max_steps" in changes:
         config = config.resolved(minutes=0.0, max_steps=config.train.max_steps or 1)
         if changes["max_steps"] != config.train.max_steps:  # what followed from the old length follows from the new one
-            followed = [name for name in ("eval_every", "save_every", "sample_every") if name not in config.asked]
+            followed = [name for name in INTERVALS if name not in config.asked]
             config = config.resolved(**dict.fromkeys(followed, 0))
     config = config.with_values(**changes)
     meant = dict(config.changed) | {name: value for name, value in config.flat().items() if name in changes}
