@@ -1,5 +1,6 @@
 """What may differ when a run goes on, and what has to be said for it."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -12,7 +13,7 @@ from glassgpt.checkpoint import open_run, verify_run
 from glassgpt.config import build_config
 from glassgpt.config.changes import CHANGEABLE, FIXED, FREE, why_not_changeable
 from glassgpt.config.schema import FIELDS
-from glassgpt.disk import DiskError, size_of
+from glassgpt.disk import DiskError, sha256_of, size_of
 from glassgpt.errors import CheckpointError, ConfigError, DataError, GlassError, Stopped
 from glassgpt.train import Observer, resume_run, train_run
 from glassgpt.train.observers import MetricsFile
@@ -323,6 +324,19 @@ def test_a_complete_run_is_trained_on(config):
     longer = resume_run(run)
     assert longer.steps()[-1] == 17 and longer.result_file.exists()
     assert [line["step"] for line in longer.metrics() if "train_loss" in line] == list(range(1, 18))
+
+
+@pytest.mark.parametrize("every", ["x", None, -5, 0, [5], 0.5])
+def test_an_interval_that_is_none_in_a_state_is_passed_over(stopped, every):
+    file = stopped.checkpoint_folder(9) / "state.json"
+    state = json.loads(file.read_text())
+    state["settings"]["eval_every"] = every
+    file.write_text(json.dumps(state))
+    manifest = file.with_name("manifest.json")
+    sums = json.loads(manifest.read_text())
+    sums["state.json"] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    manifest.write_text(json.dumps(sums))
+    assert resume_run(stopped).steps()[-1] == 14
 
 
 def test_checkpoints_of_another_text_are_told_apart(stopped, text):

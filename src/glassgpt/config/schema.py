@@ -17,11 +17,8 @@ from glassgpt.errors import ConfigError
 DEFAULT_BPE_VOCABULARY = 4096
 # Under `minutes` the speed is measured during the warmup, so that the schedule proper can begin with its length known.
 SHORTEST_TIMED_WARMUP = 10
-INTERVALS = (
-    "eval_every",
-    "save_every",
-    "sample_every",
-)  # what follows from the length of a run, unless it is asked for
+# They follow from the length of a run, unless they are asked for.
+INTERVALS = ("eval_every", "save_every", "sample_every")
 
 
 @dataclass(frozen=True, kw_only=True)

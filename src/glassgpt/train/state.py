@@ -61,9 +61,9 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
         trainer.tell("on_message", f"{run.best_file} {problem}; it is written anew")
     own = next((line for line in run.metrics() if line["step"] == trainer.step and "val_loss" in line), None)
     trainer.validated = own is not None
-    train = state["settings"]
-    trainer.validation_was_due = trainer.step == train["max_steps"] or bool(
-        train["eval_every"] and trainer.step % train["eval_every"] == 0
+    last, every = (state["settings"].get(name) for name in ("max_steps", "eval_every"))  # as a file says it
+    trainer.validation_was_due = trainer.step == last or (
+        isinstance(every, int) and every > 0 and trainer.step % every == 0
     )
     trainer.best = best_of(trainer, state, own)
     if trainer.best:
