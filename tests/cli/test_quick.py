@@ -9,8 +9,9 @@ from ..command import TINY, glassgpt
 
 
 def test_help_is_quick(tmp_path):
+    """The quickest of fifteen: a machine that is busy for a moment only ever adds time."""
     seconds = []
-    for _ in range(5):
+    for _ in range(15):
         begin = time.perf_counter()
         assert glassgpt(tmp_path, "--help")[0] == 0
         seconds.append(time.perf_counter() - begin)
