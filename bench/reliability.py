@@ -32,7 +32,7 @@ from rich.progress import track  # noqa: E402
 from tests.faults.flat import growth  # noqa: E402
 from tests.faults.fuzz import fuzz  # noqa: E402
 from tests.faults.killing import kill_again_and_again  # noqa: E402
-from tests.faults.warm import Warm  # noqa: E402
+from tests.warm import Warm  # noqa: E402
 
 INTRODUCTION = """# Never lose a run
 

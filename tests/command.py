@@ -1,5 +1,7 @@
 """The command as a process of its own, in a folder, and waiting for what it does."""
 
+import atexit
+import functools
 import os
 import signal
 import subprocess
@@ -7,6 +9,8 @@ import sys
 import time
 
 import pytest
+
+from .warm import TIMEOUT, Warm
 
 SIZES = [
     "--context-length", "16", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",
@@ -49,10 +53,20 @@ def start(folder, *arguments, program=("-m", "glassgpt"), preexec_fn=heed_signal
     )  # fmt: skip
 
 
+@functools.cache
+def warm():
+    started = Warm().__enter__()
+    atexit.register(started.__exit__, None, None, None)
+    return started
+
+
 def glassgpt(folder, *arguments, stdin="", **more):
-    """Exit code, output and errors of the command, once it has ended; `more` is for `start`."""
+    """Exit code, output and errors of the command, once it has ended. What `start` needs `more` for is a process begun anew;
+    others are forks of one that has loaded torch."""
+    if not more and os.name == "posix":
+        return warm().run(folder, *arguments, stdin=stdin)
     process = start(folder, *arguments, **more)
-    out, err = process.communicate(stdin, timeout=120)
+    out, err = process.communicate(stdin, timeout=TIMEOUT)
     return process.returncode, out, err
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from glassgpt.checkpoint import Run, load_checkpoint
 
 from ..command import wait_for
-from .warm import Warm
+from ..warm import Warm
 
 # Dropout and accumulation are on, and every size differs from every other.
 SETTINGS = [

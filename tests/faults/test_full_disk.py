@@ -13,9 +13,9 @@ from glassgpt.errors import MachineError
 from glassgpt.formats.folder import write_folder
 from glassgpt.tokenizer import build_tokenizer, save_tokenizer
 
+from ..warm import Warm
 from .conftest import mounted, save
 from .killing import SETTINGS, differences, what_remains, write_text
-from .warm import Warm
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 # Every checkpoint is kept, and takes about 100 kB.

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from ..warm import Warm
 from .killing import kill_again_and_again
-from .warm import Warm
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
