@@ -29,6 +29,20 @@ def test_a_file_system_that_cannot_sync_folders_is_no_failure_and_a_broken_one_i
         sync(tmp_path)
 
 
+def test_where_the_drive_itself_can_be_asked_it_is(tmp_path, monkeypatch):
+    """As on macOS; where its file system cannot, the plain way is left."""
+    fcntl = pytest.importorskip("fcntl")
+    calls = []
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda handle, command: calls.append(command))
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append("fsync"))
+    sync(tmp_path)
+    assert calls == [51]
+    monkeypatch.setattr(fcntl, "fcntl", lambda handle, command: failing(errno.ENOTSUP)(handle))
+    sync(tmp_path)
+    assert calls == [51, "fsync"]
+
+
 def test_folders_are_made_with_those_above_them_and_found_again(tmp_path):
     for _ in range(2):
         make_folder(tmp_path / "a/b/c")

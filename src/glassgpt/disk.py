@@ -16,6 +16,11 @@ from pathlib import Path
 from glassgpt.errors import MachineError
 from glassgpt.signals import undone
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 TEMPORARY = ".writing-"  # before the name of what is being written, or removed
 
 
@@ -50,12 +55,22 @@ def sync(path: Path) -> None:
         return  # Windows cannot open a folder to sync it
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        os.fsync(handle)
+        _flush(handle)
     except OSError as problem:
         if not (path.is_dir() and problem.errno == errno.EINVAL):  # some network file systems sync no folders
             raise
     finally:
         os.close(handle)
+
+
+def _flush(handle: int) -> None:
+    """On macOS, fsync stops at the drive's own cache, which a power cut empties; what goes on from there is F_FULLFSYNC
+    (fsync(2) of macOS), where the file system has it."""
+    if full := getattr(fcntl, "F_FULLFSYNC", None):
+        with suppress(OSError):
+            fcntl.fcntl(handle, full)
+            return
+    os.fsync(handle)
 
 
 def replace_file(path: Path, content: bytes, *, shared: bool = False, elsewhere: str = "") -> None:
