@@ -19,7 +19,7 @@ ALL_FIELDS = {
     "warmup_steps schedule decay_to weight_decay beta1 beta2 grad_clip eval_every save_every log_every sample_every "
     "keep_checkpoints gradient_checkpointing on_nonfinite on_spike",
     "finetune": "from_ lora lora_alpha lora_on",
-    "machine": "device precision compile threads",
+    "machine": "device precision compile threads replicas",
 }
 
 # For every number the values just outside what it may be, and those just inside.
@@ -57,6 +57,7 @@ RANGES = {
     "lora": ([-1], [0, 4]),
     "lora_alpha": ([0.0, -1.0], [0.5]),
     "threads": ([-1], [0]),
+    "replicas": ([-1], [0]),
 }
 NEEDED = {"train": {"max_steps": 100}, "finetune": {"from_": "gpt2"}}
 

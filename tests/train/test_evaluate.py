@@ -8,6 +8,7 @@ from glassgpt.config import GPTConfig
 from glassgpt.data import prepare, validation_windows
 from glassgpt.model import build_model
 from glassgpt.train.evaluate import evaluate, score
+from glassgpt.train.replicas import Replicas
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def model():
 
 
 def scored(model, tokens, rows=7):
-    return score(model, validation_windows(tokens, 9, rows), torch.device("cpu"), "float32")
+    return score(Replicas(model), validation_windows(tokens, 9, rows), torch.device("cpu"), "float32")
 
 
 def test_every_token_but_the_first_is_scored_once_in_its_own_window(model):

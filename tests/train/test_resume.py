@@ -199,7 +199,8 @@ OTHER = {
     "max_steps": 16, "micro_batch_size": 3, "learning_rate": 0.001, "warmup_steps": 3, "schedule": "linear", "decay_to": 0.2,
     "weight_decay": 0.3, "beta1": 0.8, "beta2": 0.9, "grad_clip": 0.5, "eval_every": 6, "save_every": 6, "log_every": 2,
     "sample_every": 6, "keep_checkpoints": 3, "gradient_checkpointing": True, "on_nonfinite": "stop", "on_spike": "skip",
-    "device": "auto", "precision": "auto", "compile": "auto", "threads": 0, "matrix_learning_rate": 0.01, "momentum": 0.9,
+    "device": "auto", "precision": "auto", "compile": "auto", "threads": 0, "replicas": 0,
+    "matrix_learning_rate": 0.01, "momentum": 0.9,
 }  # fmt: skip
 
 

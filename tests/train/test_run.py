@@ -517,9 +517,7 @@ def test_a_run_that_goes_on_decides_nothing_and_does_not_speak_of_it(text, recor
     flags = {"data": (str(text),), "tokenizer": "char", "context_length": 16, "n_layer": 1, "n_head": 1, "n_embd": 16}
     config = glassgpt.build_config(flags=flags | {"batch_size": 4, "max_steps": 3, "warmup_steps": 1, "compile": "off"})
     run = train_run(config, out="as-text", observers=[recorder])
-    assert any(
-        "of the speed of float32" in message or "x the speed" in message for _, message in recorder.of("message")
-    )
+    assert any("would be over before a trial had paid" in message for _, message in recorder.of("message"))
     run.result_file.unlink()
     recorder.events.clear()
     resume_run(run, observers=[recorder])

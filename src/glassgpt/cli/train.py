@@ -36,7 +36,7 @@ def train(
         print("reading text from the keyboard; end it with Ctrl-D (Windows: Ctrl-Z and Enter)", file=sys.stderr)
 
     from glassgpt.cli.display import TrainingDisplay, goodbye, training_sample  # these load torch
-    from glassgpt.machine import keep_freed_memory, process_started
+    from glassgpt.machine import keep_freed_memory, process_seconds
     from glassgpt.train import train_run
 
     keep_freed_memory()
@@ -46,7 +46,7 @@ def train(
             out=out,
             observers=[display],
             sample=training_sample,
-            started=time.monotonic() - (time.time() - process_started()),
+            started=time.monotonic() - process_seconds(),
         )
     goodbye(run)
 

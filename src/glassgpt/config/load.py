@@ -31,14 +31,14 @@ FOLLOWS = {
     "data": ("vocab_size", "task"),
     "text_field": ("task",),
     "tokenizer": ("vocab_size",),
-    "device": ("precision", "compile", "threads", *_MEMORY),
-    **dict.fromkeys(("from_", "lora", "gradient_checkpointing"), _MEMORY),
+    "device": ("precision", "compile", "threads", "replicas", *_MEMORY),
+    **dict.fromkeys(("from_", "lora", "gradient_checkpointing", "dropout"), _MEMORY),
     **dict.fromkeys(("batch_size", "context_length", "architecture", "n_layer", "n_embd", "n_inner"), _MEMORY),
 }
 # Settings that a run of the first version does not list.
 LATER = {
     "task", "gradient_checkpointing", "from_", "lora", "lora_alpha", "lora_on", "on_nonfinite", "on_spike",
-    "matrix_learning_rate", "momentum",
+    "matrix_learning_rate", "momentum", "replicas",
 }  # fmt: skip
 LONGEST = 1 << 20  # characters of a file of settings: a device, say, may have no end
 
@@ -164,6 +164,7 @@ def read_file(path: Path) -> FileContent:
             values[field] = check_value(field, value, f"{path}:")
     if asked is not None:  # a run's: one that was begun before there were tasks learned text
         values.setdefault("task", "text")
+        values.setdefault("replicas", 1)
     return FileContent(values, preset, tuple(values if asked is None else asked), changed)
 
 

@@ -233,6 +233,12 @@ class MachineConfig:
         "auto", "torch.compile; auto: in long runs, where a short trial is faster"
     )
     threads: int = setting(0, "CPU threads; 0: torch's choice, one a core", at_least=0)
+    replicas: int = setting(
+        0,
+        "copies of the model that share its weights and take a micro batch and a thread each; 0: as many as threads where a "
+        "short trial is faster",
+        at_least=0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_ranges(self)

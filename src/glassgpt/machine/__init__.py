@@ -1,7 +1,14 @@
 """What this machine can do: decided once, by short trials where belief is not enough, and said in one line each."""
 
-from glassgpt.machine.decide import Decision, decide_compile, decide_device, decide_precision, decide_threads
-from glassgpt.machine.describe import describe_environment, free_disk, free_memory, process_started, total_memory
+from glassgpt.machine.decide import (
+    Decision,
+    decide_compile,
+    decide_device,
+    decide_precision,
+    decide_replicas,
+    decide_threads,
+)
+from glassgpt.machine.describe import describe_environment, free_disk, free_memory, process_seconds, total_memory
 from glassgpt.machine.memory import is_freed_memory_kept, keep_freed_memory
 
 __all__ = [
@@ -9,12 +16,13 @@ __all__ = [
     "decide_compile",
     "decide_device",
     "decide_precision",
+    "decide_replicas",
     "decide_threads",
     "describe_environment",
     "free_disk",
     "free_memory",
     "is_freed_memory_kept",
     "keep_freed_memory",
-    "process_started",
+    "process_seconds",
     "total_memory",
 ]

@@ -15,6 +15,8 @@ from glassgpt.errors import ConfigError, MachineError
 WORTH_IT = 1.15
 # Beyond two rounds of each, a trial takes so long at most, and so much of the run at most.
 TRIAL_SECONDS, TRIAL_SHARE = 1.5, 0.02
+# Loading what bfloat16 needs, and trying it, takes a quarter of a second; of models that are trained so soon it is slower.
+PRECISION_FROM_SECONDS = 20.0
 # Compilation takes half a minute to two on a CPU; a run has to be long enough to earn that back.
 COMPILE_FROM_SECONDS = {"cuda": 300.0, "cpu": 1200.0}
 
@@ -85,9 +87,27 @@ def decide_precision(
         return Decision("float32", "this GPU has no bfloat16")
     if device.type == "mps":
         return Decision("float32", "the safe choice on MPS")
-    gain = speed_ratio(trial("float32"), trial("bfloat16"), run_seconds)
+    plain = trial("float32")
+    plain()
+    before = time.perf_counter()
+    plain()
+    seconds = run_seconds(time.perf_counter() - before)
+    if seconds < PRECISION_FROM_SECONDS:
+        return Decision("float32", f"a run of {seconds:.0f} s would be over before a trial had paid")
+    gain = speed_ratio(plain, trial("bfloat16"), run_seconds)
     choice = "bfloat16" if gain >= WORTH_IT else "float32"
     return Decision(choice, f"a trial in bfloat16 ran at {gain:.2f} x the speed of float32")
+
+
+def decide_replicas(
+    count: int, trial: Callable[[int], Callable[[], object]], run_seconds: Callable[[float], float]
+) -> Decision:
+    """`count` replicas of the model with a thread each, or one that has all threads. `trial(count)` gives a function that does
+    one typical piece of work with so many."""
+    gain = speed_ratio(trial(1), trial(count), run_seconds)
+    return Decision(
+        str(count if gain >= WORTH_IT else 1), f"a trial ran at {gain:.2f} x the speed of one with all threads"
+    )
 
 
 def decide_compile(

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from glassgpt.data import IGNORE_INDEX, Batch, DataFolder, validation_batches
 from glassgpt.model import LanguageModel
 from glassgpt.train.loss import chunked_loss, count_targets
+from glassgpt.train.replicas import Replicas
 from glassgpt.train.step import autocast
 
 TOKENS_AT_ONCE = 8192  # enough to keep any machine busy; one window where a window is longer
@@ -18,7 +20,9 @@ TOKENS_AT_ONCE = 8192  # enough to keep any machine busy; one window where a win
 Metrics = dict[str, Any]
 
 
-def evaluate(model: LanguageModel, data: DataFolder, device: torch.device, precision: str) -> Metrics:
+def evaluate(
+    model: LanguageModel, data: DataFolder, device: torch.device, precision: str, replicas: Replicas | None = None
+) -> Metrics:
     """val_loss over all of `data.val`, with dropout off; nothing is carried over from one window to the next. Beside it
     bits_per_byte: all nats, end-of-text included, over the bytes of the original text (or of the answers) that were scored;
     or for labels accuracy and `confusion` (labels, labels): row the true one, column the one that the model says."""
@@ -26,7 +30,7 @@ def evaluate(model: LanguageModel, data: DataFolder, device: torch.device, preci
     if data.meta.task == "labels":
         return score_labels(model, batches, len(data.meta.labels), device, precision)
     if data.meta.task == "text":
-        nats, targets = score(model, batches, device, precision)
+        nats, targets = score(replicas or Replicas(model), batches, device, precision)
         return {"val_loss": nats / targets, "bits_per_byte": nats / math.log(2) / data.scored_bytes}
     answered = 0  # bytes of the answers
 
@@ -36,23 +40,28 @@ def evaluate(model: LanguageModel, data: DataFolder, device: torch.device, preci
             answered += int(data.token_lengths[batch.targets[batch.targets != IGNORE_INDEX].numpy()].sum())
             yield batch
 
-    nats, targets = score(model, counted(), device, precision)
+    nats, targets = score(replicas or Replicas(model), counted(), device, precision)
     return {"val_loss": nats / targets, "bits_per_byte": nats / math.log(2) / max(1, answered)}
 
 
-def score(model: LanguageModel, batches: Iterable[Batch], device: torch.device, precision: str) -> tuple[float, int]:
+def score(replicas: Replicas, batches: Iterable[Batch], device: torch.device, precision: str) -> tuple[float, int]:
     """Nats over every target, and how many those are."""
-    was_training = model.training
-    model.eval()
+
+    def nats_of(model: nn.Module, batch: Batch) -> tuple[float, int]:
+        on_device = Batch(batch.tokens.to(device), batch.targets.to(device))
+        with torch.inference_mode(), autocast(device, precision):
+            return chunked_loss(model, on_device).item(), count_targets(batch)
+
+    were_training = [model.training for model in replicas.models]
+    for model in replicas.models:
+        model.eval()
     nats, targets = 0.0, 0
     try:
-        with torch.inference_mode(), autocast(device, precision):
-            for batch in batches:
-                on_device = Batch(batch.tokens.to(device), batch.targets.to(device))
-                nats += chunked_loss(model, on_device).item()
-                targets += count_targets(batch)
+        for some_nats, some_targets in replicas.map(nats_of, batches):
+            nats, targets = nats + some_nats, targets + some_targets
     finally:
-        model.train(was_training)
+        for model, was_training in zip(replicas.models, were_training, strict=True):
+            model.train(was_training)
     return nats, targets
 
 

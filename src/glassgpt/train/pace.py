@@ -12,9 +12,9 @@ import torch
 
 from glassgpt.config import TrainConfig
 from glassgpt.data import Batch, DataFolder, validation_batches, validation_tokens
-from glassgpt.model import LanguageModel
 from glassgpt.train.evaluate import TOKENS_AT_ONCE, score
 from glassgpt.train.plan import Measured, length_share, plan
+from glassgpt.train.replicas import Replicas
 from glassgpt.train.schedule import fewest_steps
 
 # The speed is measured over at least so many steps and seconds, and over this share of the time that was given, so that
@@ -89,14 +89,14 @@ def waits_for_length(train: TrainConfig) -> bool:
 
 
 def evaluation_seconds(
-    model: LanguageModel, data: DataFolder, context_length: int, device: torch.device, precision: str
+    replicas: Replicas, data: DataFolder, context_length: int, device: torch.device, precision: str
 ) -> float:
     """What a validation takes, measured on a piece of the validation text."""
     batches = validation_batches(data, context_length, TOKENS_AT_ONCE)
-    first, piece = next(batches), list(islice(batches, 1))
-    score(model, [Batch(first.tokens[:1], first.targets[:1])], device, precision)
+    first, piece = next(batches), list(islice(batches, max(1, replicas.count - 1)))
+    score(replicas, [Batch(first.tokens[:1], first.targets[:1])], device, precision)
     before = time.perf_counter()
-    score(model, [first, *piece], device, precision)
+    score(replicas, [first, *piece], device, precision)
     measured = sum(batch.tokens.numel() for batch in [first, *piece])
     whole = max(measured, validation_tokens(data, context_length))
     return (time.perf_counter() - before) * whole / measured

@@ -1,8 +1,6 @@
 """What a configuration leaves open, settled once for this text on this machine, and written to the run's config.toml."""
 
-import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -10,10 +8,19 @@ import torch
 from glassgpt.checkpoint import load_weights
 from glassgpt.config import RunConfig, TrainConfig
 from glassgpt.config.schema import SHORTEST_TIMED_WARMUP
-from glassgpt.data import Batch, DataFolder, is_prepared, training_batches
+from glassgpt.data import DataFolder, is_prepared, training_batches
 from glassgpt.errors import ConfigError, MachineError, is_out_of_memory
 from glassgpt.finetune import Task
-from glassgpt.machine import decide_compile, decide_device, decide_precision, decide_threads, free_memory, total_memory
+from glassgpt.machine import (
+    Decision,
+    decide_compile,
+    decide_device,
+    decide_precision,
+    decide_replicas,
+    decide_threads,
+    free_memory,
+    total_memory,
+)
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.classifier import Classifier
 from glassgpt.model.lora import attach_lora, lora_of
@@ -23,12 +30,16 @@ from glassgpt.train.loss import chunked_loss, plain_loss
 from glassgpt.train.observers import Observer, tell
 from glassgpt.train.parent import Parent
 from glassgpt.train.recompute import recompute_blocks
-from glassgpt.train.step import Loss, autocast
+from glassgpt.train.step import Loss
+from glassgpt.train.trial import Trial, seconds_of
 
 # A larger piece does not run faster on a CPU, it only needs more memory.
 MICRO_BATCH_TOKENS_ON_CPU = 16_384
-TRIAL_TOKENS = 4096
 BATCH_BYTES = 32  # a token of a batch: read, as an index, and as token and target of 8 bytes
+# More replicas wait for Python's one lock; where a piece takes long, torch's own threads have enough to do; and a run has to
+# last to earn the trial back.
+MOST_REPLICAS, LONGEST_PIECE, SHORTEST_RUN = 4, 0.25, 1.0
+MEMORY_SHARE = 1 / 8  # of what is free, for the gradients of all replicas but the first
 # Under `minutes` the speed is measured while the learning rate rises (train/pace.py): a little longer than that takes.
 WARMUP_SHARE, LONGEST_TIMED_WARMUP = 0.04, 2000
 
@@ -88,41 +99,23 @@ def settle_machine(
         model.init_score(train.seed)
     if train.gradient_checkpointing:
         recompute_blocks(model)
-    batches = training_batches(data, config.model.context_length, train.seed)
-
-    def work(precision: str, loss: Loss) -> Callable[[], object]:
-        rows = trial_rows(micro_batch_size, config.model.context_length, device)
-        batch = Batch(*(part.to(device) for part in batches.batch(0, rows)))
-
-        def forward_and_backward() -> float:
-            with autocast(device, precision):
-                value = loss(model, batch)
-            value.backward()  # type: ignore[no-untyped-call]
-            model.zero_grad()
-            return value.item()
-
-        return forward_and_backward
-
-    def step_seconds(piece: float) -> float:
-        return piece * train.batch_size / trial_rows(micro_batch_size, config.model.context_length, device)
-
-    def run_seconds(piece: float) -> float:
-        return 60 * train.minutes or train.max_steps * step_seconds(piece)
-
+    trial = Trial(
+        config, model, training_batches(data, config.model.context_length, train.seed), device, micro_batch_size
+    )
     while True:
         try:
             precision = decide_precision(
-                config.machine.precision, device, lambda choice: work(choice, chunked_loss), run_seconds
+                config.machine.precision, device, lambda choice: trial.work(choice, chunked_loss), trial.run_seconds
             )
-            trial_seconds = seconds_of(work(precision.choice, chunked_loss))
+            trial_seconds = seconds_of(trial.work(precision.choice, chunked_loss))
             break
         except (MemoryError, RuntimeError) as error:
-            smaller = smaller_micro_batch(micro_batch_size, train.batch_size)
+            smaller = smaller_micro_batch(trial.micro_batch_size, train.batch_size)
             if not (smaller and is_out_of_memory(error)):
                 raise
         model.zero_grad()
-        tell(observers, f"out of memory at micro_batch_size {micro_batch_size}; going on with {smaller}")
-        micro_batch_size = smaller
+        tell(observers, f"out of memory at micro_batch_size {trial.micro_batch_size}; going on with {smaller}")
+        trial.micro_batch_size = smaller
 
     @cache
     def compiled() -> Loss:  # once, and not unless it is wanted: loading the compiler alone takes a second
@@ -131,9 +124,13 @@ def settle_machine(
     compilation = decide_compile(
         config.machine.compile,
         device,
-        run_seconds(trial_seconds),
-        lambda on: work(precision.choice, compiled() if on else chunked_loss),
+        trial.run_seconds(trial_seconds),
+        lambda on: trial.work(precision.choice, compiled() if on else chunked_loss),
     )
+    replicas = settle_replicas(config, trial, threads, compilation.choice, precision.choice, trial_seconds)
+    count = int(replicas.choice)
+    if count > 1:
+        torch.set_num_threads(1)  # a thread each
     parameters = sum(p.numel() for p in model.parameters())
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     adapted = f", {learning:,} of them in adapters that learn" if config.finetune.lora else ""
@@ -144,23 +141,58 @@ def settle_machine(
     )
     if "auto" in (config.machine.precision, config.machine.compile):  # a run that goes on decides nothing
         tell(observers, f"{precision.choice}: {precision.reason}; compile {compilation.choice}: {compilation.reason}")
+    if count > 1 and not config.machine.replicas:
+        tell(observers, f"{count} replicas, a thread each: {replicas.reason}")
     loss = compiled() if compilation.choice == "on" else chunked_loss
     settled = config.resolved(
         device=str(device),
         threads=threads,
         precision=precision.choice,
         compile=compilation.choice,
-        micro_batch_size=micro_batch_size,
-        warmup_steps=timed_warmup(train, step_seconds(trial_seconds)) if train.minutes else train.warmup_steps,
+        replicas=count,
+        micro_batch_size=train.micro_batch_size or trial.micro_batch_size // count,
+        warmup_steps=timed_warmup(train, trial.step_seconds(trial_seconds)) if train.minutes else train.warmup_steps,
     )
     return settled, model, loss
 
 
-def trial_rows(micro_batch_size: int, context_length: int, device: torch.device) -> int:
-    """Sequences in a trial: on a CPU a smaller piece tells as much about speed, and costs less."""
+def settle_replicas(
+    config: RunConfig, trial: Trial, threads: int, compilation: str, precision: str, piece_seconds: float
+) -> Decision:
+    """How many micro batches are computed at the same time, where a replica takes the same share of what one would."""
+    wanted, size = config.machine.replicas, trial.micro_batch_size
+    given = bool(config.train.micro_batch_size)  # then that is what a replica takes, and not a share of it
+    parts = config.train.batch_size // size if given else size
+    why_not = why_no_replicas(config, trial.device, compilation)
+    if wanted > 1:
+        if wanted > threads:
+            why_not = f"each takes a thread, and threads is {threads}"
+        elif not given and parts % wanted:
+            why_not = f"it has to divide micro_batch_size {size}"
+        if why_not:
+            raise ConfigError(f"replicas is {wanted}; {why_not}")
+        return Decision(str(wanted), "asked for")
+    count = next((n for n in range(min(threads, MOST_REPLICAS), 1, -1) if parts % n == 0), 1)
+    gradients = 4 * (count - 1) * sum(p.numel() for p in trial.model.parameters() if p.requires_grad)
+    if wanted or why_not or count == 1:
+        return Decision("1", why_not or "one takes all threads")
+    if piece_seconds > LONGEST_PIECE or trial.run_seconds(piece_seconds) < SHORTEST_RUN:
+        return Decision("1", "not tried")
+    if gradients > free_memory(trial.device) * MEMORY_SHARE:
+        return Decision("1", "their gradients would take too much memory")
+    return decide_replicas(count, lambda n: trial.side_by_side(n, precision, chunked_loss), trial.run_seconds)
+
+
+def why_no_replicas(config: RunConfig, device: torch.device, compilation: str) -> str | None:
     if device.type != "cpu":
-        return micro_batch_size
-    return max(1, min(micro_batch_size, TRIAL_TOKENS // context_length))
+        return f"only a CPU has threads to give, and this run is on {device}"
+    if compilation == "on":
+        return "a compiled model has one thread of Python; leave compile off"
+    if config.train.gradient_checkpointing:
+        return "gradient_checkpointing computes one micro batch at a time"
+    if config.model.dropout:
+        return "dropout draws its masks in order, one micro batch after the other; it has to be 0"
+    return None
 
 
 def timed_warmup(train: TrainConfig, step_seconds: float) -> int:
@@ -211,15 +243,3 @@ def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
         ),
         1,
     )
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """The best of three, since the first one also pays for memory and kernels; of fewer where one takes a second."""
-    best = math.inf
-    for _ in range(3):
-        before = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - before)
-        if best > 1:
-            break
-    return best

@@ -12,6 +12,7 @@ from glassgpt.config import TrainConfig
 from glassgpt.data import Batch
 from glassgpt.train.loss import count_targets
 from glassgpt.train.optimizer import Optimizer
+from glassgpt.train.replicas import Replicas
 
 Loss = Callable[[nn.Module, Batch], Tensor]
 
@@ -60,25 +61,34 @@ def update(
     precision: str,
     loss: Loss,
     rank: int = 0,
+    replicas: Replicas | None = None,
     allows: Callable[[float, float], bool] = all_finite,
 ) -> StepResult:
     """Move the weights once. `batch` (B, T) is this rank's share of update `step`.
 
     The loss is a mean over all targets of the batch, so splitting it into micro batches changes nothing but rounding.
-    Unless `allows` says yes to the loss and the gradient's length, nothing is changed, and the gradients stay to be looked at.
+    `replicas` of the model take as many micro batches at a time. Unless `allows` says yes to the loss and the gradient's
+    length, nothing is changed, and the gradients stay to be looked at.
     """
-    weights = list(model.parameters())
-    forget_gradients(weights)
+    replicas = replicas or Replicas(model)
+    replicas.forget_gradients()
     device = batch.tokens.device
     targets = count_targets(batch)
-    means = []
-    for micro_step, start in enumerate(range(0, len(batch.tokens), config.micro_batch_size)):
-        rows = slice(start, start + config.micro_batch_size)
+
+    def forward_and_backward(model: nn.Module, micro_step: int) -> Tensor:
+        rows = slice(micro_step * config.micro_batch_size, (micro_step + 1) * config.micro_batch_size)
         seed_micro_step(config.seed, step, micro_step, rank, device)
         with autocast(device, precision):
             mean = loss(model, Batch(batch.tokens[rows], batch.targets[rows])) / targets
         mean.backward()  # type: ignore[no-untyped-call]
-        means.append(mean.detach())
+        return mean.detach()
+
+    means = []
+    micro_steps = range(math.ceil(len(batch.tokens) / config.micro_batch_size))
+    for first in micro_steps[:: replicas.count]:
+        means += replicas.at_once(forward_and_backward, micro_steps[first : first + replicas.count])
+        replicas.add_gradients()
+    weights = list(model.parameters())
     learning = [p for p in weights if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
     train_loss, grad_norm = torch.stack(means).sum().item(), norm.item()

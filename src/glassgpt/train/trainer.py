@@ -23,6 +23,7 @@ from glassgpt.train.observers import Audience, MetricsFile, Observer, SampleFile
 from glassgpt.train.optimizer import build_optimizer
 from glassgpt.train.pace import Pace, evaluation_seconds
 from glassgpt.train.parallel import Parallel, SingleDevice
+from glassgpt.train.replicas import Replicas
 from glassgpt.train.saver import Saver
 from glassgpt.train.schedule import learning_rate_at
 from glassgpt.train.state import checkpoint_of
@@ -57,6 +58,7 @@ class Trainer:
         self.parallel = parallel or SingleDevice()
         self.model = model
         self.trained = self.parallel.prepare(model)
+        self.replicas = Replicas(self.trained, max(1, config.machine.replicas))
         self.optimizer = build_optimizer(model, config.train, config.machine.precision)
         self.batches = training_batches(data, config.model.context_length, config.train.seed)
         self.tokenizer_json = (data.path / "tokenizer.json").read_text(encoding="utf-8")
@@ -153,6 +155,7 @@ class Trainer:
                     precision=self.config.machine.precision,
                     loss=self.loss,
                     rank=self.parallel.rank,
+                    replicas=self.replicas,
                     allows=self.watch.allows,
                 )
             except (MemoryError, RuntimeError) as error:
@@ -240,7 +243,7 @@ class Trainer:
     def _evaluate(self, last: bool) -> None:
         try:
             with self.stop.at_once():
-                result = evaluate(self.model, self.data, self.device, self.config.machine.precision)
+                result = evaluate(self.model, self.data, self.device, self.config.machine.precision, self.replicas)
             if not math.isfinite(result["val_loss"]):
                 raise GlassError(f"val_loss is {result['val_loss']}")
         except Exception as error:  # whatever it is, the training is worth more
@@ -320,7 +323,7 @@ class Trainer:
             context_length, precision = self.config.model.context_length, self.config.machine.precision
             try:
                 with self.stop.at_once():
-                    return evaluation_seconds(self.model, self.data, context_length, self.device, precision)
+                    return evaluation_seconds(self.replicas, self.data, context_length, self.device, precision)
             except Exception as error:  # each validation will say so again, and may be better
                 self.tell("on_message", f"a trial of the validation failed ({in_one_line(error)}); training goes on")
                 return 0.0
