@@ -13,7 +13,8 @@ from glassgpt.errors import ConfigError
 # A new knob is a deliberate change: it is written down here too. Well under 60 in all.
 ALL_FIELDS = {
     "model": "architecture vocab_size context_length n_layer n_head n_kv_head n_embd head_dim n_inner dropout bias qkv_bias "
-    "tie_embeddings activation norm_eps rope_theta norm_position residual",
+    "tie_embeddings activation norm_eps rope_theta n_gram n_gram_rows norm_position "
+    "residual",
     "data": "data tokenizer text_field task",
     "train": "seed max_steps minutes batch_size micro_batch_size optimizer learning_rate matrix_learning_rate momentum "
     "warmup_steps schedule decay_to weight_decay beta1 beta2 grad_clip eval_every save_every log_every sample_every "
@@ -35,6 +36,8 @@ RANGES = {
     "dropout": ([-0.1, 1.0], [0.0, 0.99]),
     "norm_eps": ([0.0, -1e-5], [1e-12]),
     "rope_theta": ([0.0], [0.5]),
+    "n_gram": ([0], [1]),
+    "n_gram_rows": ([0], [1]),
     "seed": ([-1, 2**63], [0, 2**63 - 1]),
     "max_steps": ([-1], [1]),
     "minutes": ([-1.0], [0.0]),

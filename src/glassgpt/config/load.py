@@ -38,7 +38,7 @@ FOLLOWS = {
 # Settings that a run of the first version does not list.
 LATER = {
     "task", "gradient_checkpointing", "from_", "lora", "lora_alpha", "lora_on", "on_nonfinite", "on_spike",
-    "matrix_learning_rate", "momentum", "replicas",
+    "matrix_learning_rate", "momentum", "replicas", "n_gram", "n_gram_rows",
 }  # fmt: skip
 LONGEST = 1 << 20  # characters of a file of settings: a device, say, may have no end
 
@@ -119,6 +119,9 @@ def _fitting_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     if given.get("architecture", "modern") != "modern" or "n_head" in given or "n_embd" in given:
         values.pop("n_kv_head", None)
         values.pop("head_dim", None)
+    if given.get("architecture", "modern") != "modern":
+        values.pop("n_gram", None)
+        values.pop("n_gram_rows", None)
     if "n_embd" in given:
         values.pop("n_inner", None)
     if given.get("minutes"):

@@ -49,6 +49,14 @@ class GPTConfig:
     )
     norm_eps: float = setting(1e-5, "added to the variance before its root is taken", above=0)
     rope_theta: float = setting(10_000.0, "base of the rotary wavelengths (modern)", above=0)
+    n_gram: int = setting(
+        1, "longest group of neighbouring tokens with an embedding of its own; 1: tokens alone (modern)", at_least=1
+    )
+    n_gram_rows: int = setting(
+        16_381,
+        "embeddings for the groups of each length; more groups share them, a prime number most evenly",
+        at_least=1,
+    )
     norm_position: Literal["pre", "post"] = setting(
         "pre", "norm before (GPT-2) or after (2017) the sublayer (textbook only)"
     )
@@ -74,6 +82,8 @@ class GPTConfig:
             )
         if self.head_width % 2:
             raise ConfigError(f"a head {self.head_width} wide cannot be rotated in pairs; head_dim has to be even")
+        if self.n_gram > self.context_length:
+            raise ConfigError(f"n_gram {self.n_gram} is more than context_length {self.context_length}; lower it")
         if self.activation == "gelu":
             raise ConfigError(
                 "activation 'gelu' is for gpt2 and textbook; the MLP of architecture modern is gated (SwiGLU)"
@@ -86,6 +96,8 @@ class GPTConfig:
             raise ConfigError(
                 "n_kv_head and head_dim are settings of architecture modern; leave them at 0, or take architecture modern"
             )
+        if self.n_gram > 1:
+            raise ConfigError("n_gram is a setting of architecture modern; leave it at 1, or take architecture modern")
 
     @property
     def kv_heads(self) -> int:

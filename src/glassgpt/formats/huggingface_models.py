@@ -141,6 +141,10 @@ def read_rope_theta(config: Mapping[str, Any]) -> Any:
 
 
 def write_qwen3_config(config: GPTConfig) -> dict[str, Any]:
+    if config.n_gram > 1:
+        raise ConfigError(
+            f"Qwen3's format knows no embeddings of n-grams (n_gram {config.n_gram}); a model with n_gram 1 can be written"
+        )
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",

@@ -20,6 +20,7 @@ class Cache:
         shape = (n_layer, batch_size, n_kv_head, capacity, head_dim)
         self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
         self.values = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.tokens = torch.empty(batch_size, capacity, dtype=torch.long, device=like.device)  # those of n-grams
         self.length = 0
 
     @property
@@ -35,6 +36,11 @@ class Cache:
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def before(self, tokens: Tensor, reach: int) -> Tensor:
+        """Store `tokens` (B, T); return the up to `reach` that stand before them, (B, P)."""
+        self.tokens[:, self.length : self.length + tokens.shape[1]] = tokens
+        return self.tokens[:, max(0, self.length - reach) : self.length]
 
     def advance(self, T: int) -> None:
         self.length += T

@@ -36,7 +36,7 @@ def count_parameters(config: GPTConfig) -> ParameterCount:
     if config.architecture == "modern":
         q_width, kv_width = config.n_head * config.head_width, config.kv_heads * config.head_width
         return ParameterCount(
-            embedding=V * C,
+            embedding=(V + (config.n_gram - 1) * config.n_gram_rows) * C,
             positions=0,
             attention=L * (2 * C * q_width + 2 * C * kv_width),
             mlp=L * 3 * C * config.mlp_width,

@@ -1,0 +1,29 @@
+"""Embeddings of groups of neighbouring tokens: what was just read, looked up instead of worked out by attention."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class NgramEmbedding(nn.Module):
+    """For each position the sum of the embeddings of the groups of 2 to `longest` tokens that end there (over-encoding: Huang
+    et al. 2025, 2501.16975). A table has `rows` of them for the groups of each length, which share them by a hash: a row is
+    one group's own where there are fewer groups than rows."""
+
+    def __init__(self, longest: int, rows: int, vocab_size: int, n_embd: int) -> None:
+        super().__init__()
+        self.longest, self.rows, self.nothing = longest, rows, vocab_size  # a token that stands for none
+        self.weight = nn.Parameter(torch.empty((longest - 1) * rows, n_embd))  # the rows of one length after the other
+
+    def forward(self, tokens: Tensor, before: Tensor) -> Tensor:
+        """tokens (B, T), and the up to `longest` - 1 that stand before them, (B, P) -> (B, T, C)."""
+        B, T = tokens.shape
+        reach = self.longest - 1
+        all_tokens = F.pad(torch.cat((before, tokens), dim=1), (reach - before.shape[1], 0), value=self.nothing)
+        groups, group = [], tokens
+        for back in range(1, self.longest):  # the group as a number in base V + 1, modulo rows
+            earlier = all_tokens[:, reach - back : reach - back + T]
+            group = (group + earlier * pow(self.nothing + 1, back, self.rows)) % self.rows
+            groups.append(group + (back - 1) * self.rows)
+        rows = torch.stack(groups, dim=-1).view(B * T, reach)
+        return F.embedding_bag(rows, self.weight, mode="sum").view(B, T, -1)
