@@ -1,10 +1,8 @@
 """Measures what the README claims and writes it down: docs/claims.json, and the table between the README's two marks.
 
-    python bench/claims.py                                        the default run, its samples, the start-up time
-    python bench/claims.py --yardstick plain_gpt.py --text t.txt  and char-cpu against a plain training script, in turn
+    python bench/claims.py
 
-A yardstick is called as `python FILE train --text TEXT --seed N` and prints one JSON object with `seconds` and
-`val_loss` (nats a character over the whole last tenth of the text) as its last line.
+The default run, its samples and the start-up time. The rows about training speed come from bench/train.py.
 """
 
 import argparse
@@ -135,31 +133,6 @@ def parses(source: str) -> bool:
     return True
 
 
-def against_yardstick(folder: Path, yardstick: Path, text: Path, seeds: list[int]) -> dict[str, str]:
-    """char-cpu and the yardstick in turn, whole processes, the same seeds."""
-    ours: list[tuple[float, float]] = []
-    theirs: list[tuple[float, float]] = []
-    for seed in seeds:
-        run = f"char-{seed}"
-        os.environ["GLASSGPT_CACHE"] = str(folder / f"cache-{seed}")  # preparation is part of what is timed
-        command = [*GLASSGPT, "train", str(text), "--preset", "char-cpu", "--seed", str(seed), "--out", run]
-        seconds, _ = timed(command, folder)
-        ours.append((seconds, json.loads((folder / run / "result.json").read_text())["val_loss"]))
-        seconds, out = timed(
-            [sys.executable, str(yardstick), "train", "--text", str(text), "--seed", str(seed)], folder
-        )
-        theirs.append((seconds, json.loads(out.splitlines()[-1])["val_loss"]))
-        print(f"seed {seed}: {ours[-1]} against {theirs[-1]}", file=sys.stderr, flush=True)
-    ratios = [b[0] / a[0] for a, b in zip(ours, theirs, strict=True)]
-    return {
-        "tinyshakespeare, `--preset char-cpu`, whole command": f"{spread([s for s, _ in ours])} s",
-        "its validation loss": f"{spread([loss for _, loss in ours], 3)} nats a character",
-        "a plain script with the best-known small recipe": f"{spread([s for s, _ in theirs])} s, "
-        f"{spread([loss for _, loss in theirs], 3)} nats",
-        "ratio of times, pair by pair": f"{spread(ratios)} x",
-    }
-
-
 def start_up(folder: Path) -> dict[str, str]:
     return {"`glassgpt --help`": f"{spread([timed([*GLASSGPT, '--help'], folder)[0] for _ in range(11)], 2)} s"}
 
@@ -177,36 +150,28 @@ def table(groups: list[dict[str, Any]]) -> str:
     return "\n".join(["| claim | last figure | command | date |", "|---|---|---|---|", *rows]) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--yardstick", type=Path)
-    parser.add_argument("--text", type=Path)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--keep", type=Path, help="folder for the runs; a temporary one where nothing is said")
-    options = parser.parse_args()
+def write_claims(command: str, figures: dict[str, str]) -> None:
+    """What `command` has measured, in place of what it measured before."""
     groups = {group["command"]: group for group in (json.loads(CLAIMS.read_text()) if CLAIMS.exists() else [])}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (options.keep or Path(temporary)).resolve()
-        folder.mkdir(exist_ok=True)
-        os.environ["GLASSGPT_CACHE"] = str(folder / "cache")
-        if options.yardstick:
-            figures = against_yardstick(
-                folder, options.yardstick.resolve(), options.text.resolve(), [1337 + i for i in range(options.seeds)]
-            )
-            command = "python bench/claims.py --yardstick PLAIN_GPT.py --text TEXT.txt"
-        else:
-            figures, command = default_run(folder) | start_up(folder), "python bench/claims.py"
     groups[command] = {
-        "command": command,
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "figures": figures,
-    }
+        "command": command, "date": datetime.date.today().isoformat(), "machine": machine(), "figures": figures,
+    }  # fmt: skip
     CLAIMS.write_text(json.dumps(list(groups.values()), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     readme = HOME / "README.md"
     text = readme.read_text(encoding="utf-8")
     readme.write_text(MARK.sub(lambda m: m[1] + table(list(groups.values())) + m[2], text), encoding="utf-8")
-    print(table(list(groups.values())))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=Path, help="folder for the runs; a temporary one where nothing is said")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (options.keep or Path(temporary)).resolve()
+        folder.mkdir(exist_ok=True)
+        os.environ["GLASSGPT_CACHE"] = str(folder / "cache")
+        write_claims("python bench/claims.py", default_run(folder) | start_up(folder))
+    print(CLAIMS.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

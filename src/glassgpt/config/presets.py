@@ -21,7 +21,7 @@ _SMALL = {
 # For whom each is, in the words of `glassgpt train --help`.
 PURPOSES = {
     "mini": "1.3 million parameters in three minutes on two cores, the default",
-    "char-cpu": "one text, character by character, in about ten seconds",
+    "char-cpu": "one text, character by character, in about five seconds, or whatever --minutes gives",
     "baby, gpt-384, tutorial": "the best-known small recipes, for a GPU or for patience",
     "gpt2, gpt2-medium, gpt2-large, gpt2-xl": "GPT-2 as published, 124 million to 1.6 billion",
     "gpt3-175b": "to calculate with",
@@ -56,14 +56,27 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_layer": 4, "n_head": 2, "n_embd": 128, "batch_size": 8, "learning_rate": 2.5e-3, "beta2": 0.98,
         "warmup_steps": 60, "schedule": "wsd", "decay_to": 0.05, "minutes": 3.1,
     },
-    # One text, two cores, ten seconds (docs/decisions.md).
+    # One text, two cores, five seconds (docs/decisions.md).
     "char-cpu": {
-        "architecture": "modern", "tokenizer": "char", "context_length": 64, "tie_embeddings": False,
-        "n_layer": 2, "n_head": 2, "n_embd": 64, "batch_size": 16, "optimizer": "muon", "learning_rate": 1e-2,
+        "architecture": "modern", "tokenizer": "char", "context_length": 64, "tie_embeddings": False, "n_gram": 4,
+        "n_layer": 1, "n_head": 2, "n_embd": 64, "batch_size": 16, "optimizer": "muon", "learning_rate": 1e-2,
         "momentum": 0.85, "beta2": 0.98, "weight_decay": 0.0, "warmup_steps": 5, "schedule": "wsd", "decay_to": 0.0,
-        "max_steps": 220, "eval_every": 250, "save_every": 250, "sample_every": 250,
+        "max_steps": 100, "eval_every": 250, "save_every": 250, "sample_every": 250,
     },
 }  # fmt: skip
+
+# What more time is worth, from so many minutes on: the best of those that were tried on SIZES_MACHINE (docs/decisions.md).
+# Settings that are not named stay as they are in the preset.
+SIZES: dict[str, dict[float, dict[str, Any]]] = {
+    "char-cpu": {
+        0.0: {},
+        0.25: {"n_layer": 2, "context_length": 128, "batch_size": 8},
+        0.6: {"n_layer": 2, "context_length": 128, "batch_size": 8, "n_gram": 3},
+        2.0: {"n_layer": 2, "n_head": 4, "n_embd": 128, "context_length": 128, "n_gram": 3},
+    },
+}
+# Seconds that a step of char-cpu, forward and backward, takes there on one thread of two.
+SIZES_STEP, SIZES_THREADS = 0.0115, 2
 
 # Going on from weights that are good already: what `from` and `lora` take where no preset is named. A lower rate, a short
 # warmup, as long as one waits for a coffee.

@@ -3,7 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from glassgpt.tokenizer import Tokenizer, named_tokenizer
 from glassgpt.train.observers import Observer, tell, tell_each
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, require_same_tokenizer, tokenizer_for
 from glassgpt.train.settle import fit_to_data, settle_machine
+from glassgpt.train.sizes import fit_to_time
 from glassgpt.train.step import Loss
 from glassgpt.train.trainer import Trainer, in_one_line
 
@@ -53,7 +56,7 @@ def train_run(
     data = open_data(config, observers, tokenizer, template)
     for line in summarize(data).facts():
         tell(observers, line)
-    config = fit_to_data(config, data)
+    config = fit_to_data(fit_to_time(config, data, observers), data)
     if 0 < config.train.max_steps < config.train.warmup_steps:
         tell(
             observers,
@@ -99,7 +102,14 @@ def build_trainer(
         deadline=started + 60 * config.train.minutes if config.train.minutes else math.inf,
         carried=carried,
         template=template,
+        at_last=lambda: Thread(target=load_plot, daemon=True).start(),
     )
+
+
+def load_plot() -> None:
+    """Loading matplotlib takes half a second of one core, which the last validation need not wait for."""
+    with suppress(Exception):  # it is loaded again, and said so, where it is drawn
+        import glassgpt.train.plot  # noqa: F401
 
 
 def carried_by(companions: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -172,7 +182,7 @@ def finish(trainer: Trainer, started: float) -> Run:
     meta = trainer.data.meta
     picture = run.folder / "loss.png"
     try:
-        from glassgpt.train.plot import plot_losses  # loads matplotlib, which a run that is stopped need not wait for
+        from glassgpt.train.plot import plot_losses
 
         plot_losses(metrics, picture, meta.baseline_bits_per_byte, run.folder.name)
     except Exception as error:  # a matplotlib that is broken, too

@@ -49,11 +49,12 @@ class Trainer:
         deadline: float = math.inf,
         carried: Mapping[str, Any] | None = None,
         template: Template | None = None,
+        at_last: Callable[[], object] = lambda: None,
     ) -> None:
         """`config` has its machine settings and its micro batch settled. `sample` writes a text with the model as it is.
         `deadline` (time.monotonic) is when the run has to be over, where `minutes` was asked for. `carried` goes into the
         state of every checkpoint: what the model that the run goes on from came with; its `template` goes along, where the
-        data has none."""
+        data has none. `at_last` is called when the last step is done, before what follows it."""
         self.run, self.config, self.data, self.device = run, config, data, device
         self.parallel = parallel or SingleDevice()
         self.model = model
@@ -66,7 +67,7 @@ class Trainer:
         self.metrics_file = MetricsFile(run, config.train.log_every)
         self.tell = Audience([self.metrics_file], [SampleFiles(run), *observers])
         self.sample, self.loss = sample, loss
-        self.carried = dict(carried or {})
+        self.carried, self.at_last = dict(carried or {}), at_last
         self.watch, self.pace, self.saver = Watch(config.train), Pace(deadline), Saver(run, self.tell)
         self.stop = StopRequest()
         self.step = 0
@@ -194,6 +195,8 @@ class Trainer:
 
     def _look_up(self, save: bool) -> None:
         train, last = self.config.train, self._is_last()
+        if last:
+            self.at_last()
         evaluation_due = last or self._is_due(train.eval_every) or (not save and self.validation_was_due)
         # The one before the first step says how long one takes, where the intervals or the length follow from that.
         to_plan = self.step == 0 and bool(train.minutes or not train.sample_every)

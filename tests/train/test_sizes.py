@@ -1,0 +1,108 @@
+"""What `minutes` makes of a preset that has sizes."""
+
+import pytest
+
+from glassgpt.config import build_config
+from glassgpt.config.presets import PRESETS, SIZES, SIZES_STEP
+from glassgpt.data import load_data, prepare
+from glassgpt.train import sizes
+from glassgpt.train.sizes import fit_to_time
+
+SHAPE = ("n_layer", "n_head", "n_embd", "context_length", "batch_size", "n_gram")
+
+
+@pytest.fixture
+def data(text, tmp_path):
+    prepare((str(text),), tmp_path / "data", "char")
+    return load_data(tmp_path / "data")
+
+
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+
+
+@pytest.fixture
+def speed(monkeypatch):
+    """Of this machine, in those that the sizes were measured on."""
+    set_to = lambda value: monkeypatch.setattr(sizes, "probe_seconds", lambda: SIZES_STEP / value)  # noqa: E731
+    set_to(1.0)
+    return set_to
+
+
+def shape_of(config):
+    return {name: config.flat()[name] for name in SHAPE}
+
+
+def expected(start):
+    return {name: value for name, value in (PRESETS["char-cpu"] | SIZES["char-cpu"][start]).items() if name in SHAPE}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "at", "start"),
+    [
+        (0.1, 1.0, 0.0),
+        (0.3, 1.0, 0.25),
+        (0.3, 0.5, 0.0),
+        (0.3, 2.5, 0.6),
+        (1.0, 1.0, 0.6),
+        (30.0, 1.0, 2.0),
+        (1.0, 9.0, 2.0),
+    ],
+)
+def test_more_time_on_a_faster_machine_is_a_larger_size_and_said_so(data, speed, recorder, minutes, at, start):
+    speed(at)
+    config = build_config(preset="char-cpu", flags={"minutes": minutes})
+    fitted = fit_to_time(config, data, [recorder])
+    assert shape_of(fitted) == expected(start)
+    assert fitted.with_values() == config.resolved(**expected(start)).with_values()  # and nothing else
+    ((_, said),) = recorder.of("message")
+    assert said.startswith(f"{minutes:g} minutes at {at:.2f} x the speed of the machine on which sizes were measured: ")
+    assert f"x {fitted.model.n_embd}, n_gram {fitted.model.n_gram}, {fitted.train.batch_size} windows of" in said
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"max_steps": 9},
+        {"minutes": 1.0, "n_layer": 3},
+        {"minutes": 1.0, "context_length": 32},
+        {"minutes": 1.0, "n_gram": 1},
+        {"minutes": 1.0, "device": "mps"},
+        {},
+    ],
+)
+def test_whoever_says_more_or_less_has_the_preset(data, speed, monkeypatch, flags):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    config = build_config(preset="char-cpu", flags=flags)
+    assert fit_to_time(config, data, ()) is config
+
+
+def test_other_presets_have_no_sizes(data, speed):
+    config = build_config(preset="baby", flags={"minutes": 1.0})
+    assert fit_to_time(config, data, ()) is config
+
+
+def test_a_rerun_has_the_size_of_the_first_run(data, speed):
+    config = fit_to_time(build_config(preset="char-cpu", flags={"minutes": 0.3}), data, ())
+    speed(9.0)
+    assert fit_to_time(config, data, ()) is config
+
+
+def test_little_text_has_the_preset(tmp_path, speed):
+    (tmp_path / "little.txt").write_text("a little text\n" * 8)
+    prepare((str(tmp_path / "little.txt"),), tmp_path / "little", "char")
+    config = build_config(preset="char-cpu", flags={"minutes": 1.0})
+    assert fit_to_time(config, load_data(tmp_path / "little"), ()) is config
+
+
+def test_every_size_can_be_built():
+    for preset, table in SIZES.items():
+        assert min(table) == 0.0
+        for start, size in table.items():
+            config = build_config(preset=preset, flags={"minutes": 1.0}).resolved(**size)
+            assert config.with_values(**size).flat() == config.flat(), start
+
+
+def test_the_look_at_the_speed_is_a_short_one():
+    assert 0.001 < sizes.probe_seconds() < 0.5
