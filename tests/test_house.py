@@ -116,6 +116,15 @@ def test_the_claims_table_is_what_was_measured(bench):
     assert claims.MARK.search(README)[0] == "<!-- claims -->\n" + claims.table(measured) + "<!-- /claims -->"
 
 
+def test_the_benchmark_page_and_its_claims_are_what_was_measured(bench):
+    train = bench("train")
+    figures = json.loads(train.FIGURES.read_text(encoding="utf-8"))
+    assert train.PAGE.read_text(encoding="utf-8") == train.whole_page(figures)
+    rows = [train.Row(**row) for row in figures["train"]["rows"]]
+    (group,) = [g for g in json.loads(bench("claims").CLAIMS.read_text("utf-8")) if g["command"] == train.COMMAND]
+    assert group["figures"] == train.claims(rows)
+
+
 def test_the_fidelity_page_lists_every_comparison_within_its_limit(bench):
     fidelity = bench("fidelity")
     rows = fidelity.figures(fidelity.PAGE.read_text(encoding="utf-8"))

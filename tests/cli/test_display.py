@@ -141,3 +141,27 @@ def test_the_end_says_which_checkpoint_sampling_takes(tmp_path, capsys):
         shown_text = "".join(capsys.readouterr().err.split())  # a long path is folded
         assert ("whichtakesthebestcheckpoint,afterstep12" in shown_text) == said
         assert (f"{tmp_path}/checkpoints/step-00000060" in shown_text) == said
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ({}, None),  # of an older run
+        ({"flops_per_second": None, "mfu": None}, None),
+        (
+            {"flops_per_second": 0.0431e12, "mfu": None},
+            "0.043 TFLOP/s at the end, MFU unknown: no peak is known for this device",
+        ),
+        ({"flops_per_second": 474.8e12, "mfu": 0.48}, "475 TFLOP/s at the end, MFU 48.0%"),
+    ],
+)
+def test_the_end_says_how_well_the_device_was_used(tmp_path, capsys, measured, said):
+    result = {
+        "task": "text", "val_loss": 2.0, "bits_per_byte": 1.5, "best_val_loss": 2.0, "best_step": 60,
+        "baseline_bits_per_byte": 2.0, "steps": 60, "tokens": 600, "seconds": 3.0, "tokens_per_second": 200.0, "parameters": 7,
+    }  # fmt: skip
+    (tmp_path / "result.json").write_text(json.dumps(result | measured))
+    goodbye(Run(tmp_path))
+    shown = capsys.readouterr().err
+    assert ("arithmetic" in shown) == (said is not None)
+    assert "".join((said or "").split()) in "".join(shown.split())

@@ -2,11 +2,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from glassgpt.config import PRESETS, GPTConfig, build_config
 from glassgpt.data import Batch
 from glassgpt.model import ARCHITECTURES, build_model, size
-from glassgpt.model.size import bytes_of, count_parameters, training_bytes
+from glassgpt.model.attention import explicit_attention
+from glassgpt.model.size import bytes_of, count_parameters, training_bytes, training_flops
 from glassgpt.train import loss as losses
 from glassgpt.train.loss import chunked_loss, plain_loss
 
@@ -148,3 +150,18 @@ def test_a_block_keeps_what_the_formula_counts(architecture, dropout):
 
 def test_the_chunks_of_the_estimate_are_those_of_the_loss():
     assert (size.CHUNK_LOGITS, size.CHUNK_ROWS) == (losses.CHUNK_LOGITS, losses.CHUNK_ROWS)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_operations_are_those_that_torch_counts(architecture, tied, monkeypatch):
+    for module in ("gpt2", "modern"):
+        monkeypatch.setattr(f"glassgpt.model.{module}.fused_attention", explicit_attention)
+    shape = {"n_kv_head": 3, "head_dim": 10} if architecture == "modern" else {"bias": False}
+    shape |= {"vocab_size": 31, "context_length": 9, "n_layer": 2, "n_head": 3, "n_embd": 12, "tie_embeddings": tied}
+    config = GPTConfig(architecture=architecture, **shape)
+    model, tokens = build_model(config, seed=1), torch.randint(31, (4, 9))
+    with FlopCounterMode(display=False) as counter:
+        plain_loss(model, Batch(tokens, tokens)).backward()
+    # What belongs to no weight: rotary angles, an outer product of positions and frequencies.
+    assert counter.get_total_flops() == pytest.approx(training_flops(config) * tokens.numel(), rel=1e-3)

@@ -200,6 +200,11 @@ def in_words(metrics: Mapping[str, Any]) -> str:
     return f"{metrics['bits_per_byte']:.4f} bits a byte"
 
 
+def in_tera(flops: float) -> str:
+    """With two digits that say something."""
+    return f"{flops / 1e12:,.0f}" if flops >= 1e13 else f"{flops / 1e12:.2g}"
+
+
 def goodbye(run: Run) -> None:
     """The figures of a finished run, and what to do with it."""
     result = run.result()
@@ -219,6 +224,9 @@ def goodbye(run: Run) -> None:
         )
     table.add_row("trained on", f"{result['tokens']:,} tokens in {result['steps']:,} steps")
     table.add_row("time", f"{result['seconds']:.0f} s in all, {result['tokens_per_second']:,.0f} tokens/s")
+    if result.get("flops_per_second"):
+        mfu = f"MFU {result['mfu']:.1%}" if result["mfu"] else "MFU unknown: no peak is known for this device"
+        table.add_row("arithmetic", f"{in_tera(result['flops_per_second'])} TFLOP/s at the end, {mfu}")
     table.add_row("model", f"{result['parameters']:,} parameters in {run.folder}")
     verb = {"conversations": "chat", "labels": "classify"}.get(result["task"], "sample")
     table.add_row("next", f"glassgpt {verb} {as_argument(run.folder)}")

@@ -61,7 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "architecture": "modern", "tokenizer": "char", "context_length": 64, "tie_embeddings": False, "n_gram": 4,
         "n_layer": 1, "n_head": 2, "n_embd": 64, "batch_size": 16, "optimizer": "muon", "learning_rate": 1e-2,
         "momentum": 0.85, "beta2": 0.98, "weight_decay": 0.0, "warmup_steps": 5, "schedule": "wsd", "decay_to": 0.0,
-        "max_steps": 100, "eval_every": 250, "save_every": 250, "sample_every": 250,
+        "max_steps": 80, "eval_every": 250, "save_every": 250, "sample_every": 250,
     },
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from glassgpt.machine.decide import (
 )
 from glassgpt.machine.describe import describe_environment, free_disk, free_memory, process_seconds, total_memory
 from glassgpt.machine.memory import is_freed_memory_kept, keep_freed_memory
+from glassgpt.machine.peak import peak_flops
 
 __all__ = [
     "Decision",
@@ -23,6 +24,7 @@ __all__ = [
     "free_memory",
     "is_freed_memory_kept",
     "keep_freed_memory",
+    "peak_flops",
     "process_seconds",
     "total_memory",
 ]

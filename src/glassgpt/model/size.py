@@ -55,6 +55,15 @@ def count_parameters(config: GPTConfig) -> ParameterCount:
     )
 
 
+def training_flops(config: GPTConfig) -> int:
+    """Floating-point operations of forward and backward for one token: six for each weight of a matrix that it is multiplied
+    with, and 12 T for each dimension of every head (Chowdhery et al. 2022, 2204.02311, appendix B; the half of the attention
+    that is masked counts, as it does everywhere)."""
+    count = count_parameters(config)
+    attention = config.n_layer * config.n_head * config.head_width * config.context_length
+    return 6 * (count.attention + count.mlp + config.vocab_size * config.n_embd) + 12 * attention
+
+
 def bytes_of(parameters: int, bytes_each: int = 4) -> int:
     """Memory of so many numbers, float32 unless said otherwise; divide by 2**20 for MiB, by 10**6 for MB."""
     return parameters * bytes_each

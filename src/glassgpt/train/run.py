@@ -18,8 +18,9 @@ from glassgpt.disk import DiskError
 from glassgpt.errors import DataError
 from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import COMPANIONS
-from glassgpt.machine import decide_device, decide_threads, describe_environment
+from glassgpt.machine import decide_device, decide_threads, describe_environment, peak_flops
 from glassgpt.model import LanguageModel
+from glassgpt.model.size import training_flops
 from glassgpt.signals import unwinding
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
 from glassgpt.train.observers import Observer, tell, tell_each
@@ -203,12 +204,24 @@ def finish(trainer: Trainer, started: float) -> Run:
         "training_seconds": round(trainer.seconds, 2),
         "checkpoint_seconds": round(trainer.saver.waited, 2),  # of this sitting, in which training stood still for them
         "tokens_per_second": round(trainer.tokens / trainer.seconds, 1),
+        **arithmetic(trainer),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "data_fingerprint": meta.fingerprint,
         "environment": describe_environment(),
     }
     run.write_result(result)  # last: it says that the run is complete
     return run
+
+
+def arithmetic(trainer: Trainer) -> dict[str, Any]:
+    """Operations a second of the last steps, and what share that is of what the device can do (MFU); None where its peak is
+    not known, or where only a part of the model learned or was asked."""
+    config, pace = trainer.config, trainer.pace
+    if config.finetune.lora or trainer.data.meta.labels or not pace.steps:
+        return {"flops_per_second": None, "mfu": None}
+    flops = training_flops(config.model) * trainer.tokens / trainer.step / pace.step_seconds
+    peak = peak_flops(trainer.device, config.machine.precision)
+    return {"flops_per_second": round(flops), "mfu": round(flops / peak, 4) if peak else None}
 
 
 def baseline_of(meta: DataMeta) -> dict[str, Any]:
