@@ -136,6 +136,11 @@ besides.
                 ratio = f"{spread(times)} x" if times and system != YARDSTICK else ""
                 seconds, losses = [row.seconds for row in some], [row.val_loss for row in some]
                 lines.append(f"| {system} | {spread(seconds)} | {spread(losses, 3)} | {ratio} | {len(some)} |")
+        if any(row.text == text and row.system == NANOGPT for row in rows):
+            lines += [
+                "",
+                "nanoGPT's loss is its own estimate over 20 random batches; preparing its text is not counted.",
+            ]
         lines.append("")
     return "\n".join([*lines, about, ""])
 

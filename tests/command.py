@@ -63,7 +63,7 @@ def warm():
 def glassgpt(folder, *arguments, stdin="", **more):
     """Exit code, output and errors of the command, once it has ended. What `start` needs `more` for is a process begun anew;
     others are forks of one that has loaded torch."""
-    if not more and os.name == "posix":
+    if not more and sys.platform == "linux":  # elsewhere a fork after torch was loaded is not safe
         return warm().run(folder, *arguments, stdin=stdin)
     process = start(folder, *arguments, **more)
     out, err = process.communicate(stdin, timeout=TIMEOUT)

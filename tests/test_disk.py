@@ -41,6 +41,9 @@ def test_where_the_drive_itself_can_be_asked_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "fcntl", lambda handle, command: failing(errno.ENOTSUP)(handle))
     sync(tmp_path)
     assert calls == [51, "fsync"]
+    monkeypatch.setattr(fcntl, "fcntl", lambda handle, command: failing(errno.EIO)(handle))
+    with pytest.raises(OSError, match="Input/output error"):
+        sync(tmp_path)
 
 
 def test_folders_are_made_with_those_above_them_and_found_again(tmp_path):

@@ -67,9 +67,12 @@ def _flush(handle: int) -> None:
     """On macOS, fsync stops at the drive's own cache, which a power cut empties; what goes on from there is F_FULLFSYNC
     (fsync(2) of macOS), where the file system has it."""
     if full := getattr(fcntl, "F_FULLFSYNC", None):
-        with suppress(OSError):
+        try:
             fcntl.fcntl(handle, full)
             return
+        except OSError as problem:
+            if problem.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
     os.fsync(handle)
 
 

@@ -385,7 +385,7 @@ def test_settings_that_are_not_whole_are_said_so_and_what_to_do(run, cut, messag
 
 
 def test_settings_of_the_first_version_are_whole(run):
-    kept = [line for line in config_text(build_config()).splitlines() if line.split(" ")[0] not in LATER | {"from"}]
+    kept = [line for line in config_text(build_config()).splitlines() if line.split(" ")[0] not in {*LATER, "from"}]
     run.config_file.write_text("\n".join(kept))
     assert len(kept) == len(config_text(build_config()).splitlines()) - len(LATER)
     assert run.config().train.seed == 1337

@@ -401,7 +401,7 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
         ("tokenizer", ["char"], "tokenizer is ['char']; it has to be text in quotes"),
         ("data", 3, "data is 3; it has to be a list of texts"),
         ("data", ["a", 3], "data is ['a', 3]; it has to be a list of texts"),
-        ("architecture", "gpt3", "architecture 'gpt3' is not one of gpt2, modern, textbook; did you mean gpt2?"),
+        ("architecture", "gpt3", "architecture 'gpt3' is not one of gpt2, modern, ngram, textbook; did you mean gpt2?"),
         ("schedule", 1, "schedule 1 is not one of cosine, wsd, linear, constant"),
         ("compile", True, "compile True is not one of auto, on, off"),
         ("precision", "float16", "precision 'float16' is not one of auto, float32, bfloat16; did you mean bfloat16?"),

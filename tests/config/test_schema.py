@@ -36,7 +36,7 @@ RANGES = {
     "dropout": ([-0.1, 1.0], [0.0, 0.99]),
     "norm_eps": ([0.0, -1e-5], [1e-12]),
     "rope_theta": ([0.0], [0.5]),
-    "n_gram": ([0], [1]),
+    "n_gram": ([1, 0], [2]),
     "n_gram_rows": ([0], [1]),
     "seed": ([-1, 2**63], [0, 2**63 - 1]),
     "max_steps": ([-1], [1]),
@@ -143,7 +143,7 @@ def test_a_number_is_a_number(name, value):
             {"architecture": "modern", "activation": "relu"},
             "activation 'relu' is only known to architecture textbook; add architecture textbook",
         ),
-        ({"architecture": "gpt9"}, "architecture 'gpt9' is not one of gpt2, modern, textbook"),
+        ({"architecture": "gpt9"}, "architecture 'gpt9' is not one of gpt2, modern, ngram, textbook"),
     ],
     ids=lambda value: str(value)[:40],
 )

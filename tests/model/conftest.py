@@ -11,6 +11,7 @@ GPT2_SHAPE = {"vocab_size": 23, "context_length": 11, "n_layer": 2, "n_head": 3,
 SHAPES = {
     "gpt2": GPT2_SHAPE,
     "modern": GPT2_SHAPE | {"n_head": 6, "n_kv_head": 2, "n_embd": 12, "head_dim": 4},
+    "ngram": GPT2_SHAPE | {"n_head": 6, "n_kv_head": 2, "n_embd": 12, "head_dim": 4, "n_gram": 3, "n_gram_rows": 50},
     "textbook": GPT2_SHAPE,
 }
 

@@ -45,7 +45,13 @@ def shapes(draw):
         "n_head": n_head, "n_embd": n_head * 2 * draw(size), "n_inner": draw(st.sampled_from([0, 0, 5, 37])),
         "bias": draw(flag), "qkv_bias": draw(flag), "tie_embeddings": draw(flag),
     }  # fmt: skip
-    if architecture == "modern":
+    if architecture == "ngram":
+        shape |= {
+            "n_gram": draw(st.integers(2, 4)),
+            "n_gram_rows": draw(size),
+            "context_length": draw(st.integers(4, 30)),
+        }
+    if architecture in ("modern", "ngram"):
         divisors = [k for k in range(1, n_head + 1) if n_head % k == 0]
         shape |= {"n_kv_head": draw(st.sampled_from([0, *divisors])), "head_dim": draw(st.sampled_from([0, 2, 10]))}
     return GPTConfig(architecture=architecture, **shape)
@@ -157,7 +163,7 @@ def test_the_chunks_of_the_estimate_are_those_of_the_loss():
 def test_the_operations_are_those_that_torch_counts(architecture, tied, monkeypatch):
     for module in ("gpt2", "modern"):
         monkeypatch.setattr(f"glassgpt.model.{module}.fused_attention", explicit_attention)
-    shape = {"n_kv_head": 3, "head_dim": 10} if architecture == "modern" else {"bias": False}
+    shape = {"n_kv_head": 3, "head_dim": 10} if architecture in ("modern", "ngram") else {"bias": False}
     shape |= {"vocab_size": 31, "context_length": 9, "n_layer": 2, "n_head": 3, "n_embd": 12, "tie_embeddings": tied}
     config = GPTConfig(architecture=architecture, **shape)
     model, tokens = build_model(config, seed=1), torch.randint(31, (4, 9))

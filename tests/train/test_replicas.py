@@ -148,14 +148,54 @@ def test_an_old_run_had_none(config):
     assert build_config(file=file, flags={"device": "cpu"}).machine.replicas == 0  # found out anew
 
 
+def test_an_old_run_has_nothing_of_what_its_preset_has_today(text):
+    """char-cpu once was of architecture modern, and had no n-grams; its file did not speak of them."""
+    given = {"data": (str(text),), "max_steps": 6, "eval_every": 2, "save_every": 2, "sample_every": 9}
+    config = build_config(preset="char-cpu", flags={"architecture": "modern", **given})
+    with pytest.raises(Stopped):
+        train_run(config, out="old", observers=[StopAt(4)])
+    run = open_run(Path("old"))
+    lines = run.config_file.read_text().splitlines(True)
+    run.config_file.write_text("".join(line for line in lines if not line.startswith(("n_gram", "replicas"))))
+    assert run.config().model.architecture == "modern" and run.config().machine.replicas == 1
+    assert resume_run(run).result()["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"threads": 1}, {"dropout": 0.1}, {"gradient_checkpointing": True}, {"batch_size": 5}, {"micro_batch_size": 6}],
+)
+def test_flags_beside_a_settled_file_have_replicas_found_out_anew(config, flags):
+    run = train_run(config.with_values(dropout=0.0, threads=2, micro_batch_size=3).resolved(replicas=2))
+    file = run.config_file
+    asked = (
+        file.read_text().replace('"micro_batch_size", ', "").replace('"dropout", ', "").replace('"batch_size", ', "")
+    )
+    file.write_text(asked.replace('"threads", ', "").replace(', "threads"', ""))
+    again = build_config(file=file, flags=flags)
+    assert again.machine.replicas == 0
+    assert train_run(again.resolved(max_steps=3)).config().machine.replicas == 1
+
+
+@pytest.mark.parametrize("changes", [{"threads": 1}, {"micro_batch_size": 6}, {"gradient_checkpointing": True}])
+def test_a_change_on_the_way_has_replicas_found_out_anew(config, changes):
+    config = config.with_values(dropout=0.0, threads=2, micro_batch_size=3).resolved(replicas=2)
+    with pytest.raises(Stopped):
+        train_run(config, out="stopped", observers=[StopAt(6)])
+    run = resume_run(open_run(Path("stopped")), changes=changes)
+    assert run.config().machine.replicas == 1
+    assert resume_run(run, changes={"max_steps": 16}).result()["steps"] == 16
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dropout": 0.1}, "dropout draws its masks in order, one micro batch after the other; it has to be 0"),
+        ({"dropout": 0.1}, "dropout draws its masks in order, one micro batch after the other"),
         ({"gradient_checkpointing": True}, "gradient_checkpointing computes one micro batch at a time"),
         ({"threads": 1}, "each takes a thread, and threads is 1"),
         ({"batch_size": 5, "micro_batch_size": 0}, "it has to divide micro_batch_size 5"),
-        ({"compile": "on"}, "a compiled model has one thread of Python; leave compile off"),
+        ({"micro_batch_size": 6}, "each takes a micro batch, and of micro_batch_size 6 a step has 1"),
+        ({"compile": "on"}, "a compiled model has one thread of Python; take compile off"),
     ],
 )
 def test_what_replicas_cannot_do_is_said_before_anything_is_written(config, values, message, monkeypatch, tmp_path):
@@ -164,7 +204,7 @@ def test_what_replicas_cannot_do_is_said_before_anything_is_written(config, valu
     config = config.with_values(**{"dropout": 0.0, "threads": 2, "replicas": 2} | values)
     with pytest.raises(ConfigError) as caught:
         train_run(config)
-    assert str(caught.value) == f"replicas is 2; {message}"
+    assert str(caught.value) == f"replicas is 2; {message}; lower it, or 0 has a trial decide"
     assert not (tmp_path / "runs").exists()
 
 
@@ -199,13 +239,16 @@ def tried(monkeypatch):
 def test_how_many_is_found_out_by_a_trial(config, tried, recorder, ratio, values, replicas, micro):
     tried[0] = ratio
     given = {"dropout": 0.0, "threads": 2, "replicas": 0, "micro_batch_size": 0, "max_steps": 3} | values
+    recorder.threads = []
+    recorder.on_step = lambda step, metrics: recorder.threads.append(torch.get_num_threads())
     run = train_run(config.with_values(**given), observers=[recorder])
     settled = run.config()
     assert (settled.machine.replicas, settled.train.micro_batch_size) == (replicas, micro)
     assert settled.machine.threads == given["threads"]
     said = [text for _, text in recorder.of("message") if "replicas" in text]
     assert bool(said) == (replicas > 1)
-    assert torch.get_num_threads() == (1 if replicas > 1 else given["threads"])
+    assert set(recorder.threads) == {1 if replicas > 1 else given["threads"]}
+    assert torch.get_num_threads() == 1  # as it was before
 
 
 def test_a_run_of_a_moment_is_not_delayed_by_a_trial(config, monkeypatch):

@@ -67,7 +67,7 @@ def test_more_time_on_a_faster_machine_is_a_larger_size_and_said_so(data, speed,
         {"max_steps": 9},
         {"minutes": 1.0, "n_layer": 3},
         {"minutes": 1.0, "context_length": 32},
-        {"minutes": 1.0, "n_gram": 1},
+        {"minutes": 1.0, "n_gram": 2},
         {"minutes": 1.0, "device": "mps"},
         {},
     ],
@@ -83,10 +83,24 @@ def test_other_presets_have_no_sizes(data, speed):
     assert fit_to_time(config, data, ()) is config
 
 
-def test_a_rerun_has_the_size_of_the_first_run(data, speed):
-    config = fit_to_time(build_config(preset="char-cpu", flags={"minutes": 0.3}), data, ())
+@pytest.mark.parametrize("minutes", [0.1, 0.3])
+def test_a_rerun_has_the_size_of_the_first_run(data, speed, minutes):
+    config = fit_to_time(build_config(preset="char-cpu", flags={"minutes": minutes}), data, ()).resolved(threads=2)
     speed(9.0)
     assert fit_to_time(config, data, ()) is config
+
+
+def test_what_goes_on_from_a_model_has_its_sizes(data, speed):
+    config = build_config(preset="char-cpu", flags={"minutes": 1.0, "from_": "runs/words-1"})
+    assert fit_to_time(config, data, ()) is config
+
+
+def test_a_micro_batch_that_was_asked_for_fits(data, speed):
+    asked = {"minutes": 1.0, "micro_batch_size": 16}
+    config = build_config(preset="char-cpu", flags=asked)
+    assert fit_to_time(config, data, ()) is config
+    fitted = fit_to_time(build_config(preset="char-cpu", flags=asked | {"micro_batch_size": 4}), data, ())
+    assert fitted.train.micro_batch_size == 4 and fitted.train.batch_size == 8
 
 
 def test_little_text_has_the_preset(tmp_path, speed):

@@ -11,7 +11,8 @@ FIXED = (
     "tokenizer", "text_field", "task", "seed", "batch_size", "optimizer",
 )  # fmt: skip
 # What only looks on may change, the place of the text (its content is compared), the time of a run whose number of steps it
-# still decides, and the cut of a batch into micro batches, which the run itself changes where memory is short.
+# still decides, the cut of a batch into micro batches, which the run itself changes where memory is short, and how many of
+# those are computed at a time.
 FREE = (
     "data",
     "minutes",
@@ -19,6 +20,7 @@ FREE = (
     "log_every",
     "keep_checkpoints",
     "micro_batch_size",
+    "replicas",
 )
 # Of what stays, that which a new run may have although it goes on from this one's weights.
 OF_A_NEW_RUN = ("dropout", "context_length", "data", "text_field", "task", "seed", "batch_size", "optimizer", "lora")

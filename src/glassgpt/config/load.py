@@ -24,22 +24,26 @@ from glassgpt.errors import ConfigError
 # In a run's config.toml stand values that followed from others. A flag beside the file frees those that followed from
 # what it changes; what a person asked for stays.
 _LENGTH = ("warmup_steps", *INTERVALS)
-_MEMORY = ("micro_batch_size",)
+_MEMORY = ("micro_batch_size", "replicas")
 FOLLOWS = {
     "max_steps": _LENGTH,
     "minutes": _LENGTH,
     "data": ("vocab_size", "task"),
     "text_field": ("task",),
     "tokenizer": ("vocab_size",),
-    "device": ("precision", "compile", "threads", "replicas", *_MEMORY),
+    "device": ("precision", "compile", "threads", *_MEMORY),
     **dict.fromkeys(("from_", "lora", "gradient_checkpointing", "dropout"), _MEMORY),
     **dict.fromkeys(("batch_size", "context_length", "architecture", "n_layer", "n_embd", "n_inner"), _MEMORY),
+    **dict.fromkeys(("threads", "compile", "replicas"), _MEMORY),
+    "micro_batch_size": ("replicas",),
 }
-# Settings that a run of the first version does not list.
+# Settings that a run of the first version does not list, and what it had instead of today's default.
 LATER = {
-    "task", "gradient_checkpointing", "from_", "lora", "lora_alpha", "lora_on", "on_nonfinite", "on_spike",
-    "matrix_learning_rate", "momentum", "replicas", "n_gram", "n_gram_rows",
-}  # fmt: skip
+    **dict.fromkeys(("gradient_checkpointing", "from_", "lora", "lora_alpha", "lora_on", "on_nonfinite", "on_spike")),
+    **dict.fromkeys(("matrix_learning_rate", "momentum", "n_gram", "n_gram_rows")),
+    "task": "text",
+    "replicas": 1,
+}
 LONGEST = 1 << 20  # characters of a file of settings: a device, say, may have no end
 
 
@@ -116,12 +120,9 @@ def _make_room(merged: dict[str, Any], level: Mapping[str, Any]) -> None:
 def _fitting_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The preset's values, without those that only made sense with the shape or the time that it would have had."""
     values = dict(preset)
-    if given.get("architecture", "modern") != "modern" or "n_head" in given or "n_embd" in given:
+    if given.get("architecture", "modern") not in ("modern", "ngram") or "n_head" in given or "n_embd" in given:
         values.pop("n_kv_head", None)
         values.pop("head_dim", None)
-    if given.get("architecture", "modern") != "modern":
-        values.pop("n_gram", None)
-        values.pop("n_gram_rows", None)
     if "n_embd" in given:
         values.pop("n_inner", None)
     if given.get("minutes"):
@@ -137,6 +138,11 @@ def _cut_to_fit(merged: dict[str, Any], given: Mapping[str, Any]) -> None:
     steps = merged.get("max_steps", 0)
     if steps and "warmup_steps" not in given and merged.get("warmup_steps", 100) > steps // 10:
         merged["warmup_steps"] = steps // 10
+    if (
+        "n_gram" not in given
+        and merged.get("n_gram", 0) > given.get("context_length", merged.get("context_length", 0)) > 1
+    ):
+        merged["n_gram"] = given["context_length"]
 
 
 def read_file(path: Path) -> FileContent:
@@ -165,9 +171,9 @@ def read_file(path: Path) -> FileContent:
             if SECTION_OF.get(field, section) != section:
                 raise ConfigError(f"{path}: {name} stands under [{section}]; put it under [{SECTION_OF[field]}]")
             values[field] = check_value(field, value, f"{path}:")
-    if asked is not None:  # a run's: one that was begun before there were tasks learned text
-        values.setdefault("task", "text")
-        values.setdefault("replicas", 1)
+    if asked is not None:  # a run's, which lists every setting that there was: no preset of today is to fill in others
+        for name, had in LATER.items():
+            values.setdefault(name, FIELDS[name].default if had is None else had)
     return FileContent(values, preset, tuple(values if asked is None else asked), changed)
 
 
@@ -184,7 +190,7 @@ def why_not_whole(path: Path) -> str | None:
     there = {field_name(name) for entries in tables for name in entries}
     if there - FIELDS.keys():
         return None  # a name that somebody wrote wrongly, and `read_file` names
-    lacking = [shown_name(name) for name in FIELDS if name not in there | LATER]
+    lacking = [shown_name(name) for name in FIELDS if name not in there | LATER.keys()]
     more = f" and {len(lacking) - 2} others" if len(lacking) > 3 else ""
     named = ", ".join(lacking[: 2 if more else 3])
     return f"is not whole: it lacks {named}{more}, and a run's lists every setting" if lacking else None

@@ -58,14 +58,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # One text, two cores, five seconds (docs/decisions.md).
     "char-cpu": {
-        "architecture": "modern", "tokenizer": "char", "context_length": 64, "tie_embeddings": False, "n_gram": 4,
+        "architecture": "ngram", "n_gram": 4, "tokenizer": "char", "context_length": 64, "tie_embeddings": False,
         "n_layer": 1, "n_head": 2, "n_embd": 64, "batch_size": 16, "optimizer": "muon", "learning_rate": 1e-2,
         "momentum": 0.85, "beta2": 0.98, "weight_decay": 0.0, "warmup_steps": 5, "schedule": "wsd", "decay_to": 0.0,
         "max_steps": 80, "eval_every": 250, "save_every": 250, "sample_every": 250,
     },
 }  # fmt: skip
 
-# What more time is worth, from so many minutes on: the best of those that were tried on SIZES_MACHINE (docs/decisions.md).
+# What more time is worth, from so many minutes on: the best of those that were tried on one machine (docs/decisions.md).
 # Settings that are not named stay as they are in the preset.
 SIZES: dict[str, dict[float, dict[str, Any]]] = {
     "char-cpu": {

@@ -25,8 +25,10 @@ INTERVALS = ("eval_every", "save_every", "sample_every")
 class GPTConfig:
     """The shape of a model. The defaults are GPT-2's (124M); only the vocabulary is left to the tokenizer."""
 
-    architecture: Literal["gpt2", "modern", "textbook"] = setting(
-        "gpt2", "the file in model/ that is built: gpt2, modern (the Qwen3 block), or textbook (GPT-2 spelled out)"
+    architecture: Literal["gpt2", "modern", "ngram", "textbook"] = setting(
+        "gpt2",
+        "the file in model/ that is built: gpt2, modern (the Qwen3 block), ngram (modern, with embeddings of groups of tokens "
+        "too), or textbook (GPT-2 spelled out)",
     )
     vocab_size: int = setting(0, "tokens that the model knows; 0: as many as the tokenizer has", at_least=0)
     context_length: int = setting(1024, "tokens that the model sees at once", at_least=1)
@@ -49,12 +51,10 @@ class GPTConfig:
     )
     norm_eps: float = setting(1e-5, "added to the variance before its root is taken", above=0)
     rope_theta: float = setting(10_000.0, "base of the rotary wavelengths (modern)", above=0)
-    n_gram: int = setting(
-        1, "longest group of neighbouring tokens with an embedding of its own; 1: tokens alone (modern)", at_least=1
-    )
+    n_gram: int = setting(4, "longest group of neighbouring tokens with an embedding of its own (ngram)", at_least=2)
     n_gram_rows: int = setting(
         16_381,
-        "embeddings for the groups of each length; more groups share them, a prime number most evenly",
+        "embeddings for the groups of each length; more groups than that share them, a prime number most evenly (ngram)",
         at_least=1,
     )
     norm_position: Literal["pre", "post"] = setting(
@@ -64,7 +64,7 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.architecture == "modern":
+        if self.is_modern:
             self._check_modern()
         else:
             self._check_gpt2()
@@ -82,7 +82,7 @@ class GPTConfig:
             )
         if self.head_width % 2:
             raise ConfigError(f"a head {self.head_width} wide cannot be rotated in pairs; head_dim has to be even")
-        if self.n_gram > self.context_length:
+        if self.architecture == "ngram" and self.n_gram > self.context_length:
             raise ConfigError(f"n_gram {self.n_gram} is more than context_length {self.context_length}; lower it")
         if self.activation == "gelu":
             raise ConfigError(
@@ -96,8 +96,11 @@ class GPTConfig:
             raise ConfigError(
                 "n_kv_head and head_dim are settings of architecture modern; leave them at 0, or take architecture modern"
             )
-        if self.n_gram > 1:
-            raise ConfigError("n_gram is a setting of architecture modern; leave it at 1, or take architecture modern")
+
+    @property
+    def is_modern(self) -> bool:
+        """Whether its blocks are those of modern.py."""
+        return self.architecture in ("modern", "ngram")
 
     @property
     def kv_heads(self) -> int:
@@ -112,7 +115,7 @@ class GPTConfig:
         if self.n_inner:
             return self.n_inner
         # SwiGLU has three matrices where GPT-2's MLP has two: 8/3 keeps the parameters equal (Shazeer 2020, 2002.05202).
-        return -(-8 * self.n_embd // 3 // 32) * 32 if self.architecture == "modern" else 4 * self.n_embd
+        return -(-8 * self.n_embd // 3 // 32) * 32 if self.is_modern else 4 * self.n_embd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,8 +250,8 @@ class MachineConfig:
     threads: int = setting(0, "CPU threads; 0: torch's choice, one a core", at_least=0)
     replicas: int = setting(
         0,
-        "copies of the model that share its weights and take a micro batch and a thread each; 0: as many as threads where a "
-        "short trial is faster",
+        "copies of the model that share its weights and take a micro batch and a thread each; 0: up to 4, where a short "
+        "trial is faster",
         at_least=0,
     )  # fmt: skip
 
@@ -311,7 +314,12 @@ FIELDS = {f.name: f for kind in SECTIONS.values() for f in fields(kind)}
 
 # What each choice has no use for.
 UNUSED: dict[str, dict[str, tuple[str, ...]]] = {
-    "architecture": {"modern": ("bias", "qkv_bias"), "gpt2": ("rope_theta",), "textbook": ("rope_theta",)},
+    "architecture": {
+        "gpt2": ("rope_theta", "n_gram", "n_gram_rows"),
+        "modern": ("bias", "qkv_bias", "n_gram", "n_gram_rows"),
+        "ngram": ("bias", "qkv_bias"),
+        "textbook": ("rope_theta", "n_gram", "n_gram_rows"),
+    },
     "optimizer": {"adamw": ("matrix_learning_rate", "momentum"), "muon": ()},
 }
 

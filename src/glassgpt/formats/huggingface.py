@@ -186,7 +186,7 @@ def huggingface_tensors(config: GPTConfig, weights: Mapping[str, Tensor]) -> dic
     """Our weights under transformers' names. A GPT-2 without biases is one whose biases are zero."""
     model_type = MODEL_TYPES[MODEL_TYPE_OF[config.architecture]]
     whole = config
-    if config.architecture != "modern":
+    if not config.is_modern:
         whole = replace(config, bias=True, qkv_bias=True)
         some = next(iter(weights.values()))
         zeros = {name: some.new_zeros(shape) for name, shape in parameter_shapes(whole).items() if name not in weights}

@@ -141,9 +141,9 @@ def read_rope_theta(config: Mapping[str, Any]) -> Any:
 
 
 def write_qwen3_config(config: GPTConfig) -> dict[str, Any]:
-    if config.n_gram > 1:
+    if config.architecture == "ngram":
         raise ConfigError(
-            f"Qwen3's format knows no embeddings of n-grams (n_gram {config.n_gram}); a model with n_gram 1 can be written"
+            "no format but GlassGPT's own knows architecture ngram; a model trained with --architecture modern can be written"
         )
     return {
         "architectures": ["Qwen3ForCausalLM"],
@@ -176,7 +176,7 @@ MODEL_TYPES: dict[str, ModelType] = {
     "gpt2": ModelType(read_gpt2_config, write_gpt2_config, gpt2_layout, "transformer.", is_gpt2_mask),
     "qwen3": ModelType(read_qwen3_config, write_qwen3_config, qwen3_layout, "model."),
 }
-MODEL_TYPE_OF = {"gpt2": "gpt2", "textbook": "gpt2", "modern": "qwen3"}
+MODEL_TYPE_OF = {"gpt2": "gpt2", "textbook": "gpt2", "modern": "qwen3", "ngram": "qwen3"}
 
 
 def refuse(config: Mapping[str, Any], known: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from glassgpt.machine.decide import (
     decide_precision,
     decide_replicas,
     decide_threads,
+    threads_restored,
 )
 from glassgpt.machine.describe import describe_environment, free_disk, free_memory, process_seconds, total_memory
 from glassgpt.machine.memory import is_freed_memory_kept, keep_freed_memory
@@ -26,5 +27,6 @@ __all__ = [
     "keep_freed_memory",
     "peak_flops",
     "process_seconds",
+    "threads_restored",
     "total_memory",
 ]

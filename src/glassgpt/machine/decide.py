@@ -4,7 +4,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -56,11 +57,21 @@ def decide_threads(wanted: int = 0) -> int:
     if wanted > cores:
         raise ConfigError(
             f"threads is {wanted}; this machine has {cores} cores, and more threads only wait for each other; "
-            "lower it (for a run: in its config.toml)"
+            "lower it (for a run: in its config.toml, and replicas with it)"
         )
     if wanted:
         torch.set_num_threads(wanted)
     return torch.get_num_threads()
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Whatever number of threads was decided meanwhile, torch has the one of before at the end."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def decide_precision(

@@ -12,12 +12,14 @@ from glassgpt.model.cache import Cache
 from glassgpt.model.gpt2 import GPT2
 from glassgpt.model.language_model import LanguageModel
 from glassgpt.model.modern import Modern
+from glassgpt.model.ngram import Ngram
 from glassgpt.model.textbook import Textbook
 
 # An architecture is one file and one line here.
 ARCHITECTURES: dict[str, Callable[[GPTConfig], LanguageModel]] = {
     "gpt2": GPT2,
     "modern": Modern,
+    "ngram": Ngram,
     "textbook": Textbook,
 }
 

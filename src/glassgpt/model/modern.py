@@ -1,8 +1,7 @@
 """What the field settled on since GPT-2, as one block: the Qwen3 block (Qwen Team 2025, 2505.09388), names included.
 
 Against gpt2.py: RMSNorm for LayerNorm, positions by rotation inside attention for a table of positions, normalised queries
-and keys, key and value heads shared by groups of query heads, a gated MLP, and no biases. Where they were asked for,
-embeddings of n-grams beside those of the tokens (ngrams.py), which Qwen3 does not know.
+and keys, key and value heads shared by groups of query heads, a gated MLP, and no biases.
 
 Shapes: B batch, T positions in this call, C n_embd, H n_head, K n_kv_head, D head_dim, F mlp width, V vocab_size.
 """
@@ -17,7 +16,6 @@ from glassgpt.config import GPTConfig
 from glassgpt.model.attention import fused_attention
 from glassgpt.model.cache import Cache
 from glassgpt.model.language_model import LanguageModel
-from glassgpt.model.ngrams import NgramEmbedding
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -100,18 +98,16 @@ class Trunk(nn.Module):
         super().__init__()
         self.head_dim, self.theta = config.head_width, config.rope_theta
         self.embed_tokens = nn.Embedding(config.vocab_size, config.n_embd)
-        self.reach = config.n_gram - 1  # tokens before its own that an embedding depends on
-        if self.reach:  # Qwen3 has none
-            self.embed_ngrams = NgramEmbedding(config.n_gram, config.n_gram_rows, config.vocab_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = RMSNorm(config.n_embd, eps=config.norm_eps)
 
+    def embed(self, tokens: Tensor, cache: Cache | None) -> Tensor:
+        """tokens (B, T) -> (B, T, C); ngram.py adds to it."""
+        return self.embed_tokens(tokens)
+
     def forward(self, tokens: Tensor, positions: Tensor, cache: Cache | None) -> Tensor:
-        x = self.embed_tokens(tokens)  # (B, T, C)
-        if self.reach:
-            x = x + self.embed_ngrams(tokens, tokens[:, :0] if cache is None else cache.before(tokens, self.reach))
-        x = self.dropout(x)
+        x = self.dropout(self.embed(tokens, cache))  # (B, T, C)
         cos, sin = rotary_angles(positions, self.head_dim, self.theta)
         angles = cos.to(x.dtype), sin.to(x.dtype)
         for block in self.layers:
@@ -122,9 +118,11 @@ class Trunk(nn.Module):
 
 
 class Modern(LanguageModel):
+    trunk = Trunk
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__(config)
-        self.model = Trunk(config)
+        self.model = self.trunk(config)
         if not config.tie_embeddings:
             self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 

@@ -33,10 +33,11 @@ def count_parameters(config: GPTConfig) -> ParameterCount:
     """Learned numbers by part; a tied output layer counts once, as the embedding."""
     C, L, V = config.n_embd, config.n_layer, config.vocab_size
     head = 0 if config.tie_embeddings else V * C
-    if config.architecture == "modern":
+    if config.is_modern:
+        groups = (config.n_gram - 1) * config.n_gram_rows if config.architecture == "ngram" else 0
         q_width, kv_width = config.n_head * config.head_width, config.kv_heads * config.head_width
         return ParameterCount(
-            embedding=(V + (config.n_gram - 1) * config.n_gram_rows) * C,
+            embedding=(V + groups) * C,
             positions=0,
             attention=L * (2 * C * q_width + 2 * C * kv_width),
             mlp=L * 3 * C * config.mlp_width,
@@ -91,6 +92,7 @@ def training_bytes(
     kept = {  # by a block at each position, for its backward: counted with torch's saved_tensors_hooks
         "gpt2": 8 * C + 2 * F,
         "modern": 6 * C + 4 * q_width + 4 * kv_width + 4 * F,
+        "ngram": 6 * C + 4 * q_width + 4 * kv_width + 4 * F,
         "textbook": 12 * C + 5 * F,
     }[config.architecture]
     weights = 1 if config.architecture == "textbook" else 0  # of attention, (T, T) a head; the fused kernel writes none

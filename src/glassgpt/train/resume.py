@@ -20,6 +20,7 @@ from glassgpt.disk import as_argument
 from glassgpt.errors import CheckpointError, ConfigError, DataError
 from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import companions_in
+from glassgpt.machine import threads_restored
 from glassgpt.tokenizer import Tokenizer
 from glassgpt.train.observers import Observer, tell
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, tokenizer_for
@@ -27,7 +28,11 @@ from glassgpt.train.run import Sampler, build_trainer, carried_by, finish, open_
 from glassgpt.train.settle import fit_to_data, settle_machine
 from glassgpt.train.state import restore
 
+# What a trial found out about replicas holds as long as these stay.
+DECIDE_REPLICAS = {"device", "threads", "compile", "gradient_checkpointing", "micro_batch_size"}
 
+
+@threads_restored()
 def resume_run(
     run: Run,
     *,
@@ -120,6 +125,8 @@ def with_changes(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
         if changes["max_steps"] != config.train.max_steps:  # what followed from the old length follows from the new one
             followed = [name for name in INTERVALS if name not in config.asked]
             config = config.resolved(**dict.fromkeys(followed, 0))
+    if changes.keys() & DECIDE_REPLICAS and "replicas" not in config.asked:
+        config = config.resolved(replicas=0)
     config = config.with_values(**changes)
     meant = dict(config.changed) | {name: value for name, value in config.flat().items() if name in changes}
     return replace(config, changed=tuple(meant.items()))

@@ -18,7 +18,7 @@ from glassgpt.disk import DiskError
 from glassgpt.errors import DataError
 from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import COMPANIONS
-from glassgpt.machine import decide_device, decide_threads, describe_environment, peak_flops
+from glassgpt.machine import decide_device, decide_threads, describe_environment, peak_flops, threads_restored
 from glassgpt.model import LanguageModel
 from glassgpt.model.size import training_flops
 from glassgpt.signals import unwinding
@@ -34,6 +34,7 @@ Sampler = Callable[[LanguageModel, DataFolder], str]
 """Writes a text with the model as it is: how training shows what it has learned of this data, brought by the caller."""
 
 
+@threads_restored()
 def train_run(
     config: RunConfig,
     *,

@@ -121,14 +121,22 @@ def settle_machine(
     def compiled() -> Loss:  # once, and not unless it is wanted: loading the compiler alone takes a second
         return torch.compile(plain_loss)
 
+    replicas = settle_replicas(config, trial, threads, precision.choice, trial_seconds)
+    count, wanted = int(replicas.choice), config.machine.compile
+    if config.machine.replicas > 1 and wanted == "auto":
+        wanted = "off"  # replicas were asked for, and cannot have it
     compilation = decide_compile(
-        config.machine.compile,
+        wanted,
         device,
         trial.run_seconds(trial_seconds),
-        lambda on: trial.work(precision.choice, compiled() if on else chunked_loss),
+        lambda on: (
+            trial.work(precision.choice, compiled())
+            if on
+            else trial.side_by_side(count, precision.choice, chunked_loss)
+        ),
     )
-    replicas = settle_replicas(config, trial, threads, compilation.choice, precision.choice, trial_seconds)
-    count = int(replicas.choice)
+    if compilation.choice == "on":
+        count = 1
     if count > 1:
         torch.set_num_threads(1)  # a thread each
     parameters = sum(p.numel() for p in model.parameters())
@@ -156,21 +164,21 @@ def settle_machine(
     return settled, model, loss
 
 
-def settle_replicas(
-    config: RunConfig, trial: Trial, threads: int, compilation: str, precision: str, piece_seconds: float
-) -> Decision:
+def settle_replicas(config: RunConfig, trial: Trial, threads: int, precision: str, piece_seconds: float) -> Decision:
     """How many micro batches are computed at the same time, where a replica takes the same share of what one would."""
     wanted, size = config.machine.replicas, trial.micro_batch_size
     given = bool(config.train.micro_batch_size)  # then that is what a replica takes, and not a share of it
     parts = config.train.batch_size // size if given else size
-    why_not = why_no_replicas(config, trial.device, compilation)
+    why_not = why_no_replicas(config, trial.device)
     if wanted > 1:
         if wanted > threads:
             why_not = f"each takes a thread, and threads is {threads}"
+        elif given and parts < wanted:
+            why_not = f"each takes a micro batch, and of micro_batch_size {size} a step has {parts}"
         elif not given and parts % wanted:
             why_not = f"it has to divide micro_batch_size {size}"
         if why_not:
-            raise ConfigError(f"replicas is {wanted}; {why_not}")
+            raise ConfigError(f"replicas is {wanted}; {why_not}; lower it, or 0 has a trial decide")
         return Decision(str(wanted), "asked for")
     count = next((n for n in range(min(threads, MOST_REPLICAS), 1, -1) if parts % n == 0), 1)
     gradients = 4 * (count - 1) * sum(p.numel() for p in trial.model.parameters() if p.requires_grad)
@@ -180,18 +188,23 @@ def settle_replicas(
         return Decision("1", "not tried")
     if gradients > free_memory(trial.device) * MEMORY_SHARE:
         return Decision("1", "their gradients would take too much memory")
-    return decide_replicas(count, lambda n: trial.side_by_side(n, precision, chunked_loss), trial.run_seconds)
+    try:
+        return decide_replicas(count, lambda n: trial.side_by_side(n, precision, chunked_loss), trial.run_seconds)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return Decision("1", "there is not enough memory for more")
 
 
-def why_no_replicas(config: RunConfig, device: torch.device, compilation: str) -> str | None:
+def why_no_replicas(config: RunConfig, device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"only a CPU has threads to give, and this run is on {device}"
-    if compilation == "on":
-        return "a compiled model has one thread of Python; leave compile off"
+    if config.machine.compile == "on":
+        return "a compiled model has one thread of Python; take compile off"
     if config.train.gradient_checkpointing:
         return "gradient_checkpointing computes one micro batch at a time"
     if config.model.dropout:
-        return "dropout draws its masks in order, one micro batch after the other; it has to be 0"
+        return "dropout draws its masks in order, one micro batch after the other"
     return None
 
 

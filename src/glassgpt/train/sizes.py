@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from glassgpt.config import RunConfig, build_config
-from glassgpt.config.presets import PRESETS, SIZES, SIZES_STEP, SIZES_THREADS
+from glassgpt.config.presets import SIZES, SIZES_STEP, SIZES_THREADS
 from glassgpt.data import Batch, DataFolder
 from glassgpt.errors import DataError
 from glassgpt.machine import decide_device
@@ -21,16 +21,19 @@ TRIES = 5
 
 def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observer]) -> RunConfig:
     """Of a preset with a table of sizes, the one for the `minutes` that were asked for. Whoever asks for one of its settings
-    has that alone; a run that says its length in steps, is not on a CPU, or has little text, has the preset as it is."""
+    has that alone. A run that says its length in steps, goes on from a model, was settled before (in a config.toml), is not on
+    a CPU, or has little text, has the sizes that it comes with."""
     sizes, minutes = SIZES.get(config.preset, {}), config.train.minutes
     settings = {name for size in sizes.values() for name in size}
-    values, preset = config.flat(), PRESETS.get(config.preset, {})
-    untouched = all(values[name] == preset.get(name, values[name]) for name in settings)  # else it was fitted before
-    on_cpu = decide_device(config.machine.device).choice == "cpu"
-    if not (sizes and minutes and "minutes" in config.asked and untouched and on_cpu) or settings & {*config.asked}:
+    settled = config.machine.threads and "threads" not in config.asked
+    if not (sizes and minutes and "minutes" in config.asked) or settings & {*config.asked}:
+        return config
+    if config.finetune.from_ or settled or decide_device(config.machine.device).choice != "cpu":
         return config
     speed = SIZES_STEP / probe_seconds() * min(torch.get_num_threads(), MOST_THREADS) / SIZES_THREADS
     start = max(start for start in sizes if start <= minutes * speed)
+    if (sizes[start].get("batch_size") or config.train.batch_size) % (config.train.micro_batch_size or 1):
+        return config  # it was asked for
     fitted = config.resolved(**sizes[start])
     try:
         data.require_windows(fitted.model.context_length)

@@ -60,6 +60,9 @@ class Trainer:
         self.model = model
         self.trained = self.parallel.prepare(model)
         self.replicas = Replicas(self.trained, max(1, config.machine.replicas))
+        self.readers = (
+            self.replicas if self.replicas.count > 1 else Replicas(model)
+        )  # of validations, on this process alone
         self.optimizer = build_optimizer(model, config.train, config.machine.precision)
         self.batches = training_batches(data, config.model.context_length, config.train.seed)
         self.tokenizer_json = (data.path / "tokenizer.json").read_text(encoding="utf-8")
@@ -173,7 +176,7 @@ class Trainer:
                 f"out of memory at micro_batch_size {train.micro_batch_size}; take a smaller model or context_length, "
                 "--gradient-checkpointing, or close other programs"
             )
-        self.model.zero_grad()
+        self.replicas.forget_gradients()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -246,7 +249,7 @@ class Trainer:
     def _evaluate(self, last: bool) -> None:
         try:
             with self.stop.at_once():
-                result = evaluate(self.model, self.data, self.device, self.config.machine.precision, self.replicas)
+                result = evaluate(self.model, self.data, self.device, self.config.machine.precision, self.readers)
             if not math.isfinite(result["val_loss"]):
                 raise GlassError(f"val_loss is {result['val_loss']}")
         except Exception as error:  # whatever it is, the training is worth more
@@ -326,7 +329,7 @@ class Trainer:
             context_length, precision = self.config.model.context_length, self.config.machine.precision
             try:
                 with self.stop.at_once():
-                    return evaluation_seconds(self.replicas, self.data, context_length, self.device, precision)
+                    return evaluation_seconds(self.readers, self.data, context_length, self.device, precision)
             except Exception as error:  # each validation will say so again, and may be better
                 self.tell("on_message", f"a trial of the validation failed ({in_one_line(error)}); training goes on")
                 return 0.0

@@ -7,7 +7,7 @@ from glassgpt.config import GPTConfig
 from glassgpt.errors import ConfigError
 from glassgpt.formats.huggingface_models import write_qwen3_config
 from glassgpt.model import build_model
-from glassgpt.model.ngrams import NgramEmbedding
+from glassgpt.model.ngram import NgramEmbedding
 from glassgpt.model.size import count_parameters
 
 from .conftest import small, some_tokens
@@ -53,7 +53,7 @@ def test_with_rows_enough_no_group_shares_one():
 @pytest.mark.parametrize("chunks", [[11], [1] * 11, [4, 1, 6], [1, 3, 7], [2, 2, 7]])
 @pytest.mark.parametrize("n_gram", [2, 4])
 def test_fed_in_pieces_through_the_cache_a_model_says_the_same(chunks, n_gram):
-    model, tokens = small("modern", n_gram=n_gram, n_gram_rows=50), some_tokens(5, 11)
+    model, tokens = small("ngram", n_gram=n_gram, n_gram_rows=50), some_tokens(5, 11)
     cache = model.new_cache(5)
     with torch.no_grad():
         pieces = [model(piece, cache) for piece in tokens.split(chunks, dim=1)]
@@ -61,7 +61,7 @@ def test_fed_in_pieces_through_the_cache_a_model_says_the_same(chunks, n_gram):
 
 
 def test_no_logit_sees_a_later_token_and_each_sees_the_ones_before():
-    model, tokens = small("modern", n_gram=3, n_gram_rows=50), some_tokens(5, 11)
+    model, tokens = small("ngram", n_gram=3, n_gram_rows=50), some_tokens(5, 11)
     logits = model(tokens)
     for t in range(11):
         changed = tokens.clone()
@@ -83,7 +83,7 @@ def test_without_layers_to_look_back_a_model_still_knows_the_tokens_before():
 
 def test_its_weights_are_counted():
     config = GPTConfig(
-        architecture="modern",
+        architecture="ngram",
         vocab_size=23,
         context_length=11,
         n_layer=2,
@@ -99,10 +99,10 @@ def test_its_weights_are_counted():
 
 
 def test_what_has_no_place_for_them_says_so():
-    with pytest.raises(ConfigError, match="n_gram is a setting of architecture modern; leave it at 1, or take"):
-        GPTConfig(n_gram=2)
     with pytest.raises(ConfigError, match="n_gram 12 is more than context_length 11; lower it"):
-        GPTConfig(architecture="modern", context_length=11, n_gram=12)
-    config = GPTConfig(architecture="modern", vocab_size=9, context_length=11, n_gram=2)
-    with pytest.raises(ConfigError, match=r"Qwen3's format knows no embeddings of n-grams \(n_gram 2\)"):
+        GPTConfig(architecture="ngram", context_length=11, n_gram=12)
+    config = GPTConfig(architecture="ngram", vocab_size=9, context_length=11, n_gram=2)
+    with pytest.raises(
+        ConfigError, match="no format but GlassGPT's own knows architecture ngram; a model trained with"
+    ):
         write_qwen3_config(config)

@@ -1,14 +1,22 @@
-"""Embeddings of groups of neighbouring tokens: what was just read, looked up instead of worked out by attention."""
+"""modern.py with embeddings of groups of neighbouring tokens beside those of the tokens (over-encoding: Huang et al. 2025,
+2501.16975): what was just read is looked up instead of worked out by attention. One small text is learned in half the time.
+
+Shapes: B batch, T positions in this call, C n_embd.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glassgpt.config import GPTConfig
+from glassgpt.model.cache import Cache
+from glassgpt.model.modern import Modern, Trunk
+
 
 class NgramEmbedding(nn.Module):
-    """For each position the sum of the embeddings of the groups of 2 to `longest` tokens that end there (over-encoding: Huang
-    et al. 2025, 2501.16975). A table has `rows` of them for the groups of each length, which share them by a hash: a row is
-    one group's own where there are fewer groups than rows."""
+    """For each position the sum of the embeddings of the groups of 2 to `longest` tokens that end there. There are `rows` of
+    them for the groups of each length, which share them by a hash: a row is one group's own where there are fewer groups than
+    rows."""
 
     def __init__(self, longest: int, rows: int, vocab_size: int, n_embd: int) -> None:
         super().__init__()
@@ -27,3 +35,17 @@ class NgramEmbedding(nn.Module):
             groups.append(group + (back - 1) * self.rows)
         rows = torch.stack(groups, dim=-1).view(B * T, reach)
         return F.embedding_bag(rows, self.weight, mode="sum").view(B, T, -1)
+
+
+class NgramTrunk(Trunk):
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__(config)
+        self.embed_ngrams = NgramEmbedding(config.n_gram, config.n_gram_rows, config.vocab_size, config.n_embd)
+
+    def embed(self, tokens: Tensor, cache: Cache | None) -> Tensor:
+        before = tokens[:, :0] if cache is None else cache.before(tokens, self.embed_ngrams.longest - 1)
+        return super().embed(tokens, cache) + self.embed_ngrams(tokens, before)
+
+
+class Ngram(Modern):
+    trunk = NgramTrunk
