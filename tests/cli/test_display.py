@@ -104,6 +104,16 @@ def test_a_run_whose_steps_were_given_does_not_speak_of_the_time(capsys):
     assert "9 steps of 8 x 256 tokens, validation every 5" in text and "fit into the time" not in text
 
 
+@pytest.mark.parametrize(
+    ("every", "said"), [(5, "validation every 5\n"), (9, "validation at the end\n"), (250, "at the end\n")]
+)
+def test_an_interval_that_is_as_long_as_the_run_is_its_end(capsys, every, said):
+    display = TrainingDisplay()
+    with display:
+        display.on_plan(build_config(flags={"max_steps": 9, "eval_every": every}))
+    assert said in capsys.readouterr().err
+
+
 def test_a_timed_run_shows_the_share_of_its_time_and_its_steps_once_they_are_fixed(terminal, capsys):
     timed = build_config(flags={"minutes": 1.0, "eval_every": 7})
     with terminal:
@@ -150,9 +160,9 @@ def test_the_end_says_which_checkpoint_sampling_takes(tmp_path, capsys):
         ({"flops_per_second": None, "mfu": None}, None),
         (
             {"flops_per_second": 0.0431e12, "mfu": None},
-            "0.043 TFLOP/s at the end, MFU unknown: no peak is known for this device",
+            "43 GFLOP/s at the end, MFU unknown",
         ),
-        ({"flops_per_second": 474.8e12, "mfu": 0.48}, "475 TFLOP/s at the end, MFU 48.0%"),
+        ({"flops_per_second": 474.8e12, "mfu": 0.48}, "475 TFLOP/s at the end, 48.0% of what the device can do (MFU)"),
     ],
 )
 def test_the_end_says_how_well_the_device_was_used(tmp_path, capsys, measured, said):

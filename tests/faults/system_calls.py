@@ -121,7 +121,10 @@ def follow(work: Callable[[], object], below: Path, death: int | None) -> tuple[
                 resume(thread, 0 if stop in (signal.SIGSTOP, SIGTRAP) else stop)
                 continue
             info = SyscallInfo()
-            ptrace(GET_SYSCALL_INFO, thread, ctypes.sizeof(info), ctypes.addressof(info))
+            try:
+                ptrace(GET_SYSCALL_INFO, thread, ctypes.sizeof(info), ctypes.addressof(info))
+            except ProcessLookupError:  # it stood still, and the end of its process took it along
+                continue
             if info.kind == ENTRY and (call := read_call(thread, info.number_or_result, list(info.arguments), below)):
                 inside[thread] = len(calls)
                 calls.append(call)

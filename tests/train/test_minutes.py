@@ -120,6 +120,11 @@ def test_a_machine_that_slows_down_is_named_when_the_run_ends_late(config, recor
     assert any("s late: this machine became slower" in message for message in messages(recorder))
 
 
+def test_a_time_that_was_over_before_the_first_step_is_not_laid_on_the_machine(config, recorder):
+    train_run(timed(config, 0.01, warmup_steps=10), observers=[recorder], started=time.monotonic() - 5)
+    assert any(message.endswith("s late: it took 5 s until the first step") for message in messages(recorder))
+
+
 def test_no_warmup_said_is_a_share_of_the_time(config, slow_steps):
     warmups = []
     for seconds, minutes in ((0.1, 1.0), (0.1, 3.0), (0.2, 1.0)):

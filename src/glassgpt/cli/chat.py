@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, Temperature, TopK, TopP
+from glassgpt.cli.flags import Device, Temperature, TopK, TopP, WholeNumber
 from glassgpt.errors import ConfigError
 from glassgpt.signals import unwinding
 
@@ -26,11 +26,11 @@ def chat(
     system: Annotated[
         str, Parameter(help="what the model is told before the first question", allow_leading_hyphen=True)
     ] = "",
-    max_new_tokens: Annotated[int, Parameter(help="tokens in an answer at most [500]")] = 500,
+    max_new_tokens: Annotated[WholeNumber, Parameter(help="tokens in an answer at most [500]")] = 500,
     temperature: Temperature = 0.8,
     top_k: TopK = 200,
     top_p: TopP = 1.0,
-    seed: Annotated[int, Parameter(help="another seed, another answer [1337]")] = 1337,
+    seed: Annotated[WholeNumber, Parameter(help="another seed, another answer [1337]")] = 1337,
     device: Device = "auto",
 ) -> None:
     """Talk with a model that was trained on conversations. Takes the best checkpoint of the run. Each line that you type is

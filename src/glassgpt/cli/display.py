@@ -129,7 +129,8 @@ class TrainingDisplay(Observer):
         steps = f"steps of {train.batch_size} {content}"
         if train.eval_every and not self.intervals_shown:
             length = f"{train.max_steps:,} {steps}" if train.max_steps else f"{steps}, as many as fit into the time"
-            self._print(f"{length}, validation every {train.eval_every:,}")
+            at_the_end = 0 < train.max_steps <= train.eval_every
+            self._print(f"{length}, validation {'at the end' if at_the_end else f'every {train.eval_every:,}'}")
             self.intervals_shown = True
         elif train.max_steps and not self.max_steps and self.deadline < math.inf:
             self._print(f"{train.max_steps:,} steps fit into the time")
@@ -200,9 +201,9 @@ def in_words(metrics: Mapping[str, Any]) -> str:
     return f"{metrics['bits_per_byte']:.4f} bits a byte"
 
 
-def in_tera(flops: float) -> str:
-    """With two digits that say something."""
-    return f"{flops / 1e12:,.0f}" if flops >= 1e13 else f"{flops / 1e12:.2g}"
+def in_words_of_size(flops: float) -> str:
+    """In tera or giga, without digits that say nothing."""
+    return f"{flops / 1e12:,.0f} T" if flops >= 1e13 else f"{flops / 1e9:,.0f} G"
 
 
 def goodbye(run: Run) -> None:
@@ -225,8 +226,8 @@ def goodbye(run: Run) -> None:
     table.add_row("trained on", f"{result['tokens']:,} tokens in {result['steps']:,} steps")
     table.add_row("time", f"{result['seconds']:.0f} s in all, {result['tokens_per_second']:,.0f} tokens/s")
     if result.get("flops_per_second"):
-        mfu = f"MFU {result['mfu']:.1%}" if result["mfu"] else "MFU unknown: no peak is known for this device"
-        table.add_row("arithmetic", f"{in_tera(result['flops_per_second'])} TFLOP/s at the end, {mfu}")
+        mfu = f"{result['mfu']:.1%} of what the device can do (MFU)" if result["mfu"] else "MFU unknown"
+        table.add_row("arithmetic", f"{in_words_of_size(result['flops_per_second'])}FLOP/s at the end, {mfu}")
     table.add_row("model", f"{result['parameters']:,} parameters in {run.folder}")
     verb = {"conversations": "chat", "labels": "classify"}.get(result["task"], "sample")
     table.add_row("next", f"glassgpt {verb} {as_argument(run.folder)}")

@@ -4,15 +4,25 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 from glassgpt.cli.main import STANDARD_INPUT
 from glassgpt.config.presets import DEFAULT_PRESET, PRESETS
 from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, shown_name
 
+
+def whole_number(kind: Any, tokens: Sequence[Token]) -> int:
+    """cyclopts itself rounds 2.5 to 2."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is no whole number") from None
+
+
+WholeNumber = Annotated[int, Parameter(converter=whole_number)]
 # What several verbs ask for, in the same words.
 Temperature = Annotated[float, Parameter(help="0: always the likeliest token; 1: as learned [0.8]")]
-TopK = Annotated[int, Parameter(help="draw from the k likeliest tokens only; 0: from all [200]")]
+TopK = Annotated[WholeNumber, Parameter(help="draw from the k likeliest tokens only; 0: from all [200]")]
 TopP = Annotated[float, Parameter(help="draw from the likeliest tokens that together reach p [1.0]")]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")]
 
@@ -37,6 +47,7 @@ def with_setting_flags(verb: Callable[..., Any], names: Iterable[str], *, defaul
                     name=_flag(name),
                     help=FIELDS[name].metadata["doc"] + (f" [{_default(name)}]" if defaults else ""),
                     group=GROUPS[SECTION_OF[name]],
+                    converter=whole_number if FIELDS[name].type is int else None,
                 ),
             ],
         )

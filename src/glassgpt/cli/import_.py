@@ -5,6 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from glassgpt.cli.flags import WholeNumber
+
 
 def import_(
     source: Annotated[
@@ -17,7 +19,7 @@ def import_(
     *,
     out: Annotated[Path, Parameter(help="folder of the checkpoint that is made")],
     n_head: Annotated[
-        int | None, Parameter(help="attention heads, where the file does not say (the book's, minGPT's)")
+        WholeNumber | None, Parameter(help="attention heads, where the file does not say (the book's, minGPT's)")
     ] = None,
 ) -> None:
     """Turn a model from elsewhere into a checkpoint here, bit for bit: to sample from, to fine-tune, to export again."""

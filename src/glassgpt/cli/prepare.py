@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import sources
+from glassgpt.cli.flags import WholeNumber, sources
 from glassgpt.errors import ConfigError
 
 
@@ -15,7 +15,7 @@ def prepare(
     ],
     out: Annotated[Path | None, Parameter(help="the new folder; data/NAME where nothing is said")] = None,
     tokenizer: Annotated[str, Parameter(help="char, byte, bpe, gpt2, or the path of a tokenizer.json [bpe]")] = "bpe",
-    vocab_size: Annotated[int, Parameter(help="size of a bpe vocabulary; 0: 4096 [0]")] = 0,
+    vocab_size: Annotated[WholeNumber, Parameter(help="size of a bpe vocabulary; 0: 4096 [0]")] = 0,
     text_field: Annotated[str, Parameter(help="the field of jsonl and csv files that holds the text [text]")] = "text",
     task: Annotated[
         Literal["auto", "text", "conversations", "labels"],

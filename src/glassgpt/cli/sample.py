@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, Temperature, TopK, TopP
+from glassgpt.cli.flags import Device, Temperature, TopK, TopP, WholeNumber
 
 
 def sample(
@@ -16,12 +16,12 @@ def sample(
     prompt: Annotated[
         str, Parameter(help="text to go on from; none: begin a new text", allow_leading_hyphen=True)
     ] = "",
-    max_new_tokens: Annotated[int, Parameter(help="tokens to write; fewer where the text ends [500]")] = 500,
+    max_new_tokens: Annotated[WholeNumber, Parameter(help="tokens to write; fewer where the text ends [500]")] = 500,
     temperature: Temperature = 0.8,
     top_k: TopK = 200,
     top_p: TopP = 1.0,
-    seed: Annotated[int, Parameter(help="another seed, another text [1337]")] = 1337,
-    num_samples: Annotated[int, Parameter(help="texts to write [1]")] = 1,
+    seed: Annotated[WholeNumber, Parameter(help="another seed, another text [1337]")] = 1337,
+    num_samples: Annotated[WholeNumber, Parameter(help="texts to write [1]")] = 1,
     tokenizer: Annotated[
         str | None, Parameter(help="a kind or the path of a tokenizer.json, for a model that came without one")
     ] = None,

@@ -176,7 +176,10 @@ def finish(trainer: Trainer, started: float) -> Run:
     trainer.fit()
     late = time.monotonic() - trainer.pace.deadline
     if late > 0.05 * (trainer.pace.deadline - started):
-        trainer.tell("on_message", f"{late:.0f} s late: this machine became slower after its speed was measured")
+        why = "this machine became slower after its speed was measured"
+        if (begun := trainer.began + earlier - started) > 0.3 * (trainer.pace.deadline - started):
+            why = f"it took {begun:.0f} s until the first step"
+        trainer.tell("on_message", f"{late:.0f} s late: {why}")
     run = trainer.run
     metrics = run.metrics()
     last = [line for line in metrics if "val_loss" in line][-1]

@@ -142,10 +142,12 @@ def settle_machine(
     parameters = sum(p.numel() for p in model.parameters())
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     adapted = f", {learning:,} of them in adapters that learn" if config.finetune.lora else ""
-    shape = f"{config.model.architecture}, {config.model.n_layer} layers x {config.model.n_embd}"
+    layers = f"{config.model.n_layer} layer{'s' if config.model.n_layer > 1 else ''}"
+    shape = f"{config.model.architecture}, {layers} x {config.model.n_embd}"
     tell(
         observers,
-        f"preset {config.preset} ({shape}): {parameters:,} parameters{adapted} on {device}, {threads} threads",
+        f"preset {config.preset} ({shape}): {parameters:,} parameters{adapted} on {device}, "
+        f"{threads} thread{'s' if threads > 1 else ''}{f', {count} replicas' if count > 1 else ''}",
     )
     if "auto" in (config.machine.precision, config.machine.compile):  # a run that goes on decides nothing
         tell(observers, f"{precision.choice}: {precision.reason}; compile {compilation.choice}: {compilation.reason}")
