@@ -27,16 +27,18 @@ def value_and_gradients(loss, model, batch, scale=7.0):
     return value.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-@pytest.fixture(params=[1, 5, 63, 1000])  # rows in a chunk: one, some that do not divide 63, all, more than all
-def rows(request, monkeypatch):
+# Rows in a chunk: one, some that do not divide 63, all, more than all; words at a time: likewise of 61.
+@pytest.fixture(params=[(1, 100), (5, 100), (63, 8), (1000, 61)])
+def chunks(request, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_LOGITS", 1)
-    monkeypatch.setattr(module, "CHUNK_ROWS", request.param)
+    monkeypatch.setattr(module, "CHUNK_ROWS", request.param[0])
+    monkeypatch.setattr(module, "CHUNK_WORDS", request.param[1])
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "modern", "textbook"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("ignored", [True, False])
-def test_chunked_is_plain_in_value_and_every_gradient(rows, architecture, tied, ignored):
+def test_chunked_is_plain_in_value_and_every_gradient(chunks, architecture, tied, ignored):
     shape = GPTConfig(
         architecture=architecture, vocab_size=61, context_length=9, n_layer=2, n_head=2, n_embd=16, tie_embeddings=tied
     )

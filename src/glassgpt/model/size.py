@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from glassgpt.config import GPTConfig
 
 # Of the chunked loss (train/loss.py, which this floor may not look up to; a test holds them equal).
-CHUNK_LOGITS, CHUNK_ROWS = 1 << 20, 256
+CHUNK_LOGITS, CHUNK_ROWS = 1 << 20, 512
 # A process grows by more than its tensors, since freed pieces of the wrong size wait for another use: up to 2.1 times as
 # much with glibc, measured over all architectures; the estimate then came to 1.03 to 2.7 times the growth of the process.
 ALLOCATOR = 2.2

@@ -94,7 +94,8 @@ def update(
     train_loss, grad_norm = torch.stack(means).sum().item(), norm.item()
     if not allows(train_loss, grad_norm):
         return StepResult(train_loss, grad_norm, applied=False)
-    nn.utils.clip_grads_with_norm_(learning, config.grad_clip or float("inf"), norm)
+    if config.grad_clip and grad_norm > config.grad_clip:
+        nn.utils.clip_grads_with_norm_(learning, config.grad_clip, norm)
     for group in optimizer.groups:
         group.learning_rate = learning_rate * group.rate
     optimizer.step()
