@@ -138,11 +138,8 @@ def _cut_to_fit(merged: dict[str, Any], given: Mapping[str, Any]) -> None:
     steps = merged.get("max_steps", 0)
     if steps and "warmup_steps" not in given and merged.get("warmup_steps", 100) > steps // 10:
         merged["warmup_steps"] = steps // 10
-    if (
-        "n_gram" not in given
-        and merged.get("n_gram", 0) > given.get("context_length", merged.get("context_length", 0)) > 1
-    ):
-        merged["n_gram"] = given["context_length"]
+    if "n_gram" in merged and "n_gram" not in given and merged["context_length"] > 1:
+        merged["n_gram"] = min(merged["n_gram"], merged["context_length"])
 
 
 def read_file(path: Path) -> FileContent:

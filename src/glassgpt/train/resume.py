@@ -22,10 +22,11 @@ from glassgpt.finetune import Template
 from glassgpt.formats.huggingface import companions_in
 from glassgpt.machine import threads_restored
 from glassgpt.tokenizer import Tokenizer
+from glassgpt.train.fit import fit_to_data
 from glassgpt.train.observers import Observer, tell
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, tokenizer_for
 from glassgpt.train.run import Sampler, build_trainer, carried_by, finish, open_data, save_parent
-from glassgpt.train.settle import fit_to_data, settle_machine
+from glassgpt.train.settle import settle_machine
 from glassgpt.train.state import restore
 
 # What a trial found out about replicas holds as long as these stay.

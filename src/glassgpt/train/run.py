@@ -23,10 +23,10 @@ from glassgpt.model import LanguageModel
 from glassgpt.model.size import training_flops
 from glassgpt.signals import unwinding
 from glassgpt.tokenizer import Tokenizer, named_tokenizer
+from glassgpt.train.fit import fit_to_data, fit_to_time
 from glassgpt.train.observers import Observer, tell, tell_each
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, require_same_tokenizer, tokenizer_for
-from glassgpt.train.settle import fit_to_data, settle_machine
-from glassgpt.train.sizes import fit_to_time
+from glassgpt.train.settle import settle_machine
 from glassgpt.train.step import Loss
 from glassgpt.train.trainer import Trainer, in_one_line
 

@@ -1,4 +1,4 @@
-"""What a configuration leaves open, settled once for this text on this machine, and written to the run's config.toml."""
+"""What a configuration leaves open, settled once for this machine, and written to the run's config.toml."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -8,9 +8,8 @@ import torch
 from glassgpt.checkpoint import load_weights
 from glassgpt.config import RunConfig, TrainConfig
 from glassgpt.config.schema import SHORTEST_TIMED_WARMUP
-from glassgpt.data import DataFolder, is_prepared, training_batches
+from glassgpt.data import DataFolder, training_batches
 from glassgpt.errors import ConfigError, MachineError, is_out_of_memory
-from glassgpt.finetune import Task
 from glassgpt.machine import (
     Decision,
     decide_compile,
@@ -42,41 +41,6 @@ MOST_REPLICAS, LONGEST_PIECE, SHORTEST_RUN = 4, 0.25, 1.0
 MEMORY_SHARE = 1 / 8  # of what is free, for the gradients of all replicas but the first
 # Under `minutes` the speed is measured while the learning rate rises (train/pace.py): a little longer than that takes.
 WARMUP_SHARE, LONGEST_TIMED_WARMUP = 0.04, 2000
-
-
-def fit_to_data(config: RunConfig, data: DataFolder) -> RunConfig:
-    """Context checked against the text, and the vocabulary filled in: the tokenizer's, or a larger one that was asked for,
-    such as 50304 for gpt2's 50257. Where the tokenizer was made for this run, its size is what came of the request; where
-    the run goes on from a model, tokenizer and vocabulary are that model's."""
-    config = config.resolved(task=fitting_task(config, data))
-    data.require_windows(config.model.context_length)
-    if config.finetune.from_:
-        return config if "tokenizer" in config.asked else config.resolved(tokenizer=data.meta.tokenizer_kind)
-    kind, size = data.meta.tokenizer_kind, data.meta.vocab_size
-    prepared = is_prepared(config.data.data[0])
-    if prepared and "tokenizer" in config.asked and config.data.tokenizer != kind:
-        raise ConfigError(
-            f"{data.path} was prepared with tokenizer {kind}, not {config.data.tokenizer}; leave tokenizer out, "
-            "or prepare the text again"
-        )
-    made_here = config.data.tokenizer == "bpe" and not prepared
-    asked = config.model.vocab_size if "vocab_size" in config.asked and not made_here else 0
-    if 0 < asked < size:
-        raise ConfigError(
-            f"vocab_size {asked} is smaller than the {kind} tokenizer's {size}; leave it out, or make it at least {size}"
-        )
-    if prepared:
-        config = config.resolved(tokenizer=kind)
-    return config.resolved(vocab_size=asked or size)
-
-
-def fitting_task(config: RunConfig, data: DataFolder) -> Task:
-    """What the data is for. Raises ConfigError where something else was asked for."""
-    if config.data.task not in ("auto", data.meta.task):
-        raise ConfigError(
-            f"{data.path} was prepared for task {data.meta.task}, not {config.data.task}; leave task out, or prepare it again"
-        )
-    return data.meta.task
 
 
 def settle_machine(
@@ -129,11 +93,7 @@ def settle_machine(
         wanted,
         device,
         trial.run_seconds(trial_seconds),
-        lambda on: (
-            trial.work(precision.choice, compiled())
-            if on
-            else trial.side_by_side(count, precision.choice, chunked_loss)
-        ),
+        lambda on: trial.work(precision.choice, *((compiled(), 1) if on else (chunked_loss, count))),
     )
     if compilation.choice == "on":
         count = 1
@@ -191,7 +151,7 @@ def settle_replicas(config: RunConfig, trial: Trial, threads: int, precision: st
     if gradients > free_memory(trial.device) * MEMORY_SHARE:
         return Decision("1", "their gradients would take too much memory")
     try:
-        return decide_replicas(count, lambda n: trial.side_by_side(n, precision, chunked_loss), trial.run_seconds)
+        return decide_replicas(count, lambda n: trial.work(precision, chunked_loss, n), trial.run_seconds)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from glassgpt.config import RunConfig
 from glassgpt.data import Batch, Batches, Examples
@@ -35,38 +36,26 @@ class Trial:
         """Sequences of one piece: on a CPU a smaller one tells as much about speed, and costs less."""
         return int(min(self.micro_batch_size, self.most_rows))
 
-    def work(self, precision: str, loss: Loss) -> Callable[[], object]:
-        """A function that does one piece, on as many threads as torch has."""
-        batch = self._batch(self.rows)
+    def work(self, precision: str, loss: Loss, count: int = 1) -> Callable[[], object]:
+        """A function that does one piece: on as many threads as torch has, or shared out among `count` replicas of the
+        model."""
+        threads, replicas, batch = torch.get_num_threads(), Replicas(self.model, count), self._batch(self.rows)
+        size = -(-self.rows // count)
+        parts = [Batch(batch.tokens[i : i + size], batch.targets[i : i + size]) for i in range(0, self.rows, size)]
 
-        def piece() -> None:
-            with autocast(self.device, precision):
-                value = loss(self.model, batch)
-            value.backward()  # type: ignore[no-untyped-call]
-            self.model.zero_grad()
-            value.item()
-
-        return piece
-
-    def side_by_side(self, count: int, precision: str, loss: Loss) -> Callable[[], object]:
-        """The same, shared out among `count` replicas of the model; 1: one, with all threads."""
-        threads, replicas = torch.get_num_threads(), Replicas(self.model, count)
-
-        def share(model: torch.nn.Module, part: Batch) -> None:
+        def share(model: torch.nn.Module, part: Batch) -> Tensor:
             with autocast(self.device, precision):
                 value = loss(model, part)
             value.backward()  # type: ignore[no-untyped-call]
-
-        batch = self._batch(self.rows)
-        size = -(-self.rows // count)
-        parts = [Batch(batch.tokens[i : i + size], batch.targets[i : i + size]) for i in range(0, self.rows, size)]
+            return value.detach()
 
         def piece() -> None:
             if count > 1:
                 torch.set_num_threads(1)
             try:
-                replicas.at_once(share, parts)
+                values = replicas.at_once(share, parts)
                 replicas.add_gradients()
+                torch.stack(values).sum().item()  # a GPU has done nothing before it is waited for
             finally:
                 replicas.forget_gradients()
                 torch.set_num_threads(threads)

@@ -1,4 +1,5 @@
-"""How large a model a given time is worth: from a table measured on one machine, and a look at the speed of this one."""
+"""A configuration fitted to its text and its time: the vocabulary is the tokenizer's, and how large a model the minutes are
+worth is found in a table measured on one machine, with a look at the speed of this one."""
 
 import time
 from collections.abc import Sequence
@@ -7,8 +8,9 @@ import torch
 
 from glassgpt.config import RunConfig, build_config
 from glassgpt.config.presets import SIZES, SIZES_STEP, SIZES_THREADS
-from glassgpt.data import Batch, DataFolder
-from glassgpt.errors import DataError
+from glassgpt.data import Batch, DataFolder, is_prepared
+from glassgpt.errors import ConfigError, DataError
+from glassgpt.finetune import Task
 from glassgpt.machine import decide_device
 from glassgpt.model import build_model
 from glassgpt.train.loss import chunked_loss
@@ -17,6 +19,41 @@ from glassgpt.train.observers import Observer, tell
 VOCABULARY = 65  # of the text that the sizes were measured on
 MOST_THREADS = 4  # more have not been tried
 TRIES = 5
+
+
+def fit_to_data(config: RunConfig, data: DataFolder) -> RunConfig:
+    """Context checked against the text, and the vocabulary filled in: the tokenizer's, or a larger one that was asked for,
+    such as 50304 for gpt2's 50257. Where the tokenizer was made for this run, its size is what came of the request; where
+    the run goes on from a model, tokenizer and vocabulary are that model's."""
+    config = config.resolved(task=fitting_task(config, data))
+    data.require_windows(config.model.context_length)
+    if config.finetune.from_:
+        return config if "tokenizer" in config.asked else config.resolved(tokenizer=data.meta.tokenizer_kind)
+    kind, size = data.meta.tokenizer_kind, data.meta.vocab_size
+    prepared = is_prepared(config.data.data[0])
+    if prepared and "tokenizer" in config.asked and config.data.tokenizer != kind:
+        raise ConfigError(
+            f"{data.path} was prepared with tokenizer {kind}, not {config.data.tokenizer}; leave tokenizer out, "
+            "or prepare the text again"
+        )
+    made_here = config.data.tokenizer == "bpe" and not prepared
+    asked = config.model.vocab_size if "vocab_size" in config.asked and not made_here else 0
+    if 0 < asked < size:
+        raise ConfigError(
+            f"vocab_size {asked} is smaller than the {kind} tokenizer's {size}; leave it out, or make it at least {size}"
+        )
+    if prepared:
+        config = config.resolved(tokenizer=kind)
+    return config.resolved(vocab_size=asked or size)
+
+
+def fitting_task(config: RunConfig, data: DataFolder) -> Task:
+    """What the data is for. Raises ConfigError where something else was asked for."""
+    if config.data.task not in ("auto", data.meta.task):
+        raise ConfigError(
+            f"{data.path} was prepared for task {data.meta.task}, not {config.data.task}; leave task out, or prepare it again"
+        )
+    return data.meta.task
 
 
 def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observer]) -> RunConfig:

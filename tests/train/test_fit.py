@@ -5,8 +5,8 @@ import pytest
 from glassgpt.config import build_config
 from glassgpt.config.presets import PRESETS, SIZES, SIZES_STEP
 from glassgpt.data import load_data, prepare
-from glassgpt.train import sizes
-from glassgpt.train.sizes import fit_to_time
+from glassgpt.train import fit
+from glassgpt.train.fit import fit_to_time
 
 SHAPE = ("n_layer", "n_head", "n_embd", "context_length", "batch_size", "n_gram")
 
@@ -25,7 +25,7 @@ def two_threads(monkeypatch):
 @pytest.fixture
 def speed(monkeypatch):
     """Of this machine, in those that the sizes were measured on."""
-    set_to = lambda value: monkeypatch.setattr(sizes, "probe_seconds", lambda: SIZES_STEP / value)  # noqa: E731
+    set_to = lambda value: monkeypatch.setattr(fit, "probe_seconds", lambda: SIZES_STEP / value)  # noqa: E731
     set_to(1.0)
     return set_to
 
@@ -119,4 +119,4 @@ def test_every_size_can_be_built():
 
 
 def test_the_look_at_the_speed_is_a_short_one():
-    assert 0.001 < sizes.probe_seconds() < 0.5
+    assert 0.001 < fit.probe_seconds() < 0.5
