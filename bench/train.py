@@ -157,7 +157,7 @@ def whole_page(figures: dict[str, Any]) -> str:
     parts = []
     if small := figures.get("train"):
         parts.append(page([Row(**row) for row in small["rows"]], small["about"]))
-    parts += [figures[part]["text"] for part in ("default run", "gpt2", "gpt2 on a GPU") if part in figures]
+    parts += [figures[part]["text"] for part in ("default run", "tokens", "gpt2", "gpt2 on a GPU") if part in figures]
     return "\n".join(parts)
 
 

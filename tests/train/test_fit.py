@@ -3,18 +3,26 @@
 import pytest
 
 from glassgpt.config import build_config
-from glassgpt.config.presets import PRESETS, SIZES, SIZES_STEP
+from glassgpt.config.presets import PRESETS, SIZES, SIZES_STEP, Size
 from glassgpt.data import load_data, prepare
 from glassgpt.train import fit
-from glassgpt.train.fit import fit_to_time
+from glassgpt.train.fit import fit_to_time, fitting_size
 
 SHAPE = ("n_layer", "n_head", "n_embd", "context_length", "batch_size", "n_gram")
 
 
 @pytest.fixture
-def data(text, tmp_path):
-    prepare((str(text),), tmp_path / "data", "char")
+def data(tmp_path):
+    """Text enough for every size."""
+    (tmp_path / "long.txt").write_text("to be or not to be, that is the question\n" * 27_000)
+    prepare((str(tmp_path / "long.txt"),), tmp_path / "data", "char")
     return load_data(tmp_path / "data")
+
+
+@pytest.fixture
+def short(text, tmp_path):
+    prepare((str(text),), tmp_path / "short", "char")
+    return load_data(tmp_path / "short")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +43,8 @@ def shape_of(config):
 
 
 def expected(start):
-    return {name: value for name, value in (PRESETS["char-cpu"] | SIZES["char-cpu"][start]).items() if name in SHAPE}
+    (size,) = [size for size in SIZES["char-cpu"] if size.minutes == start]
+    return {name: value for name, value in (PRESETS["char-cpu"] | size.settings).items() if name in SHAPE}
 
 
 @pytest.mark.parametrize(
@@ -46,8 +55,8 @@ def expected(start):
         (0.3, 0.5, 0.0),
         (0.3, 2.5, 0.6),
         (1.0, 1.0, 0.6),
-        (30.0, 1.0, 2.0),
-        (1.0, 9.0, 2.0),
+        (2.0, 1.0, 2.0),
+        (0.25, 9.0, 2.0),
     ],
 )
 def test_more_time_on_a_faster_machine_is_a_larger_size_and_said_so(data, speed, recorder, minutes, at, start):
@@ -103,19 +112,32 @@ def test_a_micro_batch_that_was_asked_for_fits(data, speed):
     assert fitted.train.micro_batch_size == 4 and fitted.train.batch_size == 8
 
 
-def test_little_text_has_the_preset(tmp_path, speed):
-    (tmp_path / "little.txt").write_text("a little text\n" * 8)
-    prepare((str(tmp_path / "little.txt"),), tmp_path / "little", "char")
-    config = build_config(preset="char-cpu", flags={"minutes": 1.0})
-    assert fit_to_time(config, load_data(tmp_path / "little"), ()) is config
+def test_a_short_text_is_not_learned_by_heart(short, speed, recorder):
+    config = build_config(preset="char-cpu", flags={"minutes": 5.0})
+    fitted = fit_to_time(config, short, [recorder])
+    assert shape_of(fitted) == expected(0.0) and fitted.train.minutes == 0
+    steps, read = fitted.train.max_steps, SIZES["char-cpu"][0].most_passes
+    assert (steps - 1) * 16 * 64 < read * len(short.train) <= (steps + 1) * 16 * 64
+    assert fitted.train.warmup_steps <= steps // 10
+    _, (_, said) = recorder.of("message")
+    assert said == (
+        f"the text is short for 5 minutes: {steps} steps read it {read} times, and more would learn it by heart; --max-steps "
+        "says how many all the same"
+    )
+
+
+def test_a_size_needs_time_and_text():
+    small, large = Size(0.0, 100, 2, {}), Size(1.0, 50, 4, {"n_layer": 2})
+    for minutes, tokens, size in ((0.9, 10**6, small), (1.0, 10**6, large), (1.0, 750, large), (99.0, 749, small)):
+        assert fitting_size((small, large), minutes, tokens) is size
 
 
 def test_every_size_can_be_built():
-    for preset, table in SIZES.items():
-        assert min(table) == 0.0
-        for start, size in table.items():
-            config = build_config(preset=preset, flags={"minutes": 1.0}).resolved(**size)
-            assert config.with_values(**size).flat() == config.flat(), start
+    for preset, sizes in SIZES.items():
+        assert sizes[0].minutes == 0.0 and list(sizes) == sorted(sizes, key=lambda size: size.minutes)
+        for size in sizes:
+            config = build_config(preset=preset, flags={"minutes": 1.0}).resolved(**size.settings)
+            assert config.with_values(**size.settings).flat() == config.flat(), size
 
 
 def test_the_look_at_the_speed_is_a_short_one():

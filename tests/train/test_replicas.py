@@ -208,6 +208,16 @@ def test_what_replicas_cannot_do_is_said_before_anything_is_written(config, valu
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    "values", [{"dropout": 0.1}, {"gradient_checkpointing": True}, {"threads": 1}, {"compile": "on"}]
+)
+def test_what_does_not_depend_on_the_text_is_said_before_it_is_read(config, values, monkeypatch):
+    monkeypatch.setattr("glassgpt.train.run.open_data", None)
+    config = config.with_values(**{"dropout": 0.0, "threads": 2, "replicas": 2} | values)
+    with pytest.raises(ConfigError, match="^replicas is 2; "):
+        train_run(config)
+
+
 @pytest.fixture
 def tried(monkeypatch):
     """A trial whose outcome can be set."""

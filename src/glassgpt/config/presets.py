@@ -1,6 +1,6 @@
 """Named starting points. A preset sets; whatever it leaves out has its default."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 DEFAULT_PRESET = "mini"
 
@@ -65,15 +65,24 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-# What more time is worth, from so many minutes on: the best of those that were tried on one machine (docs/decisions.md).
-# Settings that are not named stay as they are in the preset.
-SIZES: dict[str, dict[float, dict[str, Any]]] = {
-    "char-cpu": {
-        0.0: {},
-        0.25: {"n_layer": 2, "context_length": 128, "batch_size": 8},
-        0.6: {"n_layer": 2, "context_length": 128, "batch_size": 8, "n_gram": 3},
-        2.0: {"n_layer": 2, "n_head": 4, "n_embd": 128, "context_length": 128, "n_gram": 3},
-    },
+
+class Size(NamedTuple):
+    """What a preset becomes where it has so many minutes: the best of those that were tried, all of them on one machine
+    (docs/decisions.md)."""
+
+    minutes: float  # from so many on
+    tokens_per_second: int  # of whole runs, validations and all
+    most_passes: float  # over the text: what is trained longer learns it by heart, and gets worse
+    settings: dict[str, Any]  # others stay as they are in the preset
+
+
+SIZES: dict[str, tuple[Size, ...]] = {
+    "char-cpu": (
+        Size(0.0, 45_000, 2, {}),
+        Size(0.25, 30_000, 2, {"n_layer": 2, "context_length": 128, "batch_size": 8}),
+        Size(0.6, 35_000, 3, {"n_layer": 2, "context_length": 128, "batch_size": 8, "n_gram": 3}),
+        Size(2.0, 22_000, 4, {"n_layer": 2, "n_head": 4, "n_embd": 128, "context_length": 128, "n_gram": 3}),
+    ),
 }
 # Seconds that a step of char-cpu, forward and backward, takes there on one thread of two.
 SIZES_STEP, SIZES_THREADS = 0.0115, 2

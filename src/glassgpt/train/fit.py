@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from glassgpt.config import RunConfig, build_config
-from glassgpt.config.presets import SIZES, SIZES_STEP, SIZES_THREADS
+from glassgpt.config.presets import SIZES, SIZES_STEP, SIZES_THREADS, Size
 from glassgpt.data import Batch, DataFolder, is_prepared
-from glassgpt.errors import ConfigError, DataError
+from glassgpt.errors import ConfigError
 from glassgpt.finetune import Task
 from glassgpt.machine import decide_device
 from glassgpt.model import build_model
@@ -57,33 +57,49 @@ def fitting_task(config: RunConfig, data: DataFolder) -> Task:
 
 
 def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observer]) -> RunConfig:
-    """Of a preset with a table of sizes, the one for the `minutes` that were asked for. Whoever asks for one of its settings
-    has that alone. A run that says its length in steps, goes on from a model, was settled before (in a config.toml), is not on
-    a CPU, or has little text, has the sizes that it comes with."""
-    sizes, minutes = SIZES.get(config.preset, {}), config.train.minutes
-    settings = {name for size in sizes.values() for name in size}
+    """Of a preset with a table of sizes, the one for the `minutes` that were asked for and for the length of the text; and
+    only as many steps as teach more than the text by heart. Whoever asks for one of its settings has that alone. A run that
+    says its length in steps, goes on from a model, was settled before (in a config.toml) or is not on a CPU has the size that
+    it comes with."""
+    sizes, minutes = SIZES.get(config.preset, ()), config.train.minutes
+    settings = {name for size in sizes for name in size.settings}
     settled = config.machine.threads and "threads" not in config.asked
     if not (sizes and minutes and "minutes" in config.asked) or settings & {*config.asked}:
         return config
     if config.finetune.from_ or settled or decide_device(config.machine.device).choice != "cpu":
         return config
     speed = SIZES_STEP / probe_seconds() * min(torch.get_num_threads(), MOST_THREADS) / SIZES_THREADS
-    start = max(start for start in sizes if start <= minutes * speed)
-    if (sizes[start].get("batch_size") or config.train.batch_size) % (config.train.micro_batch_size or 1):
+    size = fitting_size(sizes, minutes * speed, len(data.train))
+    if (size.settings.get("batch_size") or config.train.batch_size) % (config.train.micro_batch_size or 1):
         return config  # it was asked for
-    fitted = config.resolved(**sizes[start])
-    try:
-        data.require_windows(fitted.model.context_length)
-    except DataError:
-        return config
+    fitted = config.resolved(**size.settings)
     model, train = fitted.model, fitted.train
+    n_gram = f", n_gram {model.n_gram}" if model.architecture == "ngram" else ""
     tell(
         observers,
         f"{minutes:g} minutes at {speed:.2f} x the speed of the machine on which sizes were measured: {model.n_layer} "
-        f"{'layers' if model.n_layer > 1 else 'layer'} x {model.n_embd}, n_gram {model.n_gram}, {train.batch_size} windows of "
+        f"{'layers' if model.n_layer > 1 else 'layer'} x {model.n_embd}{n_gram}, {train.batch_size} windows of "
         f"{model.context_length}",
     )
-    return fitted
+    tokens_a_step = train.batch_size * model.context_length
+    most = max(1, int(size.most_passes * len(data.train) / tokens_a_step))
+    if 60 * minutes * speed * size.tokens_per_second <= most * tokens_a_step:
+        return fitted
+    tell(
+        observers,
+        f"the text is short for {minutes:g} minutes: {most:,} steps read it {size.most_passes:g} times, and more would learn "
+        "it by heart; --max-steps says how many all the same",
+    )
+    return fitted.resolved(minutes=0.0, max_steps=most, warmup_steps=most // 20)
+
+
+def fitting_size(sizes: Sequence[Size], minutes: float, tokens: int) -> Size:
+    """The largest that has the time, and would not know the text by heart before its time begins."""
+    return [
+        size
+        for size in sizes
+        if size.minutes <= minutes and 60 * size.minutes * size.tokens_per_second <= size.most_passes * tokens
+    ][-1]
 
 
 def probe_seconds() -> float:

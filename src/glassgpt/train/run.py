@@ -26,7 +26,7 @@ from glassgpt.tokenizer import Tokenizer, named_tokenizer
 from glassgpt.train.fit import fit_to_data, fit_to_time
 from glassgpt.train.observers import Observer, tell, tell_each
 from glassgpt.train.parent import Parent, fit_to_parent, open_parent, require_same_tokenizer, tokenizer_for
-from glassgpt.train.settle import settle_machine
+from glassgpt.train.settle import require_replicas, settle_machine
 from glassgpt.train.step import Loss
 from glassgpt.train.trainer import Trainer, in_one_line
 
@@ -48,8 +48,8 @@ def train_run(
     started = time.monotonic() if started is None else started
     out = Path(out) if out is not None else None
     check_new_run(out)  # what can be known to fail is said before the text is read
-    decide_device(config.machine.device)
-    decide_threads(config.machine.threads)
+    device = torch.device(decide_device(config.machine.device).choice)
+    require_replicas(config, device, decide_threads(config.machine.threads))
     parent = tokenizer = template = None
     if config.finetune.from_:
         parent = open_parent(config.finetune.from_, config)

@@ -131,16 +131,14 @@ def settle_replicas(config: RunConfig, trial: Trial, threads: int, precision: st
     wanted, size = config.machine.replicas, trial.micro_batch_size
     given = bool(config.train.micro_batch_size)  # then that is what a replica takes, and not a share of it
     parts = config.train.batch_size // size if given else size
-    why_not = why_no_replicas(config, trial.device)
+    why_not = why_no_replicas(config, trial.device, threads)
     if wanted > 1:
-        if wanted > threads:
-            why_not = f"each takes a thread, and threads is {threads}"
-        elif given and parts < wanted:
+        if given and parts < wanted:
             why_not = f"each takes a micro batch, and of micro_batch_size {size} a step has {parts}"
         elif not given and parts % wanted:
             why_not = f"it has to divide micro_batch_size {size}"
         if why_not:
-            raise ConfigError(f"replicas is {wanted}; {why_not}; lower it, or 0 has a trial decide")
+            raise ConfigError(refused_replicas(wanted, why_not))
         return Decision(str(wanted), "asked for")
     count = next((n for n in range(min(threads, MOST_REPLICAS), 1, -1) if parts % n == 0), 1)
     gradients = 4 * (count - 1) * sum(p.numel() for p in trial.model.parameters() if p.requires_grad)
@@ -158,7 +156,20 @@ def settle_replicas(config: RunConfig, trial: Trial, threads: int, precision: st
         return Decision("1", "there is not enough memory for more")
 
 
-def why_no_replicas(config: RunConfig, device: torch.device) -> str | None:
+def require_replicas(config: RunConfig, device: torch.device, threads: int) -> None:
+    """Raises ConfigError where replicas were asked for, and cannot be had, whatever the text is."""
+    wanted = config.machine.replicas
+    if wanted > 1 and (why_not := why_no_replicas(config, device, threads)):
+        raise ConfigError(refused_replicas(wanted, why_not))
+
+
+def refused_replicas(wanted: int, why_not: str) -> str:
+    return f"replicas is {wanted}; {why_not}; lower it, or 0 has a trial decide"
+
+
+def why_no_replicas(config: RunConfig, device: torch.device, threads: int) -> str | None:
+    if config.machine.replicas > threads:
+        return f"each takes a thread, and threads is {threads}"
     if device.type != "cpu":
         return f"only a CPU has threads to give, and this run is on {device}"
     if config.machine.compile == "on":
