@@ -166,7 +166,7 @@ def test_a_disk_that_is_full_is_one_line(folder):
     )  # fmt: skip
     assert code == 1, err
     assert re.search(
-        r"^glassgpt: checkpoint runs/song-1/checkpoints/step-00000000 could not be written \(.*\): 1,8\d\d,\d\d\d bytes are "
+        r"^glassgpt: checkpoint runs/song-1/checkpoints/step-00000000 could not be written \(.*\): 1,2\d\d,\d\d\d bytes are "
         r"needed, [\d,]+ are free; raise that limit, then go on with: glass",
         err,
         re.M,

@@ -92,12 +92,12 @@ def test_every_damaged_file_is_named_and_the_exit_code_is_1(run, glassgpt_here):
         ("metrics.jsonl", '{"step": 3, "train_loss": 3.0}\n', "has lost lines: it ends 91 bytes too early",
          "a resume goes on all the same"),
         ("config.toml", "", "is empty", "bring config.toml back"),
-        ("config.toml", EDITED, "describes no run: optimizer 'adamv' is not one of adamw, muon; did you mean adamw?",
+        ("config.toml", EDITED, "describes no run: optimizer 'muom' is not one of adamw, muon; did you mean muon?",
          "bring config.toml back"),
     ],
 )  # fmt: skip
 def test_the_runs_own_files_are_looked_at_as_well(run, glassgpt_here, file, content, problem, advice):
-    edited = run.config_file.read_text().replace('"adamw"', '"adamv"')
+    edited = run.config_file.read_text().replace('"muon"', '"muom"')
     (run.folder / file).write_text(edited if content is EDITED else content)
     if content is GONE:
         (run.folder / file).unlink()

@@ -98,7 +98,7 @@ def test_a_presets_warmup_is_cut_to_fit():
 
 
 def test_a_warmup_of_so_many_steps_means_nothing_under_another_time():
-    assert build_config(preset="mini").train.warmup_steps == PRESETS["mini"]["warmup_steps"] == 60  # tuned together
+    assert build_config(preset="mini").train.warmup_steps == PRESETS["mini"]["warmup_steps"] == 20  # tuned together
     assert build_config(preset="mini", flags={"minutes": 500}).train.warmup_steps == 0  # decided by the speed
     assert build_config(preset="gpt2", flags={"minutes": 500}).train.warmup_steps == 0
     assert build_config(preset="gpt2", flags={"minutes": 500, "warmup_steps": 30}).train.warmup_steps == 30
@@ -278,6 +278,16 @@ def test_a_setting_that_the_architecture_ignores_is_refused(write, architecture,
     assert refused(file=file) == message
     build_config(preset="mini", flags={"architecture": architecture})
     build_config(preset="mini", flags={"architecture": "modern", "bias": False})
+
+
+@pytest.mark.parametrize("preset", ["mini", "char-cpu"])
+def test_adamw_for_muon_does_not_inherit_a_rate_that_was_for_embeddings_alone(preset):
+    train = build_config(preset=preset, flags={"optimizer": "adamw"}).train
+    assert train.learning_rate == FIELDS["learning_rate"].default < PRESETS[preset]["learning_rate"]
+    assert build_config(preset=preset, flags={"optimizer": "adamw", "learning_rate": 0.5}).train.learning_rate == 0.5
+    assert (
+        build_config(preset=preset, flags={"optimizer": "muon"}).train.learning_rate == PRESETS[preset]["learning_rate"]
+    )
 
 
 @pytest.mark.parametrize("name", ["matrix_learning_rate", "momentum"])

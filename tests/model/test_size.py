@@ -97,7 +97,8 @@ def test_explicit_attention_and_dropout_cost_the_weights_of_every_head():
 
     assert estimate("textbook") - estimate("gpt2") > weights
     for architecture in ARCHITECTURES:
-        assert estimate(architecture, dropout=0.1) - estimate(architecture) > weights
+        more = estimate(architecture, dropout=0.1) - estimate(architecture)
+        assert more > weights if architecture in ("gpt2", "textbook") else weights > more > 0
 
 
 def test_the_chunked_loss_holds_a_chunk_of_the_logits_and_no_more():

@@ -15,7 +15,7 @@ from glassgpt.train.loss import chunked_loss
 
 TINY = {
     "tokenizer": "char", "context_length": 11, "n_layer": 2, "n_head": 3, "n_embd": 24, "n_inner": 40, "dropout": 0.1,
-    "batch_size": 6, "micro_batch_size": 2, "learning_rate": 3e-3, "warmup_steps": 4, "max_steps": 14,
+    "batch_size": 6, "micro_batch_size": 2, "optimizer": "adamw", "learning_rate": 3e-3, "warmup_steps": 4, "max_steps": 14,
     "eval_every": 5, "save_every": 4, "sample_every": 7, "log_every": 1,
     "device": "cpu", "precision": "float32", "compile": "off", "threads": 1,
 }  # fmt: skip

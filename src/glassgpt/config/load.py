@@ -125,6 +125,13 @@ def _fitting_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict
         values.pop("head_dim", None)
     if "n_embd" in given:
         values.pop("n_inner", None)
+    if given.get("optimizer") == "adamw" and values.get("optimizer") == "muon":
+        for rate in (
+            "learning_rate",
+            "matrix_learning_rate",
+            "momentum",
+        ):  # one for embeddings is too high for every weight
+            values.pop(rate, None)
     if given.get("minutes"):
         values["warmup_steps"] = 0
     if given.get("minutes") or given.get("max_steps"):

@@ -53,8 +53,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The default run: chosen by measured bits a byte in four minutes on two cores (docs/decisions.md).
     "mini": {
         "architecture": "modern", "tokenizer": "bpe", "vocab_size": 4096, "context_length": 256,
-        "n_layer": 4, "n_head": 2, "n_embd": 128, "batch_size": 8, "learning_rate": 2.5e-3, "beta2": 0.98,
-        "warmup_steps": 60, "schedule": "wsd", "decay_to": 0.05, "minutes": 3.1,
+        "n_layer": 4, "n_head": 2, "n_embd": 128, "batch_size": 8, "optimizer": "muon", "learning_rate": 1e-2,
+        "matrix_learning_rate": 0.03, "momentum": 0.9, "beta2": 0.98, "warmup_steps": 20, "schedule": "wsd", "decay_to": 0.0,
+        "minutes": 3.1,
     },
     # One text, two cores, five seconds (docs/decisions.md).
     "char-cpu": {

@@ -41,7 +41,10 @@ class GPTConfig:
         0, "width inside the MLP; 0: 4 n_embd (gpt2), 8/3 n_embd rounded up to 32 (modern)", at_least=0
     )
     dropout: float = setting(
-        0.0, "share of activations dropped in training, after embeddings, attention and MLP", at_least=0, below=1
+        0.0,
+        "share of activations dropped in training, after embeddings, attention and MLP (gpt2, textbook: in attention too)",
+        at_least=0,
+        below=1,
     )
     bias: bool = setting(True, "biases in linear layers and norms (GPT-2 has them; modern has none)")
     qkv_bias: bool = setting(True, "biases on query, key and value as well, where there are biases at all")

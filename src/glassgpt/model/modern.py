@@ -1,7 +1,7 @@
 """What the field settled on since GPT-2, as one block: the Qwen3 block (Qwen Team 2025, 2505.09388), names included.
 
 Against gpt2.py: RMSNorm for LayerNorm, positions by rotation inside attention for a table of positions, normalised queries
-and keys, key and value heads shared by groups of query heads, a gated MLP, and no biases.
+and keys, key and value heads shared by groups of query heads, a gated MLP, no biases, and no dropout of attention's weights.
 
 Shapes: B batch, T positions in this call, C n_embd, H n_head, K n_kv_head, D head_dim, F mlp width, V vocab_size.
 """
@@ -43,7 +43,7 @@ class RMSNorm(nn.RMSNorm):
 class Attention(nn.Module):
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.dropout, self.head_dim = layer, config.dropout, config.head_width
+        self.layer, self.head_dim = layer, config.head_width
         C, D = config.n_embd, config.head_width
         self.q_proj = nn.Linear(C, config.n_head * D, bias=False)
         self.k_proj = nn.Linear(C, config.kv_heads * D, bias=False)
@@ -60,7 +60,7 @@ class Attention(nn.Module):
         q, k = rotate(q, *angles), rotate(k, *angles)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # (B, K, S, D)
-        y = fused_attention(q, k, v, dropout=self.dropout if self.training else 0.0)  # (B, H, T, D)
+        y = fused_attention(q, k, v)  # (B, H, T, D)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
 
 

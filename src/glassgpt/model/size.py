@@ -96,8 +96,10 @@ def training_bytes(
         "textbook": 12 * C + 5 * F,
     }[config.architecture]
     weights = 1 if config.architecture == "textbook" else 0  # of attention, (T, T) a head; the fused kernel writes none
-    if config.dropout:  # which the fused kernel of a CPU does not know: then weights, mask and masked weights are kept
-        kept, weights = kept + 2 * C, 3
+    if config.dropout:
+        kept += 2 * C
+        if not config.is_modern:  # the fused kernel of a CPU knows none: then weights, mask and masked weights are kept
+            weights = 3
     kept += weights * H * T
     # The block at work holds scores, masked scores and weights, however many of them are kept.
     working = kept + (3 - weights) * H * T if weights else kept

@@ -81,16 +81,23 @@ def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observe
         f"{'layers' if model.n_layer > 1 else 'layer'} x {model.n_embd}{n_gram}, {train.batch_size} windows of "
         f"{model.context_length}",
     )
-    tokens_a_step = train.batch_size * model.context_length
-    most = max(1, int(size.most_passes * len(data.train) / tokens_a_step))
-    if 60 * minutes * speed * size.tokens_per_second <= most * tokens_a_step:
-        return fitted
+    return fit_to_length(fitted, size, 60 * minutes * speed * size.tokens_per_second, len(data.train), observers)
+
+
+def fit_to_length(
+    config: RunConfig, size: Size, tokens_in_time: float, tokens: int, observers: Sequence[Observer]
+) -> RunConfig:
+    """As many steps as read a text of so many tokens often enough, where the time would be for more."""
+    minutes, tokens_a_step = config.train.minutes, config.train.batch_size * config.model.context_length
+    most = max(1, int(size.most_passes * tokens / tokens_a_step))
+    if tokens_in_time <= most * tokens_a_step:
+        return config
     tell(
         observers,
         f"the text is short for {minutes:g} minutes: {most:,} steps read it {size.most_passes:g} times, and more would learn "
         "it by heart; --max-steps says how many all the same",
     )
-    return fitted.resolved(minutes=0.0, max_steps=most, warmup_steps=most // 20)
+    return config.resolved(minutes=0.0, max_steps=most, warmup_steps=most // 20)
 
 
 def fitting_size(sizes: Sequence[Size], minutes: float, tokens: int) -> Size:
