@@ -82,7 +82,7 @@ def test_more_time_on_a_faster_machine_is_a_larger_size_and_said_so(data, speed,
     ],
 )
 def test_whoever_says_more_or_less_has_the_preset(data, speed, monkeypatch, flags):
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: "device" in flags)
     config = build_config(preset="char-cpu", flags=flags)
     assert fit_to_time(config, data, ()) is config
 
@@ -124,6 +124,25 @@ def test_a_short_text_is_not_learned_by_heart(short, speed, recorder):
         f"the text is short for 5 minutes: {steps} steps read it {read} times, and more would learn it by heart; --max-steps "
         "says how many all the same"
     )
+
+
+def test_the_default_run_ends_before_a_short_text_is_learned_by_heart(short, speed, recorder):
+    config = build_config(flags={"tokenizer": "char"})
+    fitted = fit_to_time(config, short, [recorder])
+    assert 0 < fitted.train.max_steps * 8 * 256 <= SIZES["mini"][0].most_passes * len(short.train) + 8 * 256
+    ((_, said),) = recorder.of("message")
+    assert said.startswith(f"the text is short for 3.1 minutes: {fitted.train.max_steps} steps read it 4 times, ")
+
+
+def test_the_default_run_on_a_long_text_is_left_alone(data, speed, recorder):
+    config = build_config(flags={"tokenizer": "char"})
+    assert fit_to_time(config, data, [recorder]) == config and not recorder.of("message")
+
+
+def test_how_often_a_long_text_can_be_read_is_not_known(short, speed, recorder, monkeypatch):
+    monkeypatch.setattr(fit, "LONGEST_SHORT_TEXT", len(short.train) - 1)
+    config = build_config(flags={"tokenizer": "char"})
+    assert fit_to_time(config, short, [recorder]) == config and not recorder.of("message")
 
 
 def test_a_size_needs_time_and_text():

@@ -84,6 +84,7 @@ SIZES: dict[str, tuple[Size, ...]] = {
         Size(0.6, 35_000, 3, {"n_layer": 2, "context_length": 128, "batch_size": 8, "n_gram": 3}),
         Size(2.0, 22_000, 4, {"n_layer": 2, "n_head": 4, "n_embd": 128, "context_length": 128, "n_gram": 3}),
     ),
+    "mini": (Size(0.0, 17_000, 4, {}),),
 }
 # Seconds that a step of char-cpu, forward and backward, takes there on one thread of two.
 SIZES_STEP, SIZES_THREADS = 0.0115, 2

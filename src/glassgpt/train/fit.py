@@ -3,10 +3,11 @@ worth is found in a table measured on one machine, with a look at the speed of t
 
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 
-from glassgpt.config import RunConfig, build_config
+from glassgpt.config import GPTConfig, RunConfig, build_config
 from glassgpt.config.presets import SIZES, SIZES_STEP, SIZES_THREADS, Size
 from glassgpt.data import Batch, DataFolder, is_prepared
 from glassgpt.errors import ConfigError
@@ -16,6 +17,9 @@ from glassgpt.model import build_model
 from glassgpt.train.loss import chunked_loss
 from glassgpt.train.observers import Observer, tell
 
+# What a size is a choice of; how many words there are is another matter.
+OF_THE_MODEL = {*(field.name for field in fields(GPTConfig)), "batch_size"} - {"vocab_size"}
+LONGEST_SHORT_TEXT = 2_000_000  # tokens; how often a longer one can be read has not been tried
 VOCABULARY = 65  # of the text that the sizes were measured on
 MOST_THREADS = 4  # more have not been tried
 TRIES = 5
@@ -57,14 +61,13 @@ def fitting_task(config: RunConfig, data: DataFolder) -> Task:
 
 
 def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observer]) -> RunConfig:
-    """Of a preset with a table of sizes, the one for the `minutes` that were asked for and for the length of the text; and
-    only as many steps as teach more than the text by heart. Whoever asks for one of its settings has that alone. A run that
-    says its length in steps, goes on from a model, was settled before (in a config.toml) or is not on a CPU has the size that
-    it comes with."""
+    """Of a preset with a table of sizes, the one for its `minutes` and for the length of the text; and only as many steps as
+    teach more than the text by heart. Whoever asks for another model, or another batch, has that alone. A run that says its
+    length in steps, goes on from a model, was settled before (in a config.toml) or is not on a CPU has the size that it comes
+    with."""
     sizes, minutes = SIZES.get(config.preset, ()), config.train.minutes
-    settings = {name for size in sizes for name in size.settings}
     settled = config.machine.threads and "threads" not in config.asked
-    if not (sizes and minutes and "minutes" in config.asked) or settings & {*config.asked}:
+    if not (sizes and minutes) or OF_THE_MODEL & {*config.asked}:
         return config
     if config.finetune.from_ or settled or decide_device(config.machine.device).choice != "cpu":
         return config
@@ -75,12 +78,13 @@ def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observe
     fitted = config.resolved(**size.settings)
     model, train = fitted.model, fitted.train
     n_gram = f", n_gram {model.n_gram}" if model.architecture == "ngram" else ""
-    tell(
-        observers,
-        f"{minutes:g} minutes at {speed:.2f} x the speed of the machine on which sizes were measured: {model.n_layer} "
-        f"{'layers' if model.n_layer > 1 else 'layer'} x {model.n_embd}{n_gram}, {train.batch_size} windows of "
-        f"{model.context_length}",
-    )
+    if "minutes" in config.asked:
+        tell(
+            observers,
+            f"{minutes:g} minutes at {speed:.2f} x the speed of the machine on which sizes were measured: {model.n_layer} "
+            f"{'layers' if model.n_layer > 1 else 'layer'} x {model.n_embd}{n_gram}, {train.batch_size} windows of "
+            f"{model.context_length}",
+        )
     return fit_to_length(fitted, size, 60 * minutes * speed * size.tokens_per_second, len(data.train), observers)
 
 
@@ -90,7 +94,7 @@ def fit_to_length(
     """As many steps as read a text of so many tokens often enough, where the time would be for more."""
     minutes, tokens_a_step = config.train.minutes, config.train.batch_size * config.model.context_length
     most = max(1, int(size.most_passes * tokens / tokens_a_step))
-    if tokens_in_time <= most * tokens_a_step:
+    if tokens_in_time <= most * tokens_a_step or tokens > LONGEST_SHORT_TEXT:
         return config
     tell(
         observers,
