@@ -20,8 +20,8 @@ STEPS, BATCH, CONTEXT = 500, 8, 256
 SHAPE = {
     "tokenizer": "bpe", "vocab-size": 4096, "context-length": CONTEXT, "n-layer": 6, "n-head": 6, "n-embd": 384,
 }  # fmt: skip
-# The published recipe but for its length and what follows from it. Its rate is for ten times the parameters: of 6e-4, 1e-3 and
-# 2e-3 this one was best.
+# The published recipe but for its length and what follows from it. Its rate is for ten times the parameters: 6e-4 ended
+# at 4.844 and 1e-3 at 4.741 (seed 1); 2e-3 was behind at half its way.
 GPT2 = {"learning-rate": 1e-3, "warmup-steps": 50}
 TODAY = {
     "architecture": "modern", "optimizer": "muon", "learning-rate": 2.5e-3, "schedule": "wsd", "decay-to": 0,
