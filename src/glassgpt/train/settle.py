@@ -77,7 +77,6 @@ def settle_machine(
             smaller = smaller_micro_batch(trial.micro_batch_size, train.batch_size)
             if not (smaller and is_out_of_memory(error)):
                 raise
-        model.zero_grad()
         tell(observers, f"out of memory at micro_batch_size {trial.micro_batch_size}; going on with {smaller}")
         trial.micro_batch_size = smaller
 
@@ -93,7 +92,9 @@ def settle_machine(
         wanted,
         device,
         trial.run_seconds(trial_seconds),
-        lambda on: trial.work(precision.choice, *((compiled(), 1) if on else (chunked_loss, count))),
+        lambda on: (
+            trial.work(precision.choice, compiled()) if on else trial.work(precision.choice, chunked_loss, count)
+        ),
     )
     if compilation.choice == "on":
         count = 1

@@ -60,9 +60,8 @@ class Trainer:
         self.model = model
         self.trained = self.parallel.prepare(model)
         self.replicas = Replicas(self.trained, max(1, config.machine.replicas))
-        self.readers = (
-            self.replicas if self.replicas.count > 1 else Replicas(model)
-        )  # of validations, on this process alone
+        # Of validations, on this process alone.
+        self.readers = self.replicas if self.replicas.count > 1 else Replicas(model)
         self.optimizer = build_optimizer(model, config.train, config.machine.precision)
         self.batches = training_batches(data, config.model.context_length, config.train.seed)
         self.tokenizer_json = (data.path / "tokenizer.json").read_text(encoding="utf-8")
