@@ -37,6 +37,9 @@ def timed(command: list[str], folder: Path) -> tuple[float, str]:
 
 
 def spread(values: list[float], digits: int = 1) -> str:
+    """The median, and between which values it lies."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 

@@ -1,6 +1,6 @@
 """Training speed against a plain script, counting, and another repository: whole processes from a cold start, in turn.
 
-    python bench/train.py --yardstick PLAIN_GPT.py --text TEXT.txt [--count COUNT_TABLE.py] [--nanogpt FOLDER]
+    python bench/train.py --yardstick PLAIN_GPT.py --text TEXT.txt --count COUNT_TABLE.py [--nanogpt FOLDER]
 
 Writes docs/benchmarks.md and docs/benchmarks.json, and the rows of the README's table that come from here. `--second TEXT` is
 one that nothing was tuned on; where none is named, the first megabyte of Python's standard library.
@@ -25,20 +25,22 @@ from typing import Any, NamedTuple
 from claims import GLASSGPT, HOME, machine, spread, timed, write_claims
 
 PAGE, FIGURES = HOME / "docs" / "benchmarks.md", HOME / "docs" / "benchmarks.json"
-COMMAND = "python bench/train.py --yardstick PLAIN_GPT.py --text TEXT.txt"
+COMMAND = "python bench/train.py --yardstick PLAIN_GPT.py --text TEXT.txt --count COUNT_TABLE.py"
 YARDSTICK, COUNT, NANOGPT = "plain script", "counting table", "nanoGPT"
 AT_ONCE, THIRD, WHOLE = "glassgpt", "glassgpt, a third of the time", "glassgpt, the same time"
 FIRST, SECOND = "first text", "second text"
 SECOND_BYTES = 1_000_000
+BUILT_IN = "The first megabyte of Python's standard library"
+PARTS = ("default run", "best", "best on a GPU", "tokens", "gpt2", "gpt2 on a GPU")  # of the page, after the first
 # nanoGPT's README, "I only have a macbook" (a CPU).
 NANOGPT_FLAGS = [
-    "--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=100", "--block_size=64", "--batch_size=12",
+    "--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=1", "--block_size=64", "--batch_size=12",
     "--n_layer=4", "--n_head=4", "--n_embd=128", "--max_iters=2000", "--lr_decay_iters=2000", "--dropout=0.0",
 ]  # fmt: skip
 # It sets its own seed; this one is added to it.
 SEEDED = """import runpy, sys, torch
-real = torch.manual_seed
-torch.manual_seed = lambda seed: real(seed + int(sys.argv[1]))
+real, added = torch.manual_seed, int(sys.argv[1])
+torch.manual_seed = lambda seed: real(seed + added)
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -114,7 +116,8 @@ def ratios(rows: list[Row], text: str, system: str) -> list[float]:
     ]
 
 
-def page(rows: list[Row], about: str) -> str:
+def page(rows: list[Row], names: dict[str, str], about: str) -> str:
+    """`names`: what the two texts are."""
     lines = [
         f"""# Training speed
 
@@ -124,9 +127,9 @@ to most). `{AT_ONCE}` is `glassgpt train TEXT --preset char-cpu`; where its time
 besides.
 """
     ]
-    for text, title in ((FIRST, "tinyshakespeare"), (SECOND, "A second text, on which nothing was tuned")):
+    for text, name in names.items():
         lines += [
-            f"## {title}\n",
+            f"## {name}\n",
             "| system | seconds | validation loss | times as fast | seeds |",
             "|---|---|---|---|---|",
         ]
@@ -147,6 +150,7 @@ besides.
 
 def write_page(part: str, content: object) -> None:
     """`part` of docs/benchmarks.json anew, and the page from all of it."""
+    assert part in ("train", *PARTS), part
     figures = json.loads(FIGURES.read_text("utf-8")) if FIGURES.exists() else {}
     figures[part] = content
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -156,15 +160,15 @@ def write_page(part: str, content: object) -> None:
 def whole_page(figures: dict[str, Any]) -> str:
     parts = []
     if small := figures.get("train"):
-        parts.append(page([Row(**row) for row in small["rows"]], small["about"]))
-    parts += [figures[part]["text"] for part in ("default run", "tokens", "gpt2", "gpt2 on a GPU") if part in figures]
+        parts.append(page([Row(**row) for row in small["rows"]], small["names"], small["about"]))
+    parts += [figures[part]["text"] for part in PARTS if part in figures]
     return "\n".join(parts)
 
 
-def claims(rows: list[Row]) -> dict[str, str]:
+def claims(rows: list[Row], names: dict[str, str]) -> dict[str, str]:
     """What the README says of it."""
     figures = {}
-    for text, name in ((FIRST, "tinyshakespeare"), (SECOND, "a text that nothing was tuned on")):
+    for text, name in names.items():
 
         def of(system: str, text: str = text) -> list[Row]:
             return [row for row in rows if (row.text, row.system) == (text, system)]
@@ -194,25 +198,26 @@ def main() -> None:
     parser.add_argument("--count", type=Path)
     parser.add_argument("--nanogpt", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--second-seeds", type=int, default=3)
+    parser.add_argument("--second-seeds", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the rows there, and nothing into docs and README")
     options = parser.parse_args()
     for name in ("yardstick", "text", "second", "count", "nanogpt"):
         if (path := getattr(options, name)) is not None:
             setattr(options, name, path.resolve())
-    rows: list[Row] = []
+    second = options.second.stem if options.second else BUILT_IN
+    rows, names = [], {FIRST: options.text.stem, SECOND: f"{second}, on which nothing was tuned"}
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["GLASSGPT_CACHE"] = str(Path(temporary, "cache"))
         for row in compare(Path(temporary), options):
             rows.append(row)
             print(f"{row.text:<12} {row.system:<32} {row.seed:>5} {row.seconds:8.1f} s {row.val_loss:8.4f}", flush=True)
     about = f"{datetime.date.today().isoformat()}, {machine()}."
-    print(page(rows, about))
+    print(page(rows, names, about))
     if options.json:
         options.json.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n", encoding="utf-8")
         return
-    write_page("train", {"about": about, "rows": [row._asdict() for row in rows]})
-    write_claims(COMMAND, claims(rows))
+    write_page("train", {"about": about, "names": names, "rows": [row._asdict() for row in rows]})
+    write_claims(COMMAND, claims(rows, names))
 
 
 if __name__ == "__main__":

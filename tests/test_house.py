@@ -122,7 +122,16 @@ def test_the_benchmark_page_and_its_claims_are_what_was_measured(bench):
     assert train.PAGE.read_text(encoding="utf-8") == train.whole_page(figures)
     rows = [train.Row(**row) for row in figures["train"]["rows"]]
     (group,) = [g for g in json.loads(bench("claims").CLAIMS.read_text("utf-8")) if g["command"] == train.COMMAND]
-    assert group["figures"] == train.claims(rows)
+    assert group["figures"] == train.claims(rows, figures["train"]["names"])
+    assert figures.keys() <= {"train", *train.PARTS}
+
+
+def test_the_other_repositorys_script_is_given_its_arguments_and_its_seed(bench, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("import sys, torch; torch.manual_seed(1000); print(sys.argv[1:], torch.initial_seed())")
+    command = [sys.executable, "-c", bench("train").SEEDED, "7", str(script), "config.py", "--device=cpu"]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert out.strip() == "['config.py', '--device=cpu'] 1007"
 
 
 def test_the_fidelity_page_lists_every_comparison_within_its_limit(bench):

@@ -1,5 +1,7 @@
 """What `minutes` makes of a preset that has sizes."""
 
+import json
+
 import pytest
 
 from glassgpt.config import build_config
@@ -21,6 +23,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def short(text, tmp_path):
+    text.write_text(3 * text.read_text("utf-8"), "utf-8")
     prepare((str(text),), tmp_path / "short", "char")
     return load_data(tmp_path / "short")
 
@@ -42,9 +45,13 @@ def shape_of(config):
     return {name: config.flat()[name] for name in SHAPE}
 
 
-def expected(start):
+def settings_of(start):
     (size,) = [size for size in SIZES["char-cpu"] if size.minutes == start]
-    return {name: value for name, value in (PRESETS["char-cpu"] | size.settings).items() if name in SHAPE}
+    return size.settings
+
+
+def expected(start):
+    return {name: value for name, value in (PRESETS["char-cpu"] | settings_of(start)).items() if name in SHAPE}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +64,7 @@ def expected(start):
         (1.0, 1.0, 0.6),
         (2.0, 1.0, 2.0),
         (0.25, 9.0, 2.0),
+        (15.0, 0.7, 10.0),
     ],
 )
 def test_more_time_on_a_faster_machine_is_a_larger_size_and_said_so(data, speed, recorder, minutes, at, start):
@@ -64,7 +72,7 @@ def test_more_time_on_a_faster_machine_is_a_larger_size_and_said_so(data, speed,
     config = build_config(preset="char-cpu", flags={"minutes": minutes})
     fitted = fit_to_time(config, data, [recorder])
     assert shape_of(fitted) == expected(start)
-    assert fitted.with_values() == config.resolved(**expected(start)).with_values()  # and nothing else
+    assert fitted.with_values() == config.resolved(**settings_of(start)).with_values()  # and nothing else
     ((_, said),) = recorder.of("message")
     assert said.startswith(f"{minutes:g} minutes at {at:.2f} x the speed of the machine on which sizes were measured: ")
     assert f"x {fitted.model.n_embd}, n_gram {fitted.model.n_gram}, {fitted.train.batch_size} windows of" in said
@@ -92,9 +100,10 @@ def test_other_presets_have_no_sizes(data, speed):
     assert fit_to_time(config, data, ()) is config
 
 
-@pytest.mark.parametrize("minutes", [0.1, 0.3])
-def test_a_rerun_has_the_size_of_the_first_run(data, speed, minutes):
-    config = fit_to_time(build_config(preset="char-cpu", flags={"minutes": minutes}), data, ()).resolved(threads=2)
+@pytest.mark.parametrize(("minutes", "asked"), [(0.1, {}), (0.3, {}), (0.3, {"threads": 2})])
+def test_a_rerun_has_the_size_of_the_first_run(data, speed, minutes, asked):
+    config = fit_to_time(build_config(preset="char-cpu", flags={"minutes": minutes} | asked), data, ())
+    config = config.resolved(threads=2, replicas=1, precision="float32", compile="off")
     speed(9.0)
     assert fit_to_time(config, data, ()) is config
 
@@ -112,6 +121,23 @@ def test_a_micro_batch_that_was_asked_for_fits(data, speed):
     assert fitted.train.micro_batch_size == 4 and fitted.train.batch_size == 8
 
 
+def test_a_size_leaves_what_was_asked_for(data, speed):
+    fitted = fit_to_time(build_config(preset="char-cpu", flags={"minutes": 15.0, "learning_rate": 2e-3}), data, ())
+    assert shape_of(fitted) == expected(10.0) and fitted.train.weight_decay == settings_of(10.0)["weight_decay"]
+    assert fitted.train.learning_rate == 2e-3
+    asked = build_config(preset="char-cpu", flags={"minutes": 15.0, "optimizer": "adamw"})
+    fitted = fit_to_time(asked, data, ())
+    assert shape_of(fitted) == expected(10.0) and fitted.train.learning_rate == asked.train.learning_rate
+
+
+def test_labels_and_conversations_have_rows_of_their_own_length(speed, tmp_path):
+    rows = [{"text": f"{word} " * 9, "label": word} for word in ("to", "be", "or", "not") for _ in range(9)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare((str(tmp_path / "rows.jsonl"),), tmp_path / "rows", "char")
+    config = build_config(flags={"tokenizer": "char"})
+    assert fit_to_time(config, load_data(tmp_path / "rows"), ()) is config
+
+
 def test_a_short_text_is_not_learned_by_heart(short, speed, recorder):
     config = build_config(preset="char-cpu", flags={"minutes": 5.0})
     fitted = fit_to_time(config, short, [recorder])
@@ -119,19 +145,32 @@ def test_a_short_text_is_not_learned_by_heart(short, speed, recorder):
     steps, read = fitted.train.max_steps, SIZES["char-cpu"][0].most_passes
     assert (steps - 1) * 16 * 64 < read * len(short.train) <= (steps + 1) * 16 * 64
     assert fitted.train.warmup_steps <= steps // 10
+    asked = build_config(preset="char-cpu", flags={"minutes": 5.0, "warmup_steps": 3})
+    assert fit_to_time(asked, short, ()).train.warmup_steps == 3
     _, (_, said) = recorder.of("message")
     assert said == (
-        f"the text is short for 5 minutes: {steps} steps read it {read} times, and more would learn it by heart; --max-steps "
-        "says how many all the same"
+        f"the text is short for 5 minutes: {steps} steps read it {steps * 16 * 64 / len(short.train):.2g} times, and more "
+        "would learn it by heart; --max-steps says how many all the same"
     )
+
+
+def test_of_the_shortest_text_something_is_learned(tmp_path, speed, recorder):
+    (tmp_path / "song.txt").write_text("row, row, row your boat\n" * 50)
+    prepare((str(tmp_path / "song.txt"),), tmp_path / "song", "char")
+    song = load_data(tmp_path / "song")
+    fitted = fit_to_time(build_config(flags={"tokenizer": "char"}), song, [recorder])
+    assert fitted.train.max_steps == fit.FEWEST_STEPS
+    ((_, said),) = recorder.of("message")
+    assert f"8 steps read it {8 * 8 * 256 / len(song.train):.2g} times, " in said
 
 
 def test_the_default_run_ends_before_a_short_text_is_learned_by_heart(short, speed, recorder):
     config = build_config(flags={"tokenizer": "char"})
     fitted = fit_to_time(config, short, [recorder])
-    assert 0 < fitted.train.max_steps * 8 * 256 <= SIZES["mini"][0].most_passes * len(short.train) + 8 * 256
+    read = fitted.train.max_steps * 8 * 256
+    assert 8 * 8 * 256 < read <= SIZES["mini"][0].most_passes * len(short.train) + 8 * 256
     ((_, said),) = recorder.of("message")
-    assert said.startswith(f"the text is short for 3.1 minutes: {fitted.train.max_steps} steps read it 4 times, ")
+    assert said.startswith(f"the text is short for 3.1 minutes: {fitted.train.max_steps} steps read it ")
 
 
 def test_the_default_run_on_a_long_text_is_left_alone(data, speed, recorder):

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glassgpt.config import GPTConfig
 from glassgpt.data import IGNORE_INDEX, Batch
-from glassgpt.model import build_model
+from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.train import loss as module
 from glassgpt.train.loss import chunked_loss, plain_loss
 
@@ -35,7 +35,7 @@ def chunks(request, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_WORDS", request.param[1])
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "modern", "textbook"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("ignored", [True, False])
 def test_chunked_is_plain_in_value_and_every_gradient(chunks, architecture, tied, ignored):
@@ -51,7 +51,9 @@ def test_chunked_is_plain_in_value_and_every_gradient(chunks, architecture, tied
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-10, atol=1e-13)
 
 
-def test_chunked_is_plain_in_bfloat16_to_its_rounding():
+@pytest.mark.parametrize("words", [8, 100])
+def test_chunked_is_plain_in_bfloat16_to_its_rounding(monkeypatch, words):
+    monkeypatch.setattr(module, "CHUNK_WORDS", words)
     shape = GPTConfig(architecture="modern", vocab_size=61, context_length=9, n_layer=2, n_head=2, n_embd=16)
     model = build_model(shape, seed=1)
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,6 +1,7 @@
 """Micro batches side by side: the bits of one after the other, in less time."""
 
 import copy
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glassgpt.checkpoint import open_run
+from glassgpt.checkpoint import load_checkpoint, open_run
 from glassgpt.config import GPTConfig, TrainConfig, build_config
 from glassgpt.data import IGNORE_INDEX, Batch, load_data, prepare
 from glassgpt.errors import ConfigError, Stopped
@@ -40,25 +41,33 @@ def batch_of(rows):
     return Batch(tokens, targets)
 
 
-def steps(model, replicas, micro, optimizer, rows=12):
+def steps(model, replicas, micro, optimizer, rows=12, precision="float32"):
     train = TrainConfig(max_steps=9, batch_size=rows, micro_batch_size=micro, optimizer=optimizer)
     mover = build_optimizer(model, train)
     return [
         update(
-            model, mover, batch_of(rows), step=step, learning_rate=0.01, config=train, precision="float32", loss=chunked_loss,
+            model, mover, batch_of(rows), step=step, learning_rate=0.01, config=train, precision=precision, loss=chunked_loss,
             replicas=replicas,
         )
         for step in range(3)
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("shape", [{"architecture": "gpt2"}, {"architecture": "modern", "tie_embeddings": False}])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"architecture": "gpt2"},
+        {"architecture": "modern", "tie_embeddings": False},
+        {"architecture": "ngram", "n_gram": 3, "n_gram_rows": 23},
+    ],
+)
 @pytest.mark.parametrize(("count", "micro"), [(2, 6), (2, 4), (3, 2), (4, 2)])
-def test_the_bits_of_one_micro_batch_after_the_other(shape, optimizer, count, micro):
+def test_the_bits_of_one_micro_batch_after_the_other(shape, optimizer, count, micro, precision):
     alone, model = small(**shape), small(**shape)
-    expected = steps(alone, None, micro, optimizer)
-    assert steps(model, Replicas(model, count), micro, optimizer) == expected
+    expected = steps(alone, None, micro, optimizer, precision=precision)
+    assert steps(model, Replicas(model, count), micro, optimizer, precision=precision) == expected
     assert all(p.equal(q) and p.grad is None for p, q in zip(model.parameters(), alone.parameters(), strict=True))
 
 
@@ -185,6 +194,21 @@ def test_a_change_on_the_way_has_replicas_found_out_anew(config, changes):
     run = resume_run(open_run(Path("stopped")), changes=changes)
     assert run.config().machine.replicas == 1
     assert resume_run(run, changes={"max_steps": 16}).result()["steps"] == 16
+
+
+def test_killed_before_the_first_save_after_a_change_it_goes_on_with_what_was_asked(config):
+    config = config.with_values(dropout=0.0, threads=2, micro_batch_size=6, save_every=5, eval_every=5)
+    with pytest.raises(Stopped):
+        train_run(config, out="stopped", observers=[StopAt(6)])
+    run = open_run(Path("stopped"))
+    with pytest.raises(Stopped):
+        resume_run(run, changes={"micro_batch_size": 3, "replicas": 2}, observers=[StopAt(8)])
+    for step in (7, 8):
+        shutil.rmtree(run.checkpoint_folder(step))
+    assert load_checkpoint(run.last_whole_checkpoint()[0]).state["settings"]["micro_batch_size"] == 6
+    resume_run(run)
+    settings = load_checkpoint(run.last_whole_checkpoint()[0]).state["settings"]
+    assert (settings["micro_batch_size"], settings["replicas"]) == (3, 2)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glassgpt.config.names import suggestion
-from glassgpt.config.presets import DEFAULT_PRESET, PRESETS, RECIPES
+from glassgpt.config.presets import DEFAULT_PRESET, OF_THE_OPTIMIZER, PRESETS, RECIPES
 from glassgpt.config.schema import (
     FIELDS,
     INTERVALS,
@@ -126,12 +126,8 @@ def _fitting_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     if "n_embd" in given:
         values.pop("n_inner", None)
     if given.get("optimizer") == "adamw" and values.get("optimizer") == "muon":
-        for rate in (
-            "learning_rate",
-            "matrix_learning_rate",
-            "momentum",
-        ):  # one for embeddings is too high for every weight
-            values.pop(rate, None)
+        for name in OF_THE_OPTIMIZER:
+            values.pop(name, None)
     if given.get("minutes"):
         values["warmup_steps"] = 0
     if given.get("minutes") or given.get("max_steps"):

@@ -3,6 +3,8 @@
 from typing import Any, NamedTuple
 
 DEFAULT_PRESET = "mini"
+# What a preset has for its own optimizer: Muon's are too high for AdamW, whose one rate is every weight's.
+OF_THE_OPTIMIZER = ("learning_rate", "matrix_learning_rate", "momentum")
 
 # GPT-2 as published (Radford et al. 2019, table 2), with the recipe of its best-known reproduction (nanoGPT's
 # config/train_gpt2.py: half a million tokens an update, 600,000 updates).
@@ -18,10 +20,22 @@ _SMALL = {
     "learning_rate": 1e-3, "beta2": 0.99, "warmup_steps": 100, "max_steps": 5000, "eval_every": 250,
 }  # fmt: skip
 
+# One text on two cores, character by character (docs/decisions.md).
+_CHAR = {
+    "architecture": "ngram", "tokenizer": "char", "tie_embeddings": False, "optimizer": "muon", "momentum": 0.85,
+    "beta2": 0.98, "schedule": "wsd", "decay_to": 0.0,
+}  # fmt: skip
+# What a quarter of an hour is worth. So large a model would know the text by heart soon, without dropout.
+_CHAR_BEST = {
+    "n_gram": 2, "context_length": 256, "n_layer": 4, "n_head": 4, "n_embd": 256, "dropout": 0.2, "batch_size": 16,
+    "learning_rate": 3e-3, "matrix_learning_rate": 0.015, "weight_decay": 0.1, "warmup_steps": 40,
+}  # fmt: skip
+
 # For whom each is, in the words of `glassgpt train --help`.
 PURPOSES = {
     "mini": "1.3 million parameters in three minutes on two cores, the default",
     "char-cpu": "one text, character by character, in about five seconds, or whatever --minutes gives",
+    "char-best": "the lowest loss on one text in a quarter of an hour on two cores",
     "baby, gpt-384, tutorial": "the best-known small recipes, for a GPU or for patience",
     "gpt2, gpt2-medium, gpt2-large, gpt2-xl": "GPT-2 as published, 124 million to 1.6 billion",
     "gpt3-175b": "to calculate with",
@@ -57,13 +71,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "matrix_learning_rate": 0.03, "momentum": 0.9, "beta2": 0.98, "warmup_steps": 20, "schedule": "wsd", "decay_to": 0.0,
         "minutes": 3.1,
     },
-    # One text, two cores, five seconds (docs/decisions.md).
-    "char-cpu": {
-        "architecture": "ngram", "n_gram": 4, "tokenizer": "char", "context_length": 64, "tie_embeddings": False,
-        "n_layer": 1, "n_head": 2, "n_embd": 64, "batch_size": 16, "optimizer": "muon", "learning_rate": 1e-2,
-        "momentum": 0.85, "beta2": 0.98, "weight_decay": 0.0, "warmup_steps": 5, "schedule": "wsd", "decay_to": 0.0,
-        "max_steps": 80, "eval_every": 250, "save_every": 250, "sample_every": 250,
+    # Five seconds.
+    "char-cpu": _CHAR | {
+        "n_gram": 4, "context_length": 64, "n_layer": 1, "n_head": 2, "n_embd": 64, "batch_size": 16,
+        "learning_rate": 1e-2, "weight_decay": 0.0, "warmup_steps": 5, "max_steps": 80,
+        "eval_every": 250, "save_every": 250, "sample_every": 250,
     },
+    # A quarter of an hour, start and all.
+    "char-best": _CHAR | _CHAR_BEST | {"minutes": 14.8},
 }  # fmt: skip
 
 
@@ -83,7 +98,9 @@ SIZES: dict[str, tuple[Size, ...]] = {
         Size(0.25, 30_000, 2, {"n_layer": 2, "context_length": 128, "batch_size": 8}),
         Size(0.6, 35_000, 3, {"n_layer": 2, "context_length": 128, "batch_size": 8, "n_gram": 3}),
         Size(2.0, 22_000, 4, {"n_layer": 2, "n_head": 4, "n_embd": 128, "context_length": 128, "n_gram": 3}),
+        Size(10.0, 8_100, 8, _CHAR_BEST),
     ),
+    "char-best": (Size(0.0, 8_100, 8, {}),),
     "mini": (Size(0.0, 17_000, 4, {}),),
 }
 # Seconds that a step of char-cpu, forward and backward, takes there on one thread of two.

@@ -57,7 +57,7 @@ def decide_threads(wanted: int = 0) -> int:
     if wanted > cores:
         raise ConfigError(
             f"threads is {wanted}; this machine has {cores} cores, and more threads only wait for each other; "
-            "lower it (for a run: in its config.toml, and replicas with it)"
+            "lower it (of a run: glassgpt resume --threads N)"
         )
     if wanted:
         torch.set_num_threads(wanted)

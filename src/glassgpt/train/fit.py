@@ -7,8 +7,8 @@ from dataclasses import fields
 
 import torch
 
-from glassgpt.config import GPTConfig, RunConfig, build_config
-from glassgpt.config.presets import SIZES, SIZES_STEP, SIZES_THREADS, Size
+from glassgpt.config import GPTConfig, MachineConfig, RunConfig, build_config
+from glassgpt.config.presets import OF_THE_OPTIMIZER, PRESETS, SIZES, SIZES_STEP, SIZES_THREADS, Size
 from glassgpt.data import Batch, DataFolder, is_prepared
 from glassgpt.errors import ConfigError
 from glassgpt.finetune import Task
@@ -20,6 +20,7 @@ from glassgpt.train.observers import Observer, tell
 # What a size is a choice of; how many words there are is another matter.
 OF_THE_MODEL = {*(field.name for field in fields(GPTConfig)), "batch_size"} - {"vocab_size"}
 LONGEST_SHORT_TEXT = 2_000_000  # tokens; how often a longer one can be read has not been tried
+FEWEST_STEPS = 8  # with fewer a model has not learned how often its tokens come, however short the text
 VOCABULARY = 65  # of the text that the sizes were measured on
 MOST_THREADS = 4  # more have not been tried
 TRIES = 5
@@ -63,19 +64,21 @@ def fitting_task(config: RunConfig, data: DataFolder) -> Task:
 def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observer]) -> RunConfig:
     """Of a preset with a table of sizes, the one for its `minutes` and for the length of the text; and only as many steps as
     teach more than the text by heart. Whoever asks for another model, or another batch, has that alone. A run that says its
-    length in steps, goes on from a model, was settled before (in a config.toml) or is not on a CPU has the size that it comes
-    with."""
+    length in steps, learns conversations or labels, goes on from a model, was settled before (in a config.toml) or is not on a
+    CPU has the size that it comes with."""
     sizes, minutes = SIZES.get(config.preset, ()), config.train.minutes
-    settled = config.machine.threads and "threads" not in config.asked
-    if not (sizes and minutes) or OF_THE_MODEL & {*config.asked}:
+    if not (sizes and minutes) or data.meta.task != "text" or OF_THE_MODEL & {*config.asked}:
         return config
-    if config.finetune.from_ or settled or decide_device(config.machine.device).choice != "cpu":
+    if config.finetune.from_ or is_settled(config) or decide_device(config.machine.device).choice != "cpu":
         return config
     speed = SIZES_STEP / probe_seconds() * min(torch.get_num_threads(), MOST_THREADS) / SIZES_THREADS
     size = fitting_size(sizes, minutes * speed, len(data.train))
     if (size.settings.get("batch_size") or config.train.batch_size) % (config.train.micro_batch_size or 1):
         return config  # it was asked for
-    fitted = config.resolved(**size.settings)
+    kept = {*config.asked}
+    if config.train.optimizer != PRESETS[config.preset]["optimizer"]:
+        kept.update(OF_THE_OPTIMIZER)
+    fitted = config.resolved(**{name: value for name, value in size.settings.items() if name not in kept})
     model, train = fitted.model, fitted.train
     n_gram = f", n_gram {model.n_gram}" if model.architecture == "ngram" else ""
     if "minutes" in config.asked:
@@ -88,28 +91,37 @@ def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observe
     return fit_to_length(fitted, size, 60 * minutes * speed * size.tokens_per_second, len(data.train), observers)
 
 
+def is_settled(config: RunConfig) -> bool:
+    """Whether a run has settled what its machine does: this is one that is done again."""
+    return any(
+        getattr(config.machine, name) != getattr(MachineConfig(), name) and name not in config.asked
+        for name in ("precision", "compile", "threads", "replicas")
+    )
+
+
 def fit_to_length(
-    config: RunConfig, size: Size, tokens_in_time: float, tokens: int, observers: Sequence[Observer]
+    config: RunConfig, size: Size, tokens_in_time: float, length: int, observers: Sequence[Observer]
 ) -> RunConfig:
-    """As many steps as read a text of so many tokens often enough, where the time would be for more."""
+    """As many steps as read a text of `length` tokens often enough, where the time would be for more."""
     minutes, tokens_a_step = config.train.minutes, config.train.batch_size * config.model.context_length
-    most = max(1, int(size.most_passes * tokens / tokens_a_step))
-    if tokens_in_time <= most * tokens_a_step or tokens > LONGEST_SHORT_TEXT:
+    most = max(FEWEST_STEPS, int(size.most_passes * length / tokens_a_step))
+    if tokens_in_time <= most * tokens_a_step or length > LONGEST_SHORT_TEXT:
         return config
     tell(
         observers,
-        f"the text is short for {minutes:g} minutes: {most:,} steps read it {size.most_passes:g} times, and more would learn "
-        "it by heart; --max-steps says how many all the same",
+        f"the text is short for {minutes:g} minutes: {most:,} steps read it {most * tokens_a_step / length:.2g} times, "
+        "and more would learn it by heart; --max-steps says how many all the same",
     )
-    return config.resolved(minutes=0.0, max_steps=most, warmup_steps=most // 20)
+    warmup = config.train.warmup_steps if "warmup_steps" in config.asked else most // 20
+    return config.resolved(minutes=0.0, max_steps=most, warmup_steps=warmup)
 
 
-def fitting_size(sizes: Sequence[Size], minutes: float, tokens: int) -> Size:
+def fitting_size(sizes: Sequence[Size], minutes: float, length: int) -> Size:
     """The largest that has the time, and would not know the text by heart before its time begins."""
     return [
         size
         for size in sizes
-        if size.minutes <= minutes and 60 * size.minutes * size.tokens_per_second <= size.most_passes * tokens
+        if size.minutes <= minutes and 60 * size.minutes * size.tokens_per_second <= size.most_passes * length
     ][-1]
 
 

@@ -100,6 +100,8 @@ def settle_machine(
         count = 1
     if count > 1:
         torch.set_num_threads(1)  # a thread each
+    if not train.micro_batch_size:
+        trial.micro_batch_size //= count  # the replicas share what fits
     parameters = sum(p.numel() for p in model.parameters())
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     adapted = f", {learning:,} of them in adapters that learn" if config.finetune.lora else ""
@@ -121,7 +123,7 @@ def settle_machine(
         precision=precision.choice,
         compile=compilation.choice,
         replicas=count,
-        micro_batch_size=train.micro_batch_size or trial.micro_batch_size // count,
+        micro_batch_size=trial.micro_batch_size,
         warmup_steps=timed_warmup(train, trial.step_seconds(trial_seconds)) if train.minutes else train.warmup_steps,
     )
     return settled, model, loss
