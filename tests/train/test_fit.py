@@ -23,7 +23,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def short(text, tmp_path):
-    text.write_text(3 * text.read_text("utf-8"), "utf-8")
+    text.write_text(20 * text.read_text("utf-8"), "utf-8")
     prepare((str(text),), tmp_path / "short", "char")
     return load_data(tmp_path / "short")
 
@@ -64,7 +64,7 @@ def expected(start):
         (1.0, 1.0, 0.6),
         (2.0, 1.0, 2.0),
         (0.25, 9.0, 2.0),
-        (15.0, 0.7, 10.0),
+        (15.0, 0.7, 8.0),
     ],
 )
 def test_more_time_on_a_faster_machine_is_a_larger_size_and_said_so(data, speed, recorder, minutes, at, start):
@@ -123,11 +123,11 @@ def test_a_micro_batch_that_was_asked_for_fits(data, speed):
 
 def test_a_size_leaves_what_was_asked_for(data, speed):
     fitted = fit_to_time(build_config(preset="char-cpu", flags={"minutes": 15.0, "learning_rate": 2e-3}), data, ())
-    assert shape_of(fitted) == expected(10.0) and fitted.train.weight_decay == settings_of(10.0)["weight_decay"]
+    assert shape_of(fitted) == expected(8.0) and fitted.train.weight_decay == settings_of(8.0)["weight_decay"]
     assert fitted.train.learning_rate == 2e-3
     asked = build_config(preset="char-cpu", flags={"minutes": 15.0, "optimizer": "adamw"})
     fitted = fit_to_time(asked, data, ())
-    assert shape_of(fitted) == expected(10.0) and fitted.train.learning_rate == asked.train.learning_rate
+    assert shape_of(fitted) == expected(8.0) and fitted.train.learning_rate == asked.train.learning_rate
 
 
 def test_labels_and_conversations_have_rows_of_their_own_length(speed, tmp_path):
@@ -149,8 +149,8 @@ def test_a_short_text_is_not_learned_by_heart(short, speed, recorder):
     assert fit_to_time(asked, short, ()).train.warmup_steps == 3
     _, (_, said) = recorder.of("message")
     assert said == (
-        f"the text is short for 5 minutes: {steps} steps read it {steps * 16 * 64 / len(short.train):.2g} times, and more "
-        "would learn it by heart; --max-steps says how many all the same"
+        f"the text is short for 5 minutes: {steps} steps read it {steps * 16 * 64 / len(short.train):.2g} times, "
+        "after which most are known by heart; for more say --max-steps instead of --minutes"
     )
 
 
@@ -161,14 +161,14 @@ def test_of_the_shortest_text_something_is_learned(tmp_path, speed, recorder):
     fitted = fit_to_time(build_config(flags={"tokenizer": "char"}), song, [recorder])
     assert fitted.train.max_steps == fit.FEWEST_STEPS
     ((_, said),) = recorder.of("message")
-    assert f"8 steps read it {8 * 8 * 256 / len(song.train):.2g} times, " in said
+    assert f"80 steps read it {80 * 8 * 256 / len(song.train):.2g} times, " in said
 
 
 def test_the_default_run_ends_before_a_short_text_is_learned_by_heart(short, speed, recorder):
     config = build_config(flags={"tokenizer": "char"})
     fitted = fit_to_time(config, short, [recorder])
     read = fitted.train.max_steps * 8 * 256
-    assert 8 * 8 * 256 < read <= SIZES["mini"][0].most_passes * len(short.train) + 8 * 256
+    assert 80 * 8 * 256 < read <= SIZES["mini"][0].most_passes * len(short.train) + 8 * 256
     ((_, said),) = recorder.of("message")
     assert said.startswith(f"the text is short for 3.1 minutes: {fitted.train.max_steps} steps read it ")
 

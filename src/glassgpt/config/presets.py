@@ -98,7 +98,7 @@ SIZES: dict[str, tuple[Size, ...]] = {
         Size(0.25, 30_000, 2, {"n_layer": 2, "context_length": 128, "batch_size": 8}),
         Size(0.6, 35_000, 3, {"n_layer": 2, "context_length": 128, "batch_size": 8, "n_gram": 3}),
         Size(2.0, 22_000, 4, {"n_layer": 2, "n_head": 4, "n_embd": 128, "context_length": 128, "n_gram": 3}),
-        Size(10.0, 8_100, 8, _CHAR_BEST),
+        Size(8.0, 8_100, 8, _CHAR_BEST),
     ),
     "char-best": (Size(0.0, 8_100, 8, {}),),
     "mini": (Size(0.0, 17_000, 4, {}),),

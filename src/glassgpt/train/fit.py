@@ -20,7 +20,8 @@ from glassgpt.train.observers import Observer, tell
 # What a size is a choice of; how many words there are is another matter.
 OF_THE_MODEL = {*(field.name for field in fields(GPTConfig)), "batch_size"} - {"vocab_size"}
 LONGEST_SHORT_TEXT = 2_000_000  # tokens; how often a longer one can be read has not been tried
-FEWEST_STEPS = 8  # with fewer a model has not learned how often its tokens come, however short the text
+# However short the text: it is over in seconds, the best checkpoint is kept, and a text that repeats itself gains by it.
+FEWEST_STEPS = 80
 VOCABULARY = 65  # of the text that the sizes were measured on
 MOST_THREADS = 4  # more have not been tried
 TRIES = 5
@@ -80,6 +81,7 @@ def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observe
         kept.update(OF_THE_OPTIMIZER)
     fitted = config.resolved(**{name: value for name, value in size.settings.items() if name not in kept})
     model, train = fitted.model, fitted.train
+    data.require_windows(model.context_length)  # before anything is said of its length
     n_gram = f", n_gram {model.n_gram}" if model.architecture == "ngram" else ""
     if "minutes" in config.asked:
         tell(
@@ -110,7 +112,7 @@ def fit_to_length(
     tell(
         observers,
         f"the text is short for {minutes:g} minutes: {most:,} steps read it {most * tokens_a_step / length:.2g} times, "
-        "and more would learn it by heart; --max-steps says how many all the same",
+        "after which most are known by heart; for more say --max-steps instead of --minutes",
     )
     warmup = config.train.warmup_steps if "warmup_steps" in config.asked else most // 20
     return config.resolved(minutes=0.0, max_steps=most, warmup_steps=warmup)
