@@ -26,6 +26,11 @@ VERBS = {
     "sample": ("glassgpt.cli.sample:sample", "Let a trained model write."),
     "chat": ("glassgpt.cli.chat:chat", "Talk with a model that was trained on conversations."),
     "classify": ("glassgpt.cli.classify:classify", "Tell texts apart with a model that was trained on labels."),
+    "inspect": (
+        "glassgpt.cli.inspect:inspect",
+        "Look inside a model: attention, residual stream, what each part is for.",
+    ),
+    "trace": ("glassgpt.cli.trace:trace", "Read the model's source, each line beside what it computes."),
     "import": (
         "glassgpt.cli.import_:import_",
         "Bring in a model from elsewhere: Hugging Face, nanoGPT, minGPT, the book.",

@@ -116,6 +116,14 @@ class GPT2(LanguageModel):
         return self.h
 
     @property
+    def embedding(self) -> Tensor:
+        return self.wte.weight
+
+    @property
+    def final_norm(self) -> nn.Module:
+        return self.ln_f
+
+    @property
     def unembedding(self) -> Tensor:
         """The output matrix (V, C)."""
         return (self.wte if self.config.tie_embeddings else self.lm_head).weight

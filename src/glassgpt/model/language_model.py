@@ -29,6 +29,16 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     @property
+    def embedding(self) -> Tensor:
+        """What each token is read as (V, C)."""
+        raise NotImplementedError
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """What the residual stream passes through before it is unembedded."""
+        raise NotImplementedError
+
+    @property
     def unembedding(self) -> Tensor:
         """The output matrix (V, C)."""
         raise NotImplementedError

@@ -145,6 +145,14 @@ class Modern(LanguageModel):
         return self.model.layers
 
     @property
+    def embedding(self) -> Tensor:
+        return self.model.embed_tokens.weight
+
+    @property
+    def final_norm(self) -> nn.Module:
+        return self.model.norm
+
+    @property
     def unembedding(self) -> Tensor:
         """The output matrix (V, C)."""
         return (self.model.embed_tokens if self.config.tie_embeddings else self.lm_head).weight

@@ -147,6 +147,14 @@ class Textbook(LanguageModel):
         return self.h
 
     @property
+    def embedding(self) -> Tensor:
+        return self.wte.weight
+
+    @property
+    def final_norm(self) -> nn.Module:
+        return self.ln_f
+
+    @property
     def unembedding(self) -> Tensor:
         """The output matrix (V, C)."""
         return (self.wte if self.config.tie_embeddings else self.lm_head).weight

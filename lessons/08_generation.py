@@ -1,0 +1,109 @@
+# %% [markdown]
+# # 8. One token at a time
+# A GPT does one thing: it reads, and scores what could come next. Writing is doing that again and again, each time with
+# one token more.
+
+# %%
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from glassgpt.config import GPTConfig
+from glassgpt.generate.sampling import sample
+from glassgpt.model import build_model
+from glassgpt.tokenizer import build_tokenizer
+
+tokenizer = build_tokenizer(
+    "byte", lambda: iter(()), None, False
+)  # every byte is a token; GPT-2's own are longer pieces
+config = GPTConfig(vocab_size=tokenizer.vocab_size, context_length=256, n_layer=4, n_head=4, n_embd=128)
+model = build_model(config, seed=123).eval()
+
+
+def write(tokens: Tensor, steps: int, choose, report: bool = False) -> Tensor:
+    """The whole of generation: (1, T) -> (1, T + steps). `choose` makes of the last scores (1, V) a token (1,)."""
+    for step in range(1, steps + 1):
+        with torch.inference_mode():
+            logits = model(tokens[:, -config.context_length :])  # no more than it can see
+        chosen = choose(logits[:, -1])  # only the last position speaks of what comes next
+        tokens = torch.cat((tokens, chosen.view(1, 1)), dim=1)
+        if report:
+            print(f"{step}: {tokens[0].tolist()} {tokenizer.decode(tokens[0].tolist())!r}")
+    return tokens
+
+
+greedy = lambda logits: logits.argmax(dim=-1)  # noqa: E731
+prompt = torch.tensor([tokenizer.encode("Hello, I am")])
+print(f"0: {prompt[0].tolist()} {tokenizer.decode(prompt[0].tolist())!r}")
+written = write(prompt, 6, greedy, report=True)
+
+# %% [markdown]
+# It babbles, since nothing was learned: the scores are noise, and every token is about as likely as any other. Training
+# changes the numbers, not this loop.
+
+# %%
+with torch.inference_mode():
+    probabilities = model(prompt)[0, -1].softmax(dim=-1)
+print(f"\nlikeliest of {config.vocab_size}: {probabilities.max():.4f}; if all were equal: {1 / config.vocab_size:.4f}")
+
+# %% [markdown]
+# **Which one to take?** Greedy takes the likeliest. A temperature divides the scores: below 1 the likely become
+# likelier, above 1 all become alike. Top-k draws from the k likeliest only, nucleus (top-p) from as many as it takes to
+# reach p together.
+
+# %%
+words = ["closer", "every", "effort", "forward", "inches", "moves", "pizza", "toward", "you"]
+scores = torch.tensor([[4.51, 0.89, -1.90, 6.75, 1.63, -1.62, -1.89, 6.28, 1.79]])
+ways = {
+    "as it is": (1.0, 0, 1.0), "temperature 0.1": (0.1, 0, 1.0), "temperature 5": (5.0, 0, 1.0),
+    "top-k 3": (1.0, 3, 1.0), "nucleus 0.9": (1.0, 0, 0.9),
+}  # fmt: skip
+drawn = {}
+for name, (temperature, top_k, top_p) in ways.items():
+    generator = torch.Generator().manual_seed(123)
+    draws = sample(scores.expand(1000, -1), generator, temperature, top_k, top_p)
+    drawn[name] = torch.bincount(draws.flatten(), minlength=len(words))
+print(f"\n{'of 1000 draws':<16}" + "".join(f"{word:>8}" for word in words))
+for name, counts in drawn.items():
+    print(f"{name:<16}" + "".join(f"{count:>8}" for count in counts.tolist()))
+
+# %% [markdown]
+# **What the cache saves.** Each step read the whole text again, although the keys and values of earlier positions never
+# change. With a cache that keeps them, a step costs one position.
+
+
+# %%
+def write_cached(tokens: Tensor, steps: int) -> Tensor:
+    cache = model.new_cache(1)
+    with torch.inference_mode():
+        logits = model(tokens, cache)  # the prompt, once
+        for _ in range(steps):
+            chosen = logits[:, -1].argmax(dim=-1, keepdim=True)
+            tokens = torch.cat((tokens, chosen), dim=1)
+            logits = model(chosen, cache)  # and then one position at a time
+    return tokens
+
+
+seconds = {}
+for name, function in (("without", lambda: write(prompt, 150, greedy)), ("with", lambda: write_cached(prompt, 150))):
+    before = time.perf_counter()
+    seconds[name] = (function(), time.perf_counter() - before)
+same = seconds["without"][0].equal(seconds["with"][0])
+print(
+    f"\n150 tokens without a cache {seconds['without'][1]:.2f} s, with {seconds['with'][1]:.2f} s; the same tokens: {same}"
+)
+
+# %%
+figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
+for i, (name, counts) in enumerate(drawn.items()):
+    axes.bar(
+        [j + 0.16 * (i - 2) for j in range(len(words))], [count / 10 for count in counts.tolist()], 0.16, label=name
+    )
+axes.set_xticks(range(len(words)), words)
+axes.set(ylabel="drawn, %", title="the same scores, five ways to choose")
+axes.legend(frameon=False)
+Path("figures").mkdir(exist_ok=True)
+figure.savefig("figures/08_generation.png", dpi=120)

@@ -1,0 +1,39 @@
+"""`glassgpt trace`: the source of the model, and beside each line the tensor that it made of a prompt."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from glassgpt.cli.flags import Device
+from glassgpt.cli.inspect import page_file
+
+PAGE = Path("trace.html")
+PROMPT = "Hello, I am"
+
+
+def trace(
+    run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
+    /,
+    *,
+    prompt: Annotated[str, Parameter(help=f"text that the model reads [{PROMPT}]", allow_leading_hyphen=True)] = PROMPT,
+    out: Annotated[Path, Parameter(help="the page; one of an earlier trace is replaced [trace.html]")] = PAGE,
+    tokenizer: Annotated[
+        str | None, Parameter(help="a kind or the path of a tokenizer.json, for a model that came without one")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Read the code and watch it run: one self-contained page with the source of the model's own file, and beside each line
+    the shape, the statistics and a small picture of the tensor that it made, for this prompt and this checkpoint."""
+    from glassgpt.cli.main import STANDARD_INPUT, say
+    from glassgpt.disk import replace_file
+    from glassgpt.generate import load_run
+    from glassgpt.inspection import render, traced
+
+    page_file(out, "trace")
+    engine = load_run(run, device, say, tokenizer)
+    replace_file(
+        out, render("trace.html", traced(engine, sys.stdin.read() if prompt == STANDARD_INPUT else prompt)).encode()
+    )
+    print(f"written to {out}: open it in a browser")

@@ -1,0 +1,183 @@
+"""Activations by name, looked at or replaced while the model computes; the model itself is left as it was.
+
+    embedding            (B, T, C)     what goes into the first block: the residual stream at its beginning
+    block.3              (B, T, C)     the residual stream after block 3 (blocks are counted from 0)
+    block.3.attention    (B, T, C)     what attention adds to it
+    block.3.mlp          (B, T, C)     what the MLP adds to it
+    block.3.weights      (B, H, T, S)  attention weights: how much each position takes from each
+    block.3.heads        (B, H, T, D)  what each head has gathered, before the projection into the stream
+    block.3.neurons      (B, T, F)     the MLP's hidden layer, after its nonlinearity
+    hidden               (B, T, C)     what the last norm gives
+
+Everything else has the name of its module, as in `model.named_modules()`: `h.3.ln_1`, `model.layers.0.self_attn.q_norm`.
+
+Shapes: B batch, T positions in this call, S positions attended to, C n_embd, H n_head, D head_dim, F mlp width.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from glassgpt.config.names import suggestion
+from glassgpt.errors import ConfigError
+from glassgpt.model import LanguageModel
+from glassgpt.model.attention import attention_weights
+
+Edit = Callable[[Tensor], Tensor]
+
+# What GPT-2 and Qwen3 call the parts of a block, and the last matrix of attention and of the MLP.
+ATTENTION, MLP = ("attn", "self_attn"), ("mlp",)
+LAST_OF_ATTENTION, LAST_OF_MLP = ("c_proj", "o_proj"), ("c_proj", "down_proj")
+
+
+def activation_names(model: LanguageModel) -> list[str]:
+    """All that `capture` knows of this model, in the order of the computation, modules last."""
+    blocks = [
+        f"block.{i}{part}"
+        for i in range(len(model.blocks))
+        for part in (".weights", ".heads", ".attention", ".neurons", ".mlp", "")
+    ]
+    return ["embedding", *blocks, "hidden", *_modules(model)]
+
+
+def _modules(model: LanguageModel) -> list[str]:
+    """Those that are called: neither lists of modules, nor the output matrix, which is used without its module."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if name not in ("", "lm_head") and not isinstance(module, nn.ModuleList)
+    ]
+
+
+def capture(
+    model: LanguageModel, tokens: Tensor, names: Sequence[str], edits: Mapping[str, Edit] | None = None
+) -> dict[str, Tensor]:
+    """What the model computes on its way from `tokens` (B, T) to logits (B, T, V), by name; "logits" is always among it.
+
+    A name may stand for many: "block.*.weights". With `edits`, activations are replaced on the way (see `edited`), and seen
+    after that. Gradients are followed where they are enabled. Raises ConfigError for a name that there is not.
+    """
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Edit:
+        def see(activation: Tensor) -> Tensor:
+            found[name] = activation
+            return activation
+
+        return see
+
+    wanted = matching(model, names)
+    with edited(model, edits or {}), edited(model, {name: keep(name) for name in wanted}):
+        logits = model(tokens)
+    return {name: found[name] for name in wanted} | {"logits": logits}
+
+
+def matching(model: LanguageModel, names: Sequence[str]) -> list[str]:
+    known = activation_names(model)
+    for name in names:
+        if not any(fnmatchcase(one, name) for one in known):
+            raise ConfigError(f"{name!r} is no activation of this model{suggestion(name, dict.fromkeys(known, ''))}")
+    return [one for one in known if any(fnmatchcase(one, name) for name in names)]
+
+
+@contextmanager
+def edited(model: LanguageModel, edits: Mapping[str, Edit]) -> Iterator[None]:
+    """While this lasts, each activation that is named is replaced by what its function makes of it; a function that returns
+    what it was given changes nothing, not even a bit."""
+    with ExitStack() as stack:
+        for name, edit in edits.items():
+            stack.enter_context(_attached(model, name, edit))
+        yield
+
+
+def _attached(model: LanguageModel, name: str, edit: Edit) -> AbstractContextManager[object]:
+    blocks = model.blocks
+    if name == "embedding":
+        return blocks[0].register_forward_pre_hook(_on_input(edit))
+    if name == "hidden":
+        return model.final_norm.register_forward_hook(_on_output(edit))
+    first, *rest = name.split(".")
+    if first != "block":
+        return model.get_submodule(name).register_forward_hook(_on_output(edit))
+    block, part = blocks[int(rest[0])], ".".join(rest[1:])
+    if not part:
+        return block.register_forward_hook(_on_output(edit))
+    attention, mlp = child_of(block, ATTENTION), child_of(block, MLP)
+    match part:
+        case "attention":
+            return attention.register_forward_hook(_on_output(edit))
+        case "heads":
+            return child_of(attention, LAST_OF_ATTENTION).register_forward_pre_hook(
+                _on_heads(edit, model.config.n_head)
+            )
+        case "weights":
+            return _weights_edited(attention, edit)
+        case "mlp":
+            return mlp.register_forward_hook(_on_output(edit))
+        case _:
+            return child_of(mlp, LAST_OF_MLP).register_forward_pre_hook(_on_input(edit))
+
+
+def child_of(module: nn.Module, names: Sequence[str]) -> nn.Module:
+    (child,) = [child for name, child in module.named_children() if name in names]
+    return child
+
+
+def _on_output(edit: Edit) -> Callable[..., Tensor]:
+    return lambda module, inputs, output: edit(output)
+
+
+def _on_input(edit: Edit) -> Callable[..., tuple[Any, ...]]:
+    return lambda module, inputs: (edit(inputs[0]), *inputs[1:])
+
+
+def _on_heads(edit: Edit, n_head: int) -> Callable[..., tuple[Tensor]]:
+    def hook(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        (merged,) = inputs  # (B, T, H D)
+        B, T, _ = merged.shape
+        heads = edit(merged.view(B, T, n_head, -1).transpose(1, 2))  # (B, H, T, D)
+        return (heads.transpose(1, 2).flatten(2),)
+
+    return hook
+
+
+@contextmanager
+def _weights_edited(attention: nn.Module, edit: Edit) -> Iterator[None]:
+    """They are no module's output, and the fused kernel never writes them: so the call inside this module is watched."""
+    watch = _WeightsWatch(edit)
+
+    def enter(*_: object) -> None:
+        watch.__enter__()  # type: ignore[no-untyped-call]
+
+    def leave(*_: object) -> None:
+        watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    with (
+        attention.register_forward_pre_hook(enter),
+        attention.register_forward_hook(leave, always_call=True),
+    ):
+        yield
+
+
+class _WeightsWatch(TorchFunctionMode):
+    def __init__(self, edit: Edit) -> None:
+        super().__init__()
+        self.edit = edit
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function is Tensor.softmax:  # textbook.py's
+            return self.edit(result)
+        if function is F.scaled_dot_product_attention:
+            q, k, v = args[:3]
+            weights = attention_weights(q, k)
+            if (changed := self.edit(weights)) is not weights:
+                return changed @ v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
+        return result

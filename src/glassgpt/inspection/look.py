@@ -1,0 +1,189 @@
+"""All that is to be seen of a model and one prompt, as plain numbers: what the page and the terminal show.
+
+Shapes: L n_layer, H n_head, T positions, V vocab_size.
+"""
+
+import base64
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glassgpt.errors import ConfigError
+from glassgpt.generate import Engine
+from glassgpt.inspection.ablation import ablate
+from glassgpt.inspection.attention import SHORTEST, head_scores
+from glassgpt.inspection.capture import capture
+from glassgpt.inspection.gradients import gradient_norms
+from glassgpt.inspection.neurons import cosine_table, similar_rows
+from glassgpt.inspection.stream import contributions, is_sum, logit_lens, parts, stages
+from glassgpt.model.size import count_parameters
+
+MOST_TOKENS = 128  # of a prompt: attention is as large as its square
+ALTERNATIVES, NEIGHBOURS, BINS, MOST_POSITIONS = 8, 8, 41, 64
+UNEVEN = "\N{REPLACEMENT CHARACTER}"
+
+Look = dict[str, Any]
+
+
+def look(engine: Engine, prompt: str, progress: Callable[[str, int, int], None] = lambda what, done, of: None) -> Look:
+    """What the model makes of the last tokens of `prompt`, at most 128 of them and at most a context. `progress` hears what is
+    being done, and how much of it is done. Raises ConfigError where the prompt has fewer than two tokens."""
+    model = engine.model
+    tokens = engine.encode_prompt(prompt)
+    most = min(MOST_TOKENS, model.config.context_length)
+    if tokens.shape[1] < 2:
+        raise ConfigError("a prompt of one token has nothing to look back at; give --prompt a few words")
+    given, tokens = tokens.shape[1], tokens[:, -most:]
+    names = [*stages(model), *parts(model), "block.*.weights", "block.*.neurons"]
+    with torch.inference_mode():
+        found = {name: activation[0].float() for name, activation in capture(model, tokens, names).items()}
+        if not found["logits"].isfinite().all():
+            raise ConfigError(
+                "this model's scores are not finite; it cannot be looked into, and was not trained to its end"
+            )
+        data = {
+            "model": _model(engine, given, tokens),
+            "tokens": _tokens(engine, tokens[0], found["logits"]),
+            "next": _likeliest(engine, found["logits"][-1].softmax(dim=-1)),
+            "attention": _quantized(torch.stack([found[f"block.{i}.weights"] for i in range(model.config.n_layer)])),
+            "stages": stages(model),
+            "norms": [found[name].norm(dim=-1).tolist() for name in stages(model)],
+            "turns": _turns([found[name] for name in stages(model)]),
+            "parts": parts(model),
+            "part_norms": [found[name].norm(dim=-1).tolist() for name in parts(model)],
+            "contributions": _contributions(engine, found, tokens),
+            "lens": _lens(engine, found, tokens[0]),
+            "weights": _weight_histograms(engine),
+            "activations": {
+                name: histogram(found[name]) for name in found if name not in ("logits",) and "weights" not in name
+            },
+            "neighbours": _neighbours(engine, tokens[0]),
+            "positions": _positions(engine),
+        }
+        data["heads"] = _head_scores(engine)
+        lost = ablate(model, tokens, lambda done, of: progress("leaving out each part", done, of))
+    data["ablation"] = {
+        "loss": lost.loss, "heads": lost.heads.tolist(), "attention": lost.attention.tolist(), "mlp": lost.mlp.tolist(),
+    }  # fmt: skip
+    data["gradients"] = gradient_norms(model, tokens.clone())
+    return data
+
+
+def _model(engine: Engine, given: int, tokens: Tensor) -> Look:
+    config, count = engine.model.config, count_parameters(engine.model.config)
+    return {
+        "architecture": config.architecture, "parameters": count.total, "n_layer": config.n_layer, "n_head": config.n_head,
+        "n_embd": config.n_embd, "head_dim": config.head_width, "vocab_size": config.vocab_size,
+        "context_length": config.context_length, "tokenizer": engine.tokenizer.kind,
+        "given": given, "shown": tokens.shape[1],
+    }  # fmt: skip
+
+
+def token_text(engine: Engine, id: int) -> str:
+    """What a token stands for; bytes that are no whole character as hexadecimal numbers."""
+    if id >= engine.tokenizer.vocab_size:
+        return f"<{id}>"  # it only pads the embedding
+    raw = engine.tokenizer.token_bytes(id)
+    text = raw.decode("utf-8", "replace")
+    return f"<{raw.hex(' ')}>" if UNEVEN in text else text
+
+
+def _likeliest(engine: Engine, probabilities: Tensor, k: int = ALTERNATIVES) -> list[tuple[str, float]]:
+    top = probabilities.topk(min(k, len(probabilities)))
+    return [(token_text(engine, id), p) for p, id in zip(top.values.tolist(), top.indices.tolist(), strict=True)]
+
+
+def _tokens(engine: Engine, tokens: Tensor, logits: Tensor) -> list[Look]:
+    """Each token with what the model thought of it before it came; the first one came out of nothing."""
+    probabilities = logits.softmax(dim=-1)
+    rows: list[Look] = [{"id": int(tokens[0]), "text": token_text(engine, int(tokens[0]))}]
+    for before, id in zip(probabilities[:-1], tokens[1:].tolist(), strict=True):
+        rank = int((before > before[id]).sum()) + 1
+        rows.append(
+            {
+                "id": id, "text": token_text(engine, id), "probability": before[id].item(), "rank": rank,
+                "alternatives": _likeliest(engine, before),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _quantized(shares: Tensor) -> str:
+    """Numbers between 0 and 1 as bytes, base64."""
+    return base64.b64encode((shares * 255).round().to(torch.uint8).cpu().numpy().tobytes()).decode()
+
+
+def _turns(stream: list[Tensor]) -> list[list[float]]:
+    """The cosine of the stream with itself a block before."""
+    return [torch.cosine_similarity(a, b, dim=-1).tolist() for a, b in pairwise(stream)]
+
+
+def _contributions(engine: Engine, found: dict[str, Tensor], tokens: Tensor) -> Look | None:
+    """Of the logit of each next token; None where the stream is no sum."""
+    if not is_sum(engine.model):
+        return None
+    targets = torch.cat((tokens[:, 1:], found["logits"][-1].argmax().view(1, 1)), dim=1)
+    whole = {name: activation[None] for name, activation in found.items()}
+    return {name: value[0].tolist() for name, value in contributions(engine.model, whole, targets).items()}
+
+
+def _lens(engine: Engine, found: dict[str, Tensor], tokens: Tensor) -> list[list[tuple[str, float, float]]]:
+    """At each stage and position: the likeliest next token, its probability, and that of the token that came (none at
+    the end)."""
+    rows = []
+    for name in stages(engine.model):
+        probabilities = logit_lens(engine.model, found[name]).float().softmax(dim=-1)
+        best = probabilities.max(dim=-1)
+        came = probabilities[:-1].gather(1, tokens[1:, None])[:, 0].tolist()
+        rows.append(
+            [
+                (token_text(engine, id), p, q)
+                for id, p, q in zip(best.indices.tolist(), best.values.tolist(), [*came, None], strict=True)
+            ]
+        )
+    return rows
+
+
+def _head_scores(engine: Engine) -> dict[str, list[list[float]]] | None:
+    if engine.model.config.context_length < 2 * SHORTEST:
+        return None
+    return {name: score.tolist() for name, score in head_scores(engine.model)._asdict().items()}
+
+
+def histogram(values: Tensor) -> Look:
+    """How often values lie where, between the extremes."""
+    numbers = values.detach().float().cpu().numpy().ravel()
+    counts, edges = np.histogram(numbers, bins=BINS)
+    return {
+        "counts": counts.tolist(), "least": float(edges[0]), "most": float(edges[-1]),
+        "mean": float(numbers.mean()), "std": float(numbers.std()), "shape": [*values.shape],
+    }  # fmt: skip
+
+
+def _weight_histograms(engine: Engine) -> dict[str, Look]:
+    return {name: histogram(p) for name, p in engine.model.named_parameters() if p.dim() > 1}
+
+
+def _neighbours(engine: Engine, tokens: Tensor) -> list[Look]:
+    """Of each token of the prompt, once, those that are read as something similar."""
+    matrix = engine.model.embedding.float()
+    found = []
+    for id in dict.fromkeys(tokens.tolist()):
+        cosines, rows = similar_rows(matrix, id, NEIGHBOURS)
+        near = [(token_text(engine, row), cosine) for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True)]
+        found.append({"text": token_text(engine, id), "near": near})
+    return found
+
+
+def _positions(engine: Engine) -> Look | None:
+    """The cosines between the embeddings of positions, evenly thinned out; None where positions are turned and not added."""
+    table = getattr(engine.model, "wpe", None)
+    if table is None:
+        return None
+    step = -(-len(table.weight) // MOST_POSITIONS)
+    rows = cosine_table(table.weight[::step].float())
+    return {"step": step, "size": len(rows), "cosines": _quantized((rows + 1) / 2)}

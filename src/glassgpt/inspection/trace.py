@@ -1,0 +1,185 @@
+"""The model's own source, and what each of its lines computed: made from the files that ran, so that it cannot drift."""
+
+import ast
+import base64
+import inspect
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from glassgpt.generate import Engine
+from glassgpt.model import LanguageModel
+
+PACKAGE = LanguageModel.__module__.rpartition(".")[0]
+MOST_TOKENS = 64
+PICTURE_ROWS, PICTURE_COLUMNS = 24, 96
+
+
+class Value(NamedTuple):
+    """A tensor that a line has made: what it is called there, and what it was like."""
+
+    name: str  # of the variable, or "returned"
+    shape: tuple[int, ...]
+    mean: float
+    std: float
+    least: float
+    most: float
+    picture: Tensor  # (rows, columns) at most (24, 96): of the first text, and of the first head, thinned out evenly
+
+
+class TracedLine(NamedTuple):
+    number: int  # in the file, from 1
+    source: str
+    runs: list[list[Value]]  # each time that it ran, in order: block after block
+
+
+def trace(model: LanguageModel, tokens: Tensor) -> dict[Path, list[TracedLine]]:
+    """Every line of the files that `model` is written in, its own first, with the tensors that it made on the way from
+    `tokens` (B, T) to logits. What all architectures share (language_model.py, attention.py, cache.py) is not shown."""
+    files = {Path(inspect.getsourcefile(kind) or ""): None for kind in _kinds(model)}
+    sources = {str(path): path.read_text(encoding="utf-8") for path in files}
+    statements = {
+        path: {line: node for node in _statements(ast.parse(source)) for line in _lines_of(node)}
+        for path, source in sources.items()
+    }
+    seen: Seen = defaultdict(list)
+    with _watching(statements, seen), torch.inference_mode():
+        model(tokens)
+    return {
+        Path(path): [TracedLine(n, line, seen[path, n]) for n, line in enumerate(source.splitlines(), start=1)]
+        for path, source in sources.items()
+    }
+
+
+def traced(engine: Engine, prompt: str) -> dict[str, Any]:
+    """`trace` of the prompt's last tokens, at most 64 of them, as plain numbers for the page."""
+    tokens = engine.encode_prompt(prompt)[:, -min(MOST_TOKENS, engine.model.config.context_length) :]
+    files = [
+        {
+            "name": path.name,
+            "lines": [
+                {"source": line.source, "runs": [[_plain(v) for v in run] for run in line.runs]} for line in lines
+            ],
+        }
+        for path, lines in trace(engine.model, tokens).items()
+    ]
+    words = " ".join(
+        f"[{engine.tokenizer.decode([id])}]" for id in tokens[0].tolist() if id < engine.tokenizer.vocab_size
+    )
+    about = (
+        f"Every line of the file that computes this model, with the tensors that it made of {tokens.shape[1]} tokens: "
+        f"{words}. A picture shows the first text and the first head: rows are positions, columns features; blue above "
+        "zero, red below."
+    )
+    return {"about": about, "files": files}
+
+
+def _plain(value: Value) -> dict[str, Any]:
+    most = value.picture.abs().max().clamp(min=1e-30)
+    cells = (128 + 127 * value.picture / most).round().to(torch.uint8).cpu()
+    numbers = {name: getattr(value, name) for name in ("mean", "std", "least", "most")}
+    return {
+        "name": value.name, "shape": value.shape, "grid": cells.shape,
+        "picture": base64.b64encode(cells.numpy().tobytes()).decode(),
+    } | numbers  # fmt: skip
+
+
+def _kinds(model: LanguageModel) -> Iterator[type]:
+    """The classes of the model and of what it is made of, theirs and what they inherit, but not torch's."""
+    for module in model.modules():
+        for kind in type(module).mro():
+            if kind.__module__.startswith(PACKAGE) and kind is not LanguageModel:
+                yield kind
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Those that make something, in the order in which the inner ones come last."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return)):
+            yield node
+
+
+def _lines_of(node: ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
+def _names(node: ast.stmt) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [name.id for target in targets if target for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+Seen = defaultdict[tuple[str, int], list[list[Value]]]  # by file and line
+
+
+@contextmanager
+def _watching(statements: dict[str, dict[int, ast.stmt]], seen: Seen) -> Iterator[None]:
+    """Python says before each line that it is about to run: whatever the line before it has assigned is there by then."""
+    running: dict[FrameType, ast.stmt] = {}
+
+    def finish(frame: FrameType, returned: Any = None) -> None:
+        node = running.pop(frame, None)
+        if node is None:
+            return
+        if isinstance(node, ast.Return):
+            values = _values("returned", returned)
+        else:
+            values = [value for name in _names(node) for value in _values(name, frame.f_locals.get(name))]
+        if values:
+            seen[frame.f_code.co_filename, node.lineno].append(values)
+
+    def inside(frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line":
+            node = statements[frame.f_code.co_filename].get(frame.f_lineno)
+            if node is not running.get(frame):  # else a further line of the same statement
+                finish(frame)
+                if node is not None:
+                    running[frame] = node
+        elif event == "return":
+            finish(frame, argument)
+        return inside
+
+    def call(frame: FrameType, event: str, argument: Any) -> Any:
+        return inside if frame.f_code.co_filename in statements else None
+
+    before = sys.gettrace()
+    sys.settrace(call)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def _values(name: str, value: Any) -> list[Value]:
+    """The tensors in it: itself, or the members of a tuple."""
+    if isinstance(value, tuple):
+        return [one for i, member in enumerate(value) for one in _values(f"{name}[{i}]", member)]
+    if not isinstance(value, Tensor) or value.numel() == 0:
+        return []
+    numbers = value.double()
+    std = numbers.std(correction=0).item()
+    return [
+        Value(
+            name,
+            tuple(value.shape),
+            numbers.mean().item(),
+            std,
+            numbers.min().item(),
+            numbers.max().item(),
+            _picture(value),
+        )
+    ]
+
+
+def _picture(value: Tensor) -> Tensor:
+    while value.dim() > 2:
+        value = value[0]
+    rows = value.reshape(1, -1) if value.dim() < 2 else value
+    down, across = (-(-size // most) for size, most in zip(rows.shape, (PICTURE_ROWS, PICTURE_COLUMNS), strict=True))
+    return rows[::down, ::across].float().clone()

@@ -1,0 +1,38 @@
+"""The loss without a part, against a model whose weights lack it."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+
+from glassgpt.inspection import ablate
+from glassgpt.inspection.capture import ATTENTION, LAST_OF_ATTENTION, LAST_OF_MLP, MLP, child_of
+
+
+def loss_of(model, tokens):
+    return F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).item()
+
+
+def test_the_loss_without_a_head_is_that_of_a_model_whose_projection_ignores_it(model, tokens):
+    seen = []
+    found = ablate(model, tokens, lambda done, of: seen.append((done, of)))
+    L, H, D = model.config.n_layer, model.config.n_head, model.config.head_width
+    assert found.heads.shape == (L, H) and found.attention.shape == found.mlp.shape == (L,)
+    assert abs(found.loss - loss_of(model, tokens)) < 1e-6
+    for layer, head in ((0, 0), (1, 2)):
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            projection = child_of(child_of(other.blocks[layer], ATTENTION), LAST_OF_ATTENTION)
+            projection.weight[:, head * D : (head + 1) * D] = 0
+        assert abs(found.heads[layer, head].item() - (loss_of(other, tokens) - found.loss)) < 1e-5
+    assert seen == [(n, 1 + L * H + 2 * L) for n in range(1, 2 + L * H + 2 * L)]
+
+
+def test_the_loss_without_a_sublayer_is_that_of_a_model_that_writes_nothing_there(model, tokens):
+    found = ablate(model, tokens)
+    for part, names in (("attention", (ATTENTION, LAST_OF_ATTENTION)), ("mlp", (MLP, LAST_OF_MLP))):
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            for p in child_of(child_of(other.blocks[1], names[0]), names[1]).parameters():
+                p.zero_()
+        assert abs(getattr(found, part)[1].item() - (loss_of(other, tokens) - found.loss)) < 1e-5

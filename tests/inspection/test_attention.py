@@ -1,0 +1,56 @@
+"""Heads whose habits are known, because they are made so."""
+
+import pytest
+import torch
+
+from glassgpt.errors import ConfigError
+from glassgpt.inspection import edited, head_scores
+
+from ..model.conftest import small
+
+
+def habit(back):
+    """Attention that looks at the position so far back, or at the first where there is none."""
+
+    def weights(given):
+        T = given.shape[-1]
+        wanted = torch.zeros(T, T, dtype=given.dtype)
+        for i in range(T):
+            wanted[i, i - back if i >= back else 0] = 1
+        return wanted.expand_as(given).clone()
+
+    return weights
+
+
+N = 5  # tokens that come twice: half of the context of 11
+
+
+@pytest.mark.parametrize(
+    ("back", "name"), [(1, "previous_token"), (N, "duplicate_token"), (N - 1, "induction"), (99, "first_token")]
+)
+def test_a_head_of_one_habit_has_that_score(model, back, name):
+    with edited(model, {"block.1.weights": habit(back)}):
+        scores = head_scores(model)
+    assert getattr(scores, name)[1].tolist() == pytest.approx([1.0] * model.config.n_head)
+    others = [score[1] for other, score in scores._asdict().items() if other not in (name, "first_token")]
+    assert all(not score.any() for score in others)
+    assert all(score.shape == (2, model.config.n_head) and (score[0] < 1).all() for score in scores)
+
+
+def test_heads_are_told_apart_by_layer_and_number(model):
+    def only_head_2(given):
+        changed = given.clone()
+        changed[:, 2] = habit(1)(given)[:, 2]
+        return changed
+
+    plain = head_scores(model).previous_token
+    with edited(model, {"block.0.weights": only_head_2}):
+        scores = head_scores(model).previous_token
+    assert scores[0, 2] == 1
+    untouched = [head for head in range(model.config.n_head) if head != 2]
+    assert scores[0, untouched].equal(plain[0, untouched])
+
+
+def test_a_context_without_room_for_a_repetition_is_refused():
+    with pytest.raises(ConfigError, match="context_length 5 is too short to show heads a repetition; it takes 6"):
+        head_scores(small(context_length=5))

@@ -1,0 +1,112 @@
+"""Activations by name, against what the model's parts compute when they are called by hand."""
+
+import pytest
+import torch
+
+from glassgpt.errors import ConfigError
+from glassgpt.inspection import activation_names, capture, edited
+
+
+def test_every_name_has_its_shape(model, tokens):
+    c, (B, T) = model.config, tokens.shape
+    found = capture(model, tokens, ["*"])
+    shapes = {
+        "embedding": (B, T, c.n_embd), "block.0.weights": (B, c.n_head, T, T), "block.1.heads": (B, c.n_head, T, c.head_width),
+        "block.0.attention": (B, T, c.n_embd), "block.0.neurons": (B, T, c.mlp_width), "block.1.mlp": (B, T, c.n_embd),
+        "block.1": (B, T, c.n_embd), "hidden": (B, T, c.n_embd), "logits": (B, T, c.vocab_size),
+    }  # fmt: skip
+    assert {name: tuple(found[name].shape) for name in shapes} == shapes
+
+
+def test_the_model_computes_the_same_bits_and_is_left_as_it_was(model, tokens):
+    before = model(tokens)
+    hooks = lambda: [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]  # noqa: E731
+    none = hooks()
+    assert capture(model, tokens, ["*"])["logits"].equal(before)
+    assert hooks() == none and not any(map(sum, none)) and model(tokens).equal(before)
+
+
+def test_the_stream_is_the_sum_of_what_is_added_to_it(model, tokens):
+    found = capture(model, tokens, ["embedding", "block.*", "hidden"])
+    stream = found["embedding"]
+    for i in range(model.config.n_layer):
+        stream = stream + found[f"block.{i}.attention"] + found[f"block.{i}.mlp"]
+        torch.testing.assert_close(found[f"block.{i}"], stream)
+    torch.testing.assert_close(found["hidden"], model.final_norm(stream))
+    torch.testing.assert_close(found["logits"], model.unembed(found["hidden"]))
+
+
+def test_weights_are_those_that_gathered_the_heads(model, tokens):
+    """Each head is its weights times its values: a head whose weights are all on the first position has that one's values."""
+    found = capture(model, tokens, ["block.1.weights", "block.1.heads"])
+    weights, heads = found["block.1.weights"], found["block.1.heads"]
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+    assert not weights.triu(1).any()
+    first = torch.zeros_like(weights)
+    first[..., 0] = 1
+    values = [
+        capture(model, tokens, ["block.1.heads"], {"block.1.weights": lambda w, j=j: first.roll(j, -1)})[
+            "block.1.heads"
+        ][:, :, :1]
+        for j in range(tokens.shape[1])
+    ]
+    torch.testing.assert_close(weights @ torch.cat(values, dim=2), heads)
+
+
+def test_an_edit_changes_what_comes_after_it_and_ends_with_its_block(model, tokens):
+    plain = capture(model, tokens, ["*"])
+
+    def without_head_2(heads):
+        heads = heads.clone()
+        heads[:, 2] = 0
+        return heads
+
+    with edited(model, {"block.1.heads": without_head_2}):
+        changed = capture(model, tokens, ["*"])
+    for name in ("embedding", "block.0", "block.1.weights"):
+        assert changed[name].equal(plain[name])
+    for name in ("block.1.heads", "block.1.attention", "block.1", "logits"):
+        assert not changed[name].equal(plain[name])
+    assert not changed["block.1.heads"][:, 2].any()
+    assert model(tokens).equal(plain["logits"])
+
+
+@pytest.mark.parametrize(
+    "name", ["embedding", "block.0", "block.0.attention", "block.0.mlp", "block.0.neurons", "hidden"]
+)
+def test_patching_an_activation_from_another_text_hands_on_what_depends_on_it(model, tokens, name):
+    other = tokens.roll(3, dims=1)
+    there = capture(model, other, [name, "block.0"])
+    here = capture(model, tokens, ["block.0"], {name: lambda _: there[name]})
+    if name in ("embedding", "block.0"):
+        assert here["block.0"].equal(there["block.0"])
+    if name == "hidden":
+        assert here["logits"].equal(there["logits"])
+    assert not here["logits"].equal(model(tokens))
+
+
+def test_a_failure_inside_leaves_no_hook_behind(model, tokens):
+    def fail(activation):
+        raise ZeroDivisionError
+
+    for name in activation_names(model)[:8]:
+        with pytest.raises(ZeroDivisionError):
+            capture(model, tokens, [name], {name: fail})
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert torch.overrides._get_current_function_mode() is None
+    assert capture(model, tokens, ["block.0.weights"])["logits"].equal(model(tokens))
+
+
+def test_a_name_that_is_none_is_refused_with_the_one_that_was_meant(model, tokens):
+    with pytest.raises(
+        ConfigError, match="'block.0.weight' is no activation of this model; did you mean block.0.weights"
+    ):
+        capture(model, tokens, ["block.0.weight"])
+
+
+def test_gradients_are_followed_where_they_are_enabled(model, tokens):
+    found = capture(model, tokens, ["block.0"])
+    (gradient,) = torch.autograd.grad(found["logits"].sum(), found["block.0"])
+    assert gradient.shape == found["block.0"].shape and gradient.any()
+    with torch.inference_mode():
+        assert not capture(model, tokens, ["block.0"])["block.0"].requires_grad

@@ -1,0 +1,34 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from glassgpt.inspection import gradient_norms
+
+from ..model.conftest import small
+
+
+def test_the_norms_are_those_of_the_gradients_that_training_would_follow(model, tokens):
+    found = gradient_norms(model, tokens)
+    assert all(p.grad is None for p in model.parameters())
+    F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    length = lambda parameters: sum(p.grad.square().sum().item() for p in parameters) ** 0.5  # noqa: E731
+    assert [*found] == ["embedding", "block.0", "block.1", "head"]
+    assert found["block.1"] == pytest.approx(length(model.blocks[1].parameters()))
+    assert sum(norm**2 for norm in found.values()) ** 0.5 == pytest.approx(length(model.parameters()))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_output_matrix_of_its_own_is_the_heads(tokens, tied):
+    model = small(tie_embeddings=tied)
+    found = gradient_norms(model, tokens)
+    F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    behind = [*model.final_norm.parameters()] + ([] if tied else [model.unembedding])
+    assert found["head"] == pytest.approx(sum(p.grad.square().sum().item() for p in behind) ** 0.5)
+
+
+def test_frozen_weights_are_frozen_again(model, tokens):
+    expected = gradient_norms(model, tokens)
+    model.requires_grad_(False)
+    with torch.inference_mode(False):
+        assert gradient_norms(model, tokens) == expected
+    assert not any(p.requires_grad for p in model.parameters())

@@ -1,0 +1,101 @@
+"""The numbers of the page, against the model's own."""
+
+import base64
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from glassgpt.errors import ConfigError
+from glassgpt.generate import Engine
+from glassgpt.inspection import ablate, capture, look
+from glassgpt.model import ARCHITECTURES, build_model
+from glassgpt.tokenizer import build_tokenizer
+
+from ..model.conftest import SHAPES
+
+PROMPT = "ab <b>&ü\nab"
+
+
+def engine_of(architecture, **changes):
+    from glassgpt.config import GPTConfig
+
+    tokenizer = build_tokenizer("byte", lambda: iter(()))
+    shape = SHAPES[architecture] | {"vocab_size": tokenizer.vocab_size, "context_length": 16} | changes
+    return Engine(build_model(GPTConfig(architecture=architecture, **shape), seed=3), tokenizer)
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def engine(request):
+    return engine_of(request.param)
+
+
+def test_the_numbers_are_the_models_own(engine):
+    data = look(engine, PROMPT)
+    tokens = engine.encode_prompt(PROMPT)
+    T, config = tokens.shape[1], engine.model.config
+    with torch.inference_mode():
+        logits = engine.model(tokens)[0]
+    probabilities = logits.softmax(dim=-1)
+    assert [token["id"] for token in data["tokens"]] == tokens[0].tolist()
+    for t, token in enumerate(data["tokens"][1:]):
+        expected = probabilities[t, token["id"]]
+        assert token["probability"] == pytest.approx(expected.item(), rel=1e-6)
+        assert token["rank"] == 1 + int((probabilities[t] > expected).sum())
+        shares = [p for _, p in token["alternatives"]]
+        assert (
+            len(shares) == 8
+            and shares == sorted(shares, reverse=True)
+            and shares[0] == pytest.approx(probabilities[t].max().item())
+        )
+    assert data["next"][0][1] == pytest.approx(probabilities[-1].max().item())
+    weights = np.frombuffer(base64.b64decode(data["attention"]), np.uint8).reshape(config.n_layer, config.n_head, T, T)
+    found = capture(engine.model, tokens, ["block.*.weights", "block.*"])
+    assert np.abs(weights[1] / 255 - found["block.1.weights"][0].detach().numpy()).max() < 0.002
+    assert data["norms"][2] == pytest.approx(found["block.1"][0].norm(dim=-1).tolist(), rel=1e-5)
+    assert data["lens"][-1][2][1] == pytest.approx(probabilities[2].max().item(), rel=1e-4)
+    assert data["lens"][-1][2][2] == pytest.approx(data["tokens"][3]["probability"], rel=1e-4)
+    assert data["ablation"]["loss"] == pytest.approx(ablate(engine.model, tokens).loss)
+    assert len(data["heads"]["induction"]) == config.n_layer and next(iter(data["gradients"])) == "embedding"
+    written = data["contributions"]
+    target = tokens[0, 4].item()
+    assert sum(row[3] for row in written.values()) == pytest.approx(logits[3, target].item(), abs=1e-4)
+    assert (data["positions"] is None) == config.is_modern
+    json.dumps(data, allow_nan=False)
+
+
+def test_every_token_has_a_text_that_can_be_told(engine):
+    texts = [token["text"] for token in look(engine, PROMPT)["tokens"]]
+    assert texts[:8] == ["a", "b", " ", "<", "b", ">", "&", "<c3>"] and "\n" in texts
+
+
+def test_of_a_long_prompt_the_end_is_shown(engine):
+    data = look(engine, "0123456789" * 3)
+    assert (data["model"]["given"], data["model"]["shown"]) == (30, 16)
+    assert "".join(token["text"] for token in data["tokens"]) == "4567890123456789"
+
+
+def test_a_prompt_of_one_token_is_refused(engine):
+    with pytest.raises(
+        ConfigError, match="a prompt of one token has nothing to look back at; give --prompt a few words"
+    ):
+        look(engine, "a")
+
+
+def test_a_stream_that_is_no_sum_has_no_contributions_and_the_rest():
+    data = look(engine_of("textbook", norm_position="post"), PROMPT)
+    assert data["contributions"] is None and len(data["norms"]) == 3
+
+
+def test_a_context_too_short_for_a_repetition_shows_the_rest():
+    assert look(engine_of("gpt2", context_length=5), PROMPT)["heads"] is None
+
+
+def test_a_model_that_says_nothing_finite_is_refused():
+    engine = engine_of("gpt2")
+    with torch.no_grad():
+        engine.model.ln_f.weight[0] = math.nan
+    with pytest.raises(ConfigError, match="this model's scores are not finite; it cannot be looked into"):
+        look(engine, PROMPT)

@@ -1,0 +1,60 @@
+"""The pages in a real browser, without a network."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from glassgpt.inspection import look, render, traced
+from glassgpt.model import ARCHITECTURES
+
+from .test_look import engine_of
+
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
+)
+PROMPT = "</script><img src=x onerror=document.title='run'><b>&amp;"
+
+
+def page(kind, architecture="gpt2"):
+    engine = engine_of(architecture, context_length=64)
+    return (
+        render("inspect.html", look(engine, PROMPT))
+        if kind == "inspect"
+        else render("trace.html", traced(engine, PROMPT))
+    )
+
+
+@pytest.mark.parametrize("kind", ["inspect", "trace"])
+def test_a_page_asks_nobody_for_anything_and_holds_no_tag_of_the_prompt(kind):
+    html = page(kind)
+    assert not re.search(r"https?://|src=[^x]|@import|url\(", html.replace(PROMPT, ""))
+    assert html.count("</script>") == 2 and "<img" not in html and "{{DATA}}" not in html
+    assert "default-src 'none'" in html
+
+
+def test_no_tag_can_begin_or_end_in_the_data():
+    html = render("trace.html", {"about": PROMPT, "files": []})
+    assert html.count("</script>") == 2 and "<img" not in html
+    (data,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', html, re.S)
+    assert json.loads(data)["about"] == PROMPT
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kind", ["inspect", "trace"])
+def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture):
+    file = tmp_path / "page.html"
+    file.write_text(page(kind, architecture), encoding="utf-8")
+    command = [
+        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", file.as_uri(),
+    ]  # fmt: skip
+    dom = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=120).stdout
+    assert 'data-drawn="yes"' in dom  # the script came to its end
+    assert "<title>GlassGPT: " in dom and "<img" not in dom
+    shown = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
+    assert "&lt;" in shown and shown.count("<canvas") > 5

@@ -1,0 +1,60 @@
+"""Where knowledge sits, in a model in which it is known where it sits."""
+
+import pytest
+import torch
+
+from glassgpt.errors import ConfigError
+from glassgpt.inspection import Pair, attribute, edited
+
+from ..model.conftest import small, some_tokens
+
+
+def pair(differs_at=2, T=6):
+    text = some_tokens(T)
+    other = text.clone()
+    other[differs_at] = (text[differs_at] + 5) % 23
+    return Pair(text, 3, other, 4)
+
+
+def test_a_text_that_differs_in_its_last_token_only_is_not_told_apart_by_attention_to_others(model):
+    """With attention that looks at the first token only, all that differs goes through the stream and the MLPs."""
+
+    def at_first(weights):
+        weights = torch.zeros_like(weights)
+        weights[..., 0] = 1
+        return weights
+
+    with edited(model, {f"block.{i}.weights": at_first for i in range(2)}):
+        found = attribute(model, [pair(differs_at=5)])
+    assert found.heads.abs().max() < 1e-9 and found.attention.abs().max() < 1e-9 and found.mlp.abs().max() > 1e-3
+
+
+def test_what_an_attention_carries_alone_it_turns_round():
+    """One layer without an MLP's word, a difference at an earlier position: only attention can bring it to the end."""
+    model = small(n_layer=1)
+    with edited(model, {"block.0.mlp": torch.zeros_like}):
+        found = attribute(model, [pair(), pair(differs_at=0)])
+    assert found.attention.item() == pytest.approx(1.0) and found.mlp.item() == pytest.approx(0.0)
+    assert found.heads.shape == (1, 3) and found.heads.abs().max() > 0.05
+
+
+def test_the_preference_is_the_mean_difference_of_the_answers_logits(model):
+    pairs = [pair(), pair(differs_at=1)]
+    found = attribute(model, pairs)
+    by_hand = []
+    for one in pairs:
+        for text, own, other in (
+            (one.text, one.answer, one.other_answer),
+            (one.other_text, one.other_answer, one.answer),
+        ):
+            logits = model(text[None])[0, -1]
+            by_hand.append((logits[own] - logits[other]).item())
+    assert found.preference == pytest.approx(sum(by_hand) / 4)
+    assert found.right == sum(value > 0 for value in by_hand) / 4
+
+
+def test_texts_of_different_lengths_are_no_pair(model):
+    with pytest.raises(ConfigError, match="the texts of a pair have 6 and 5 tokens; they have to be equally long"):
+        attribute(model, [pair()._replace(other_text=some_tokens(5))])
+    with pytest.raises(ConfigError, match="there is no pair to probe with; give at least one"):
+        attribute(model, [])

@@ -1,0 +1,169 @@
+"""Every lesson runs, prints what it says, and draws its figure."""
+
+import ast
+import json
+import re
+import runpy
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib
+import matplotlib.image
+import pytest
+import torch
+
+LESSONS = Path(__file__).resolve().parents[2] / "lessons"
+FILES = sorted(LESSONS.glob("[0-9]*.py"))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """A lesson by its number: what it printed, and its variables."""
+    monkeypatch.chdir(tmp_path)
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    matplotlib.use("agg")
+
+    def play(number):
+        (file,) = LESSONS.glob(f"{number:02}_*.py")
+        torch.set_num_threads(1)
+        names = runpy.run_path(str(file), run_name="__main__")
+        picture = matplotlib.image.imread(tmp_path / "figures" / f"{file.stem}.png")
+        assert picture.shape[0] > 200 and picture.std() > 0.01  # not an empty page
+        return capsys.readouterr().out, names
+
+    yield play
+    torch.set_num_threads(threads)
+    torch.set_rng_state(state)
+    matplotlib.pyplot.close("all")
+
+
+def number_after(text, printed):
+    return float(re.search(re.escape(text) + r"\s*([-+]?[\d.,]+(?:e[-+]\d+)?)", printed)[1].replace(",", ""))
+
+
+def test_there_are_twelve_and_each_fits_on_a_page():
+    assert [file.name[:2] for file in FILES] == [f"{n:02}" for n in range(1, 13)]
+    for file in FILES:
+        lines = file.read_text("utf-8").splitlines()
+        assert (
+            len(lines) < 120 and lines[0] == "# %% [markdown]" and lines[1].startswith(f"# # {int(file.name[:2])}. ")
+        ), file
+
+
+def test_1_configuration(run):
+    printed, _ = run(1)
+    assert "as it is                 124,439,808 parameters, 475 MiB in float32" in printed
+    assert "n_head 7: n_embd 768" in printed
+    assert "173,946,175,488 173,956,792,320" in printed
+
+
+def test_2_placeholder(run):
+    printed, names = run(2)
+    assert "(2, 5, 768)" in printed and "(2, 5, 50257)" in printed and names["model"].shapes
+    assert "changes the scores after the others: False" in printed
+
+
+def test_3_layer_norm(run):
+    printed, names = run(3)
+    assert names["normed"].mean(dim=-1).abs().max() < 1e-6
+    assert number_after("largest difference from torch's:", printed) < 1e-6
+    assert number_after("from the model's own:", printed) < 1e-6
+    assert "1.2" in re.search(r"instead of N: \[(.*?)\]", printed)[1]
+    assert "alone and beside the second: the same" in printed and number_after("they differ by up to", printed) > 0.05
+
+
+def test_4_gelu_and_mlp(run):
+    printed, _ = run(4)
+    assert number_after("our erf form against torch's:", printed) < 1e-15
+    assert number_after("our tanh form against torch's:", printed) < 1e-15
+    assert 1e-4 < number_after("the two forms apart:", printed) < 1e-3
+    assert "(2, 3, 768) -> (2, 3, 3072) -> (2, 3, 768)" in printed and "4,722,432 parameters" in printed
+    assert number_after("by hand against the model's own:", printed) < 1e-5
+
+
+def test_5_attention(run):
+    printed, names = run(5)
+    assert "itself only: [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]" in printed
+    assert number_after("by hand against attention.py:", printed) < 1e-6
+    assert number_after("three heads by hand against model/gpt2.py:", printed) < 1e-6
+    assert "changes the positions [5], and no earlier one" in printed
+    assert not names["masked"].triu(1).any()
+
+
+def test_6_residual(run):
+    printed, names = run(6)
+    without, with_ = names["gradients"]["without"], names["gradients"]["with"]
+    assert without[-1] / without[0] > 4 * with_[-1] / with_[0] and max(without) < min(with_)
+    assert max(names["by_block"]["no residual"]) < min(names["by_block"]["pre-norm"]) / 5
+    ends, by_frequency = names["ends"], names["by_frequency"]
+    assert ends["pre-norm", 3e-3] < by_frequency - 0.2 and ends["post-norm", 3e-3] < by_frequency - 0.2
+    assert ends["pre-norm", 8e-3] < ends["post-norm", 8e-3] - 0.1 and ends["no residual", 3e-3] > by_frequency - 0.1
+    assert "layer by layer" in printed
+
+
+def test_7_model(run):
+    printed, _ = run(7)
+    assert number_after("our block against model/gpt2.py's:", printed) < 1e-6
+    assert number_after("the whole by hand:", printed) < 1e-5
+    assert "the book's variant: 163,009,536 parameters, 621.83 MiB" in printed
+    assert "GPT-2 as published: 124,439,808" in printed and "without it 124,412,160" in printed
+
+
+def test_8_generation(run):
+    printed, names = run(8)
+    lines = [line for line in printed.splitlines() if re.match(r"\d: \[", line)]
+    assert len(lines) == 7 and lines[0].endswith("'Hello, I am'")
+    for before, after in pairwise(lines):
+        assert ast.literal_eval(after[3 : after.index("]") + 1])[:-1] == ast.literal_eval(
+            before[3 : before.index("]") + 1]
+        )
+    drawn = names["drawn"]
+    assert (drawn["top-k 3"] > 0).sum() <= 3 and drawn["temperature 0.1"][3] > 980
+    assert drawn["temperature 5"].min() > 20 and all(counts.sum() == 1000 for counts in drawn.values())
+    assert "the same tokens: True" in printed
+
+
+def test_9_training(run):
+    printed, names = run(9)
+    by_hand, torchs = re.search(r"by hand ([\d.]+), torch's ([\d.]+)", printed).groups()
+    assert by_hand == torchs
+    checks = names["checks"]
+    assert checks[-1][1] < checks[0][1] / 1.5 and names["gap"] > 0.1
+    assert names["rates"][19] == max(names["rates"]) and names["rates"][-1] < 0.01 * max(names["rates"])
+
+
+def test_10_induction_heads(run):
+    _, names = run(10)
+    assert names["losses"][-1] < names["losses"][0] / 3
+    assert names["induction"][-1][names["best"]] > 0.5 > max(names["induction"][0])
+    assert names["best"] >= 2 > names["before"]  # the second layer builds on the first
+    assert names["lost"][names["before"]] > names["losses"][-1] + 0.5
+
+
+def test_11_scaling_law(run):
+    _, names = run(11)
+    assert -0.5 < names["slope"] < -0.02 and names["largest_miss"] < 0.05
+    assert abs(names["law"](names["size"]) / names["loss"] - 1) < 0.05
+    assert names["loss"] < min(names["losses"])
+
+
+def test_12_byte_pair_encoding(run):
+    printed, names = run(12)
+    assert "rules alike: 120 of 120" in printed and "in the same pieces: True" in printed
+    assert b"".join(names["encode"]("Grüße aus Köln", names["rules"])).decode() == "Grüße aus Köln"
+    assert names["lengths"] == sorted(names["lengths"]) and names["lengths"][0] == 1
+
+
+def test_as_notebooks(tmp_path):
+    command = [sys.executable, str(LESSONS / "as_notebooks.py")]
+    out = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert len(out.splitlines()) == 12
+    for file in FILES:
+        notebook = json.loads((tmp_path / "notebooks" / f"{file.stem}.ipynb").read_text("utf-8"))
+        kinds = [cell["cell_type"] for cell in notebook["cells"]]
+        assert kinds[0] == "markdown" and "code" in kinds
+        code = "\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+        statements = lambda text: [ast.dump(node) for node in ast.parse(text).body]  # noqa: E731
+        assert statements(code) == statements(file.read_text("utf-8"))
