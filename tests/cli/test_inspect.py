@@ -1,7 +1,5 @@
 """`inspect` and `trace` as a user meets them."""
 
-from glassgpt.generate import load_run
-
 TRAIN = ["train", "song.txt", "--tokenizer", "char", "--context-length", 16, "--n-layer", 2, "--n-head", 2, "--n-embd", 16,
          "--batch-size", 4, "--warmup-steps", 2, "--precision", "float32", "--threads", 1, "--max-steps", 5]  # fmt: skip
 
@@ -14,8 +12,7 @@ def test_a_model_is_looked_into(folder, glassgpt_here):
     assert "what surprised it most" in out and "layer 1, mlp" in out and "leaving out each part" in err
     page = (folder / "inspect.html").read_text("utf-8")
     assert '"text":"r"' in page and "</html>" in page
-    probability = load_run(folder / "runs/song-1").logits("row your boat").softmax(-1)
-    assert f'"probability":{probability[0].max():.3f}'[:-2] in page or '"probability":' in page
+    assert '"probability":' in page
     code, out, err = glassgpt_here(
         "inspect", "runs/song-1/checkpoints/step-00000005", "--out", "other.html"
     )  # it writes the prompt itself

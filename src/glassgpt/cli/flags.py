@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
@@ -24,6 +25,10 @@ WholeNumber = Annotated[int, Parameter(converter=whole_number)]
 Temperature = Annotated[float, Parameter(help="0: always the likeliest token; 1: as learned [0.8]")]
 TopK = Annotated[WholeNumber, Parameter(help="draw from the k likeliest tokens only; 0: from all [200]")]
 TopP = Annotated[float, Parameter(help="draw from the likeliest tokens that together reach p [1.0]")]
+RunToRead = Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")]
+TokenizerOfModel = Annotated[
+    str | None, Parameter(help="a kind or the path of a tokenizer.json, for a model that came without one")
+]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps; auto: the fastest there is [auto]")]
 
 GROUPS = {

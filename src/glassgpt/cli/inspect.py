@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device
+from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
 
 PAGE = Path("inspect.html")
 MARK = b"<title>GlassGPT: "
@@ -15,16 +15,14 @@ WORST, STRONGEST = 5, 6
 
 
 def inspect(
-    run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
+    run: RunToRead = None,
     /,
     *,
     prompt: Annotated[
         str, Parameter(help="text to look at; none: 40 tokens that the model writes itself", allow_leading_hyphen=True)
     ] = "",
     out: Annotated[Path, Parameter(help="the page; one of an earlier look is replaced [inspect.html]")] = PAGE,
-    tokenizer: Annotated[
-        str | None, Parameter(help="a kind or the path of a tokenizer.json, for a model that came without one")
-    ] = None,
+    tokenizer: TokenizerOfModel = None,
     device: Device = "auto",
 ) -> None:
     """Look inside a model: what it expected of each token, attention, residual stream, logit lens, what is lost without each

@@ -1,16 +1,15 @@
 """`glassgpt sample`: let a trained model write."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, Temperature, TopK, TopP, WholeNumber
+from glassgpt.cli.flags import Device, RunToRead, Temperature, TokenizerOfModel, TopK, TopP, WholeNumber
 
 
 def sample(
-    run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
+    run: RunToRead = None,
     /,
     *,
     prompt: Annotated[
@@ -22,9 +21,7 @@ def sample(
     top_p: TopP = 1.0,
     seed: Annotated[WholeNumber, Parameter(help="another seed, another text [1337]")] = 1337,
     num_samples: Annotated[WholeNumber, Parameter(help="texts to write [1]")] = 1,
-    tokenizer: Annotated[
-        str | None, Parameter(help="a kind or the path of a tokenizer.json, for a model that came without one")
-    ] = None,
+    tokenizer: TokenizerOfModel = None,
     device: Device = "auto",
 ) -> None:
     """Let a trained model write. Takes the best checkpoint of the run. Several texts are written side by side: the first

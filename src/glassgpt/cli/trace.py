@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device
+from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
 from glassgpt.cli.inspect import page_file
 
 PAGE = Path("trace.html")
@@ -14,14 +14,12 @@ PROMPT = "Hello, I am"
 
 
 def trace(
-    run: Annotated[Path | None, Parameter(help="a run or one checkpoint; the newest run where nothing is said")] = None,
+    run: RunToRead = None,
     /,
     *,
     prompt: Annotated[str, Parameter(help=f"text that the model reads [{PROMPT}]", allow_leading_hyphen=True)] = PROMPT,
     out: Annotated[Path, Parameter(help="the page; one of an earlier trace is replaced [trace.html]")] = PAGE,
-    tokenizer: Annotated[
-        str | None, Parameter(help="a kind or the path of a tokenizer.json, for a model that came without one")
-    ] = None,
+    tokenizer: TokenizerOfModel = None,
     device: Device = "auto",
 ) -> None:
     """Read the code and watch it run: one self-contained page with the source of the model's own file, and beside each line

@@ -69,9 +69,8 @@ def resume_run(
         if checkpoint and "micro_batch_size" not in changes:
             # That of the checkpoint: where memory ran out later, it does so again, at the same step.
             size = checkpoint.state["settings"].get("micro_batch_size") or config.train.micro_batch_size
-            if "micro_batch_size" in dict(
-                config.changed
-            ):  # by a resume that may have been killed before it saved anything
+            # Changed by a resume that may have been killed before it had saved anything.
+            if "micro_batch_size" in dict(config.changed):
                 size = min(size, config.train.micro_batch_size)
             config = config.resolved(micro_batch_size=size)
         if checkpoint:
