@@ -31,7 +31,15 @@ AT_ONCE, THIRD, WHOLE = "glassgpt", "glassgpt, a third of the time", "glassgpt, 
 FIRST, SECOND = "first text", "second text"
 SECOND_BYTES = 1_000_000
 BUILT_IN = "The first megabyte of Python's standard library"
-PARTS = ("default run", "best", "best on a GPU", "tokens", "gpt2", "gpt2 on a GPU")  # of the page, after the first
+PARTS = (
+    "default run",
+    "best",
+    "best on a GPU",
+    "tokens",
+    "gpt2",
+    "gpt2 on a GPU",
+    "plan",
+)  # of the page, after the first
 # nanoGPT's README, "I only have a macbook" (a CPU).
 NANOGPT_FLAGS = [
     "--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=1", "--block_size=64", "--batch_size=12",

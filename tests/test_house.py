@@ -76,7 +76,19 @@ def test_the_commands_of_the_readme_exist():
     from glassgpt.config import PRESETS
     from glassgpt.config.schema import FIELDS, shown_name
 
-    known = {*map(shown_name, FIELDS), *["prompt", "help", "preset", "out", "config", "to", "data", "text"]}
+    known = {
+        *map(shown_name, FIELDS),
+        "prompt",
+        "help",
+        "preset",
+        "out",
+        "config",
+        "to",
+        "data",
+        "text",
+        "tokens",
+        "compare",
+    }
     commands = re.findall(r"glassgpt (\w+)((?: [^#\n`|]*)?)", README)
     assert {verb for verb, _ in commands if verb in VERBS} == set(VERBS)
     for verb, rest in commands:

@@ -6,11 +6,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glassgpt.config import PRESETS, GPTConfig, build_config
 from glassgpt.data import Batch
-from glassgpt.model import ARCHITECTURES, build_model, size
+from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.attention import explicit_attention
-from glassgpt.model.size import bytes_of, count_parameters, training_bytes, training_flops
-from glassgpt.train import loss as losses
-from glassgpt.train.loss import chunked_loss, plain_loss
+from glassgpt.model.size import bytes_of, count_parameters, training_flops
+from glassgpt.train.loss import plain_loss
 
 # The published figures; gpt3-175b by formula only: 650 GB are not allocated to count them.
 PUBLISHED = {
@@ -71,92 +70,6 @@ def test_the_formula_counts_what_is_built(config):
 def test_the_formula_counts_the_small_presets(preset):
     config = build_config(preset=preset, flags={"vocab_size": 301}).model
     assert count_parameters(config).total == sum(p.numel() for p in build_model(config).parameters())
-
-
-SMALL = {"vocab_size": 301, "context_length": 64, "n_layer": 3, "n_head": 4, "n_embd": 32}
-
-
-def test_training_needs_more_for_more_rows_and_for_what_keeps_more():
-    config = GPTConfig(**SMALL)
-    one, two, seven = (training_bytes(config, micro_batch_size=n) for n in (1, 2, 7))
-    assert seven - one == pytest.approx(6 * (two - one), rel=1e-5) and two - one > bytes_of(64 * 301)
-    weights = bytes_of(count_parameters(config).total)
-    assert one - (two - one) > 4 * weights  # they, their gradients and AdamW's two moments, for no row at all
-    for more in ({"architecture": "textbook"}, {"dropout": 0.1}, {"n_inner": 200}):
-        assert training_bytes(GPTConfig(**SMALL | more), micro_batch_size=1) > one
-    assert training_bytes(config, micro_batch_size=100, whole_logits=False) < training_bytes(
-        config, micro_batch_size=100
-    )
-
-
-def test_explicit_attention_and_dropout_cost_the_weights_of_every_head():
-    weights = bytes_of(5 * 3 * 4 * 64 * 64)  # B L H T T
-
-    def estimate(architecture, **changes):
-        return training_bytes(GPTConfig(architecture=architecture, **SMALL | changes), micro_batch_size=5)
-
-    assert estimate("textbook") - estimate("gpt2") > weights
-    for architecture in ARCHITECTURES:
-        more = estimate(architecture, dropout=0.1) - estimate(architecture)
-        assert more > weights if architecture in ("gpt2", "textbook") else weights > more > 0
-
-
-def test_the_chunked_loss_holds_a_chunk_of_the_logits_and_no_more():
-    config = GPTConfig(**SMALL | {"vocab_size": 50257, "context_length": 1024})
-    whole, chunked = (
-        [training_bytes(config, micro_batch_size=n, whole_logits=holds) for n in (1, 2)] for holds in (True, False)
-    )
-    assert whole[1] - whole[0] > bytes_of(1024 * 50257) > chunked[1] - chunked[0]
-    assert chunked[0] > bytes_of(50257 * losses.CHUNK_ROWS)
-
-
-def kept_for_backward(config, loss, rows):
-    """Bytes that autograd holds between one forward and its backward, weights left out."""
-    model, kept = build_model(config, seed=1), {}
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = tensor, storage.nbytes()  # the tensor too, so that its place is not used again
-        return tensor
-
-    draw = torch.Generator().manual_seed(2)
-    tokens = torch.randint(config.vocab_size, (rows, config.context_length), generator=draw)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss(model, Batch(tokens, tokens.roll(-1, 1)))
-    return sum(size for _, size in kept.values())
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("architecture", ["gpt2", "modern", "textbook"])
-def test_training_needs_at_least_what_is_kept_for_the_backward_and_not_many_times_as_much(architecture, dropout):
-    config = GPTConfig(**SMALL | {"architecture": architecture, "dropout": dropout, "n_layer": 6})
-    for loss, whole_logits in ((plain_loss, True), (chunked_loss, False)):
-        for rows in (1, 5):
-            estimate = training_bytes(config, micro_batch_size=rows, whole_logits=whole_logits)
-            real = 4 * bytes_of(count_parameters(config).total) + kept_for_backward(config, loss, rows)
-            assert real <= estimate <= 4 * real
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_block_keeps_what_the_formula_counts(architecture, dropout):
-    """Three more blocks for two more rows: whatever is around the blocks or does not grow with the rows falls out."""
-
-    def growth(measure):
-        few, many = (
-            GPTConfig(**SMALL | {"architecture": architecture, "dropout": dropout, "n_layer": n}) for n in (2, 5)
-        )
-        return (measure(many, 3) - measure(many, 1)) - (measure(few, 3) - measure(few, 1))
-
-    counted = growth(lambda config, rows: training_bytes(config, micro_batch_size=rows))
-    real = growth(lambda config, rows: kept_for_backward(config, chunked_loss, rows))
-    assert counted == pytest.approx(size.ALLOCATOR * real, rel=0.03)
-
-
-def test_the_chunks_of_the_estimate_are_those_of_the_loss():
-    assert (size.CHUNK_LOGITS, size.CHUNK_ROWS) == (losses.CHUNK_LOGITS, losses.CHUNK_ROWS)
 
 
 @pytest.mark.parametrize("tied", [True, False])

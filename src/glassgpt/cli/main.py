@@ -30,6 +30,7 @@ VERBS = {
         "glassgpt.cli.inspect:inspect",
         "Look inside a model: attention, residual stream, what each part is for.",
     ),
+    "plan": ("glassgpt.cli.plan:plan", "What a model is made of, and what training it will take."),
     "trace": ("glassgpt.cli.trace:trace", "Read the model's source, each line beside what it computes."),
     "import": (
         "glassgpt.cli.import_:import_",

@@ -21,6 +21,9 @@ PRECISION_FROM_SECONDS = 20.0
 # Compilation takes half a minute to two on a CPU; a run has to be long enough to earn that back.
 COMPILE_FROM_SECONDS = {"cuda": 300.0, "cpu": 1200.0}
 
+# How many times faster the second of two pieces of work is, in a run as long as the function of a piece's seconds says.
+Ratio = Callable[[Callable[[], object], Callable[[], object], Callable[[float], float]], float]
+
 
 class Decision(NamedTuple):
     choice: str
@@ -79,9 +82,10 @@ def decide_precision(
     device: torch.device,
     trial: Callable[[str], Callable[[], object]],
     run_seconds: Callable[[float], float] = lambda piece: math.inf,
+    ratio: Ratio | None = None,
 ) -> Decision:
     """float32 or bfloat16 for matrix products. `trial(precision)` gives a function that does one typical piece of work;
-    `run_seconds` says how long the whole run takes where one piece takes so many seconds."""
+    `run_seconds` says how long the whole run takes where one piece takes so many seconds; `ratio` compares (speed_ratio)."""
     if wanted != "auto":
         if (
             wanted == "bfloat16"
@@ -105,17 +109,20 @@ def decide_precision(
     seconds = run_seconds(time.perf_counter() - before)
     if seconds < PRECISION_FROM_SECONDS:
         return Decision("float32", f"a run of {seconds:.0f} s would be over before a trial had paid")
-    gain = speed_ratio(plain, trial("bfloat16"), run_seconds)
+    gain = (ratio or speed_ratio)(plain, trial("bfloat16"), run_seconds)
     choice = "bfloat16" if gain >= WORTH_IT else "float32"
     return Decision(choice, f"a trial in bfloat16 ran at {gain:.2f} x the speed of float32")
 
 
 def decide_replicas(
-    count: int, trial: Callable[[int], Callable[[], object]], run_seconds: Callable[[float], float]
+    count: int,
+    trial: Callable[[int], Callable[[], object]],
+    run_seconds: Callable[[float], float],
+    ratio: Ratio | None = None,
 ) -> Decision:
     """`count` replicas of the model with a thread each, or one that has all threads. `trial(count)` gives a function that does
     one typical piece of work with so many."""
-    gain = speed_ratio(trial(1), trial(count), run_seconds)
+    gain = (ratio or speed_ratio)(trial(1), trial(count), run_seconds)
     return Decision(
         str(count if gain >= WORTH_IT else 1), f"a trial ran at {gain:.2f} x the speed of one with all threads"
     )

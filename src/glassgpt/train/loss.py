@@ -30,6 +30,11 @@ def chunked_loss(model: nn.Module, batch: Batch) -> Tensor:
     return loss
 
 
+def chunk_rows(vocab_size: int) -> int:
+    """Positions whose logits are there at a time."""
+    return max(CHUNK_ROWS, CHUNK_LOGITS // vocab_size)
+
+
 def count_targets(batch: Batch) -> int:
     return int((batch.targets != IGNORE_INDEX).sum())
 
@@ -53,7 +58,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         words = [slice(first, first + CHUNK_WORDS) for first in range(0, len(weight), CHUNK_WORDS)]
         precise = torch.promote_types(hidden.dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=hidden.device)
-        rows = max(CHUNK_ROWS, CHUNK_LOGITS // len(weight))
+        rows = chunk_rows(len(weight))
         buffer = hidden.new_empty(min(rows, len(hidden)), len(weight), dtype=precise)  # one for all: new memory is slow
         for start in range(0, len(hidden), rows):
             h = hidden[start : start + rows].to(dtype)

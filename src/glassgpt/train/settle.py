@@ -20,12 +20,14 @@ from glassgpt.machine import (
     free_memory,
     total_memory,
 )
+from glassgpt.machine.decide import Ratio
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.classifier import Classifier
 from glassgpt.model.lora import attach_lora, lora_of
-from glassgpt.model.size import count_parameters, training_bytes
+from glassgpt.model.size import count_parameters
 from glassgpt.train.guards import smaller_micro_batch
 from glassgpt.train.loss import chunked_loss, plain_loss
+from glassgpt.train.memory import training_memory
 from glassgpt.train.observers import Observer, tell
 from glassgpt.train.parent import Parent
 from glassgpt.train.recompute import recompute_blocks
@@ -129,8 +131,16 @@ def settle_machine(
     return settled, model, loss
 
 
-def settle_replicas(config: RunConfig, trial: Trial, threads: int, precision: str, piece_seconds: float) -> Decision:
-    """How many micro batches are computed at the same time, where a replica takes the same share of what one would."""
+def settle_replicas(
+    config: RunConfig,
+    trial: Trial,
+    threads: int,
+    precision: str,
+    piece_seconds: float,
+    ratio: Ratio | None = None,
+) -> Decision:
+    """How many micro batches are computed at the same time, where a replica takes the same share of what one would.
+    `ratio` compares (speed_ratio)."""
     wanted, size = config.machine.replicas, trial.micro_batch_size
     given = bool(config.train.micro_batch_size)  # then that is what a replica takes, and not a share of it
     parts = config.train.batch_size // size if given else size
@@ -152,7 +162,7 @@ def settle_replicas(config: RunConfig, trial: Trial, threads: int, precision: st
     if gradients > free_memory(trial.device) * MEMORY_SHARE:
         return Decision("1", "their gradients would take too much memory")
     try:
-        return decide_replicas(count, lambda n: trial.work(precision, chunked_loss, n), trial.run_seconds)
+        return decide_replicas(count, lambda n: trial.work(precision, chunked_loss, n), trial.run_seconds, ratio)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -193,13 +203,7 @@ def timed_warmup(train: TrainConfig, step_seconds: float) -> int:
 def require_memory(config: RunConfig, device: torch.device) -> None:
     """Refuse what cannot be trained here before it takes the machine down."""
     micro_batch_size = config.train.micro_batch_size or 1
-    needed = training_bytes(
-        config.model,
-        micro_batch_size=micro_batch_size,
-        whole_logits=False,
-        recompute=config.train.gradient_checkpointing,
-        trained=not config.finetune.lora,
-    )
+    needed = training_memory(config, micro_batch_size).tensors
     batch = BATCH_BYTES * config.train.batch_size * config.model.context_length
     if batch > total_memory() / 2:
         raise MachineError(
@@ -218,8 +222,7 @@ def require_memory(config: RunConfig, device: torch.device) -> None:
 def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
     """The largest divisor of batch_size that leaves half of the free memory free."""
     room = free_memory(device) / 2
-    how = {"whole_logits": config.machine.compile != "off", "recompute": config.train.gradient_checkpointing}
-    how["trained"] = not config.finetune.lora
+    whole_logits = config.machine.compile != "off"  # the safe side while it is open which loss will run
     most = config.train.batch_size
     if device.type != "cuda":
         most = min(most, max(1, MICRO_BATCH_TOKENS_ON_CPU // config.model.context_length))
@@ -228,7 +231,7 @@ def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
             size
             for size in range(most, 1, -1)
             if config.train.batch_size % size == 0
-            and training_bytes(config.model, micro_batch_size=size, **how) <= room
+            and training_memory(config, size, whole_logits=whole_logits).growth <= room
         ),
         1,
     )

@@ -29,7 +29,7 @@ class Trial:
     ) -> None:
         self.model, self.batches, self.device = model, batches, device
         self.train, self.micro_batch_size = config.train, micro_batch_size
-        self.most_rows = max(1, TRIAL_TOKENS // config.model.context_length) if device.type == "cpu" else math.inf
+        self.most_rows = trial_rows(config.model.context_length) if device.type == "cpu" else math.inf
 
     @property
     def rows(self) -> int:
@@ -72,6 +72,11 @@ class Trial:
     def _batch(self, rows: int) -> Batch:
         batch = self.batches.batch(0, rows)
         return Batch(batch.tokens.to(self.device), batch.targets.to(self.device))
+
+
+def trial_rows(context_length: int) -> int:
+    """The most sequences of a piece on a CPU."""
+    return max(1, TRIAL_TOKENS // context_length)
 
 
 def seconds_of(work: Callable[[], object]) -> float:

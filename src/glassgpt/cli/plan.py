@@ -1,0 +1,210 @@
+"""`glassgpt plan`: what a model is made of, and what training it will take."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from glassgpt.cli.flags import with_setting_flags
+from glassgpt.config import build_config, describe_presets
+from glassgpt.config.schema import FIELDS
+from glassgpt.errors import ConfigError
+
+UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+
+
+def plan(
+    *,
+    preset: Annotated[str | None, Parameter(help=f"a named starting point: {describe_presets()}")] = None,
+    config: Annotated[Path | None, Parameter(help="a TOML file of settings, for instance a run's config.toml")] = None,
+    tokens: Annotated[
+        str, Parameter(help="how many tokens to train on, such as 300M or 10B; none: the run's own")
+    ] = "",
+    compare: Annotated[
+        list[str] | None,
+        Parameter(
+            help="presets to set side by side, instead of one plan; none: the GPT-2 family", consume_multiple=True
+        ),
+    ] = None,
+    json: Annotated[bool, Parameter(help="print one JSON object", negative=())] = False,
+    **settings: Any,
+) -> None:
+    """What a model is made of and what training it will take, before anything is trained: parameters, operations, memory, time
+    on this machine (half a second is measured) and on named GPUs (estimates). Nothing is written."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    if compare is not None:
+        if given or preset or config or tokens:
+            raise ConfigError("--compare takes presets and nothing beside them; leave the other flags out")
+        show_family(compare or [*FAMILY], json)
+        return
+    resolved = build_config(preset=preset, file=config, flags=given)
+    budget = number_of_tokens(tokens)
+
+    from glassgpt.machine import keep_freed_memory  # loads torch
+    from glassgpt.plan import plan as cost_of
+
+    keep_freed_memory()
+    costs = cost_of(resolved, budget)
+    if json:
+        print_json(costs)
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for line in costs["diagram"]:
+        console.print(line, markup=False, no_wrap=True, overflow="ellipsis")
+    for shown in tables(costs):
+        console.print()
+        console.print(shown)
+
+
+def number_of_tokens(text: str) -> float:
+    """'10B' -> 1e10; '' -> 0."""
+    if not text:
+        return 0.0
+    match = re.fullmatch(r"([0-9][0-9,_]*(?:\.[0-9]+)?(?:[eE][0-9]+)?)([KMBT]?)", text.strip(), re.IGNORECASE)
+    number = float(re.sub("[,_]", "", match[1])) * UNITS[match[2].upper()] if match else 0.0
+    if not 1 <= number <= 1e18:
+        raise ConfigError(f"--tokens {text!r} is no number of tokens; say it as 300M, 10B or 2.5e9")
+    return number
+
+
+def print_json(data: Any) -> None:
+    import json
+
+    print(json.dumps(data, indent=2))
+
+
+def tables(costs: dict[str, Any]) -> list[Any]:
+    from rich.text import Text
+
+    count, flops = costs["parameters"], costs["flops_a_token"]
+    total = count["total"]
+    parts = table("parameters", "", "share")
+    for name in ("embedding", "positions", "attention", "mlp", "norms", "head"):
+        if count[name]:
+            parts.add_row(PARTS[name], f"{count[name]:,}", f"{count[name] / total:.1%}")
+    parts.add_row("in all", f"{total:,}", "")
+    other = "untied" if count["head"] == 0 else "tied"
+    parts.add_row(f"in all, output layer {other}", f"{count[other]:,}", "")
+    parts.add_row(
+        "rule of thumb: 12 n_layer n_embd²", f"{count['rule_of_thumb']:,}", f"{count['rule_of_thumb'] / total:.1%}"
+    )
+    parts.add_row("it stands for attention and MLP", f"{count['in_blocks']:,}", "")
+    here = costs["machines"][0]
+    memory = table("memory", "training", "generation")
+    written = costs["generation"]
+    for name, value in costs["training"].items():
+        memory.add_row(MEMORY[name], size(value), size(written["weights"]) if name == "weights" else "")
+    memory.add_row("cache, a whole context", "", size(written["cache"]))
+    memory.add_row("block at work, sampling", "", size(written["working"]))
+    memory.add_row(
+        "process at its peak, not all at once",
+        size(here["needed"]),
+        size(sum(written.values()) + PROCESS_OF_GENERATION),
+    )
+    rate = table("operations", "a token", "a step")
+    for name, value in (*flops.items(), ("both", sum(flops.values()))):
+        rate.add_row(name, f"{value / 1e6:,.1f} MFLOP", f"{value * costs['tokens_a_step'] / 1e12:,.2f} TFLOP")
+    budget = f"{in_short(costs['tokens'])} tokens"
+    times = table("machine", "micro batch", "memory", "of", "tokens/s", budget)
+    for machine in costs["machines"]:
+        mark = "" if machine["measured"] else "~"
+        speed = machine["tokens_per_second"]
+        times.add_row(
+            machine["name"],
+            f"{machine['micro_batch_size']}{' x ' + str(machine['replicas']) if machine.get('replicas', 1) > 1 else ''}",
+            size(machine["needed"]),
+            size(machine["memory"]),
+            f"{mark}{speed:,.0f}" if speed and machine["fits"] else "",
+            f"{mark}{duration(machine['seconds'])}" if machine["seconds"] else "does not fit",
+        )
+    taken = f"Here a piece of a step was measured ({here['precision']}); validations and samples take an eighth more at most."
+    notes = [
+        f"{budget} are {costs['tokens_of']}. {taken if here['fits'] else ''}",
+        "~ is an estimate: 40 % of the peak that the maker names, in bfloat16."
+        + (" A model as small as this keeps no GPU busy, and takes longer." if costs["shape"]["n_embd"] < BUSY else ""),
+    ]
+    if costs["vocabulary_guessed"]:
+        guess = f"{costs['shape']['vocab_size']:,} tokens"
+        notes.append(
+            f"The vocabulary will be made of the text; counted with {guess} (--vocab-size says another number)."
+        )
+    notes += [f"To make it fit here: {line}" for line in costs["advice"]]
+    return [parts, rate, memory, times, *(Text(note) for note in notes)]
+
+
+PARTS = {
+    "embedding": "token embedding", "positions": "position embedding", "attention": "attention", "mlp": "MLP",
+    "norms": "norms", "head": "output layer",
+}  # fmt: skip
+MEMORY = {
+    "weights": "weights", "gradients": "gradients", "optimizer": "optimizer", "activations": "activations",
+    "logits": "logits", "checkpoint": "copy for a checkpoint",
+}  # fmt: skip
+FAMILY = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "gpt3-175b")
+PROCESS_OF_GENERATION = 260 << 20  # torch, loaded
+BUSY = 512  # n_embd
+
+
+def table(title: str, *columns: str) -> Any:
+    from rich.table import Table
+
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    made.add_column(title, no_wrap=True)
+    for column in columns:
+        made.add_column(column, justify="right")
+    return made
+
+
+def size(value: float) -> str:
+    return f"{value / 2**30:,.2f} GiB" if value >= 2**30 else f"{value / 2**20:,.1f} MiB"
+
+
+def in_short(number: float) -> str:
+    unit, letter = next(((u, k) for k, u in reversed(UNITS.items()) if number >= u), (1, ""))
+    return f"{number / unit:.3g}{letter}"
+
+
+def duration(seconds: float) -> str:
+    unit, name = next(((u, n) for u, n in TIMES if seconds >= 1.5 * u), TIMES[-1])
+    return f"{seconds / unit:,.1f} {name}"
+
+
+def show_family(presets: list[str], as_json: bool) -> None:
+    from glassgpt.plan import family
+
+    told = family(presets)
+    if as_json:
+        print_json(told)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    shapes = table("preset", "layers", "heads", "width", "context", "weights", "GFLOP a token", "text read")
+    counts = table("preset", "parameters", "output untied", "rule of thumb", "the paper says")
+    for model in told["models"]:
+        shape, count = model["shape"], model["parameters"]
+        shapes.add_row(
+            model["preset"], *(f"{shape[name]:,}" for name in ("n_layer", "n_head", "n_embd", "context_length")),
+            size(model["weights"]), f"{model['flops_a_token'] / 1e9:,.2f}", model["text_read"] or "",
+        )  # fmt: skip
+        counts.add_row(
+            model["preset"],
+            f"{count['total']:,}",
+            f"{count['untied']:,}",
+            f"{count['rule_of_thumb']:,}",
+            model["said"] or "",
+        )
+    console.print(shapes)
+    console.print()
+    console.print(counts)
+    for line in told["why"]:
+        console.print()
+        console.print(Text(line))
+
+
+plan = with_setting_flags(plan, [name for name in FIELDS if name != "data"], defaults=True)

@@ -1,0 +1,43 @@
+"""The published sizes side by side, and why one model goes by several numbers."""
+
+from typing import Any
+
+from glassgpt.config import PRESETS, build_config
+from glassgpt.errors import ConfigError
+from glassgpt.model.size import bytes_of, training_flops
+from glassgpt.plan.cost import parameters, shape, with_vocabulary
+
+# What was said of a model when it was published, and where; and what is only an estimate there.
+SAID = {
+    "gpt2": ("117M", "Radford et al. 2019, table 2"),
+    "gpt2-medium": ("345M", "Radford et al. 2019, table 2"),
+    "gpt2-large": ("762M", "Radford et al. 2019, table 2"),
+    "gpt2-xl": ("1542M", "Radford et al. 2019, table 2"),
+    "gpt3-175b": ("175.0B", "Brown et al. 2020, table 2.1"),
+}
+TEXT_READ = dict.fromkeys(("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"), "~9B x ?") | {"gpt3-175b": "300B"}
+WHY = (
+    "117M, 124M and 163M are said of one model. 124,439,808 numbers are in its file: the output layer is the token embedding "
+    "(tied). 163,037,184 counts that matrix twice, as code does that does not tie; the book's, which leaves out the biases of "
+    "query, key and value too, has 163,009,536. 117M stands in the paper, and was a miscount, as its authors said later.",
+    "In the same way 345M in the paper is 354,823,168 in the file, hence 355M; 762M is 774M, and 1542M is 1558M.",
+    "~ is an estimate: the 40 GB of WebText are about nine billion tokens, and how often GPT-2 read them was not published. "
+    "GPT-3 read 300 billion; its paper rounds every size, 174,604,259,328 is what its shape comes to.",
+)
+
+
+def family(presets: list[str]) -> dict[str, Any]:
+    """Of each preset what `plan` counts, without measuring anything. Raises ConfigError for a name that is none."""
+    rows = []
+    for name in presets:
+        if name not in PRESETS:
+            raise ConfigError(f"preset {name!r} is not known; it is one of {', '.join(PRESETS)}")
+        config, guessed = with_vocabulary(build_config(preset=name))
+        counted = parameters(config.model)
+        said, source = SAID.get(name, (None, None))
+        rows.append({
+            "preset": name, "shape": shape(config.model), "parameters": counted, "said": said, "said_in": source,
+            "vocabulary_guessed": guessed, "weights": bytes_of(counted["total"]),
+            "flops_a_token": training_flops(config.model), "text_read": TEXT_READ.get(name),
+        })  # fmt: skip
+    return {"models": rows, "why": list(WHY) if any(row["said"] for row in rows) else []}

@@ -1,0 +1,179 @@
+"""Memory of a training step by formula: nothing is allocated, so GPT-3 costs as little as a toy. The tests hold every part
+against the tensors of a real step, counted one by one (tests/train/test_memory.py)."""
+
+from dataclasses import dataclass, fields
+
+from glassgpt.config import GPTConfig, RunConfig
+from glassgpt.model.size import bytes_of, count_parameters
+from glassgpt.train.evaluate import TOKENS_AT_ONCE
+from glassgpt.train.loss import CHUNK_WORDS, chunk_rows
+from glassgpt.train.trial import trial_rows
+
+# A process grows by more than its tensors. What a step allocates and frees has pieces between it that stay, so that the same
+# size rarely fits into the place that it left: with glibc 1.2 to 1.45 times as much, measured over all presets.
+FRAGMENTATION = 1.35
+# What `glassgpt train` loads after torch: tokenizer, plot, kernels. Measured with a model of no size.
+LOADED = 80 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMemory:
+    """Bytes at the moment of a step that takes the most. `activations`: what a forward keeps for its backward, and what the
+    computation at hand needs beside it; `logits`: of the loss, with their gradients."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+
+    @property
+    def tensors(self) -> int:
+        return sum(getattr(self, f.name) for f in fields(self))
+
+    @property
+    def step(self) -> int:
+        """What a step takes and gives back."""
+        return self.activations + self.logits
+
+    @property
+    def checkpoint(self) -> int:
+        """The copy that is written while training goes on, where there is room for it."""
+        return self.weights + self.optimizer
+
+    @property
+    def growth(self) -> int:
+        """What the process grows by on a CPU."""
+        return self.tensors + int((FRAGMENTATION - 1) * self.step)
+
+
+def training_memory(
+    config: RunConfig, micro_batch_size: int, *, replicas: int = 1, whole_logits: bool = False
+) -> TrainingMemory:
+    """Of a step in float32, or in bfloat16 where that is what the precision is set to. With LoRA its few adapters are left
+    out. `whole_logits`: the loss is the plain one, which holds the logits of all positions (torch.compile runs that)."""
+    c, half, trained = config.model, config.machine.precision == "bfloat16", not config.finetune.lora
+    C, V, N = c.n_embd, c.vocab_size, micro_batch_size * c.context_length
+    each = 2 if half else 4  # bytes of what a matrix product takes and gives
+    count = count_parameters(c)
+    weights = bytes_of(count.total)
+    gradients, embedding, output = (bytes_of(n) if trained else 0 for n in (count.total, count.embedding, V * C))
+    before = gradients if config.train.batch_size > micro_batch_size * replicas else 0  # when a forward begins
+
+    block = N * kept_by_block(c, half)
+    working = N * (working_in_block(c, half) + 4 * C)
+    kept = N * (4 * C * (4 if c.dropout else 3) + 24)  # embedded, normed, their gradient; tokens, targets
+    kept += 2 * hidden_matrices(c) if half else 0  # converted, for all of the forward
+    if config.train.gradient_checkpointing:
+        kept, working = kept + c.n_layer * N * 4 * C, working + block
+    else:
+        kept += c.n_layer * block
+
+    rows = min(N, chunk_rows(V))
+    logits, converted = 4 * rows * V, 2 * rows * V if half else 0
+    earlier = converted if rows < N else 0  # the chunk before has not gone yet
+    slices = rows * C * each + max(rows, min(V, CHUNK_WORDS)) * C * each
+    in_chunk = logits + max(earlier + rows * min(V, CHUNK_WORDS) * each, earlier + converted, converted + slices)
+    in_chunk += 2 * (V + rows) * C if half else 0
+    whole = 4 * N * V if whole_logits else 0
+
+    moments = [  # activations, logits, gradients
+        (kept, output + (3 * whole or in_chunk), before),
+        (kept + 4 * N * C, 2 * output + whole, before),  # the first gradients, those of the loss
+        (kept + working, output + whole, before),  # those of the last block
+        (8 * N * C + (embedding if before else 0), output, gradients),  # those of the embedding
+    ]
+    activations, of_loss, of_weights = (replicas * most for most in max(moments, key=sum))
+    if before:
+        of_weights = max(before, of_weights // replicas)
+    in_optimizer = working_in_optimizer(config) if trained else 0
+    if gradients + in_optimizer > activations + of_loss + of_weights:
+        activations, of_loss, of_weights = in_optimizer, 0, gradients
+    remembered = optimizer_bytes(config) if trained else 0
+    return TrainingMemory(
+        weights=weights,
+        gradients=of_weights,
+        optimizer=remembered,
+        activations=activations,
+        logits=of_loss,
+    )
+
+
+def process_bytes(
+    config: RunConfig, micro_batch_size: int, *, replicas: int = 1, before: int, with_copy: bool = True
+) -> int:
+    """The most that a training process takes on a CPU: `before` it builds a model, what training loads besides, the tensors,
+    and the places between them. Freed memory is kept for what comes next, so that of the trial before training (one replica,
+    float32) and of training itself the larger counts. Each further replica has a part of the heap to itself. `with_copy`: a
+    checkpoint is written on the way."""
+    memory = training_memory(config, micro_batch_size, replicas=replicas)
+    in_trial = min(micro_batch_size * replicas, trial_rows(config.model.context_length))
+    trial = training_memory(config.resolved(precision="float32"), in_trial)
+    each = int(FRAGMENTATION * max(memory.step // replicas, evaluation_bytes(config.model)))
+    gradients = memory.gradients // replicas
+    training = memory.optimizer + gradients + each + (memory.checkpoint if with_copy else 0)
+    first = max(training, memory.weights + int(FRAGMENTATION * trial.step))
+    return before + LOADED + memory.weights + first + (replicas - 1) * (gradients + each)
+
+
+def evaluation_bytes(c: GPTConfig) -> int:
+    """Of a validation in float32: a block at work, and a chunk of the loss."""
+    positions = max(1, TOKENS_AT_ONCE // c.context_length) * c.context_length
+    inside = 3 * c.mlp_width if c.is_modern else 2 * c.mlp_width
+    weights = 3 * c.n_head * c.context_length if c.architecture == "textbook" else 0
+    rows = min(positions, chunk_rows(c.vocab_size))
+    return bytes_of(
+        positions * (3 * c.n_embd + inside + weights) + rows * (c.vocab_size + min(c.vocab_size, CHUNK_WORDS))
+    )
+
+
+def kept_by_block(c: GPTConfig, half: bool) -> int:
+    """Bytes at each position that a block keeps for its backward, as autograd does on a CPU; where `half`, all that goes
+    into a matrix product is bfloat16."""
+    C, F, H, K, T = c.n_embd, c.mlp_width, c.n_head, c.kv_heads, c.context_length
+    q_width, kv_width = H * c.head_width, K * c.head_width
+    if c.is_modern:
+        kept = 26 * C + 8 * F + 12 * (q_width + kv_width) if half else 24 * C + 16 * (F + q_width + kv_width)
+        return kept + 8 * H + 4 * K + 8 + (4 if half else 8) * C * bool(c.dropout)
+    if c.architecture == "gpt2":
+        kept = 20 * C + 4 * F if half else 32 * C + 8 * F
+        # Dropout inside attention is known to no fused kernel of a CPU: weights, mask and masked weights are kept.
+        return kept + 16 + ((10 if half else 8) * C + 12 * H * T if c.dropout else 4 * H)
+    kept = 36 * C + 10 * F + 2 * H * T if half else 48 * C + 20 * F + 4 * H * T
+    return kept + 8 + ((4 * C + 4 * H * T if half else 8 * C + 8 * H * T) if c.dropout else 0)
+
+
+def working_in_block(c: GPTConfig, half: bool) -> int:
+    """Bytes at each position that the last block's backward takes beside what was kept, at most."""
+    C, F = c.n_embd, c.mlp_width
+    if c.is_modern:
+        return 12 * C if half else max(8 * F - 4 * C, 8 * C)
+    if c.architecture == "gpt2":
+        return max(2 * F, 4 * C) if half else max(4 * F, 4 * C)
+    return 12 * C if half else max(7 * F - 4 * C, 8 * C)
+
+
+def optimizer_bytes(config: RunConfig) -> int:
+    """AdamW remembers two numbers of each weight, Muon one of those that it moves."""
+    moved = hidden_matrices(config.model) if config.train.optimizer == "muon" else 0
+    return bytes_of(2 * count_parameters(config.model).total - moved)
+
+
+def hidden_matrices(c: GPTConfig) -> int:
+    """Numbers in the matrices in blocks: what Muon moves."""
+    count, biases = count_parameters(c), 0
+    if not c.is_modern and c.bias:
+        biases = c.n_layer * ((3 * c.n_embd if c.qkv_bias else 0) + c.n_embd + c.mlp_width + c.n_embd)
+    return count.attention + count.mlp - biases
+
+
+def working_in_optimizer(config: RunConfig) -> int:
+    """Bytes that Muon takes to move the matrices of one shape, all of them at a time: their gradients, and what is made
+    orthogonal before and after a product. AdamW moves in place."""
+    if config.train.optimizer != "muon":
+        return 0
+    c = config.model
+    q_width, kv_width = c.n_head * c.head_width, c.kv_heads * c.head_width
+    one = max(2 * c.n_embd * c.mlp_width if c.is_modern else c.n_embd * c.mlp_width, c.n_embd * (q_width + kv_width))
+    side = min(c.n_embd, c.mlp_width)
+    return bytes_of(c.n_layer * (3 * one + 4 * side * side))

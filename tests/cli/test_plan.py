@@ -1,0 +1,79 @@
+"""`plan` as a user meets it."""
+
+import json
+import re
+
+import pytest
+
+from glassgpt.cli.plan import duration, in_short, number_of_tokens, size
+from glassgpt.errors import ConfigError
+
+TINY = ["--n-layer", 2, "--n-head", 2, "--n-embd", 32, "--context-length", 32, "--batch-size", 4]
+
+
+def test_a_plan_says_what_a_model_is_made_of_and_takes(folder, glassgpt_here):
+    before = list(folder.iterdir())
+    code, out, err = glassgpt_here("plan", "--preset", "gpt2", *TINY, "--tokens", "2M")
+    assert code == 0, err
+    assert "block, 2 times" in out and "token embedding" in out and "rule of thumb" in out
+    assert re.search(r"here, \d+ thread", out) and "2M tokens are what was asked for" in out
+    assert "~ is an estimate" in out and "H100" in out
+    assert list(folder.iterdir()) == before  # nothing is written
+
+
+def test_one_json_object(folder, glassgpt_here):
+    code, out, err = glassgpt_here("plan", "--preset", "gpt2", *TINY, "--json")
+    found = json.loads(out)
+    assert code == 0 and err == ""
+    assert found["shape"]["n_embd"] == 32 and found["machines"][0]["measured"]
+    code, out, _ = glassgpt_here("plan", "--compare", "gpt2", "gpt2-xl", "--json")
+    assert [model["preset"] for model in json.loads(out)["models"]] == ["gpt2", "gpt2-xl"]
+
+
+def test_the_settings_of_a_run_are_planned_from_its_file(folder, glassgpt_here):
+    train = ["train", "song.txt", "--tokenizer", "char", *TINY, "--max-steps", 2, "--warmup-steps", 1, "--threads", 1]
+    assert glassgpt_here(*train)[0] == 0
+    code, out, err = glassgpt_here("plan", "--config", "runs/song-1/config.toml", "--json")
+    assert code == 0, err
+    run = json.loads((folder / "runs/song-1/result.json").read_text())
+    assert json.loads(out)["parameters"]["total"] == run["parameters"]
+
+
+def test_the_family(folder, glassgpt_here):
+    code, out, _ = glassgpt_here("plan", "--compare")
+    assert code == 0
+    for shown in ("124,439,808", "163,037,184", "174,604,259,328", "117M", "345M", "~9B"):
+        assert shown in out
+
+
+def test_what_is_no_plan_is_refused_in_one_line(folder, refused_here):
+    assert "'3x' is no number of tokens; say it as 300M" in refused_here("plan", "--tokens", "3x")
+    assert "preset 'nope' is not known" in refused_here("plan", "--preset", "nope")
+    assert "preset 'nope' is not known" in refused_here("plan", "--compare", "gpt2", "nope")
+    assert "--compare takes presets and nothing beside them" in refused_here(
+        "plan", "--compare", "gpt2", "--n-layer", 3
+    )
+    assert "does not divide" in refused_here("plan", "--n-embd", 7)
+    assert "--vocab-size" in refused_here("plan", "--tokenizer", "some/tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("10B", 1e10), ("300m", 3e8), ("2.5e9", 2.5e9), ("1_000", 1e3), ("1,500K", 1.5e6), ("", 0), ("1T", 1e12)],
+)
+def test_numbers_of_tokens_as_people_write_them(text, number):
+    assert number_of_tokens(text) == number
+
+
+@pytest.mark.parametrize("text", ["x", "-3M", "0", "1e30", "5 apples", "M", "nan", "1e400"])
+def test_what_is_none(text):
+    with pytest.raises(ConfigError, match="no number of tokens"):
+        number_of_tokens(text)
+
+
+def test_numbers_as_people_read_them():
+    assert (size(3 * 2**20), size(5 * 2**30)) == ("3.0 MiB", "5.00 GiB")
+    assert (in_short(4.92e9), in_short(1e12), in_short(950)) == ("4.92B", "1T", "950")
+    assert (duration(5), duration(600), duration(86400 * 3), duration(86400 * 4000)) == (
+        "5.0 seconds", "10.0 minutes", "3.0 days", "11.0 years",
+    )  # fmt: skip

@@ -1,0 +1,144 @@
+import json
+
+import pytest
+import torch
+
+from glassgpt.config import PRESETS, build_config
+from glassgpt.errors import ConfigError
+from glassgpt.model import build_model
+from glassgpt.model.size import count_parameters, training_flops
+from glassgpt.plan import cost, family, plan
+from glassgpt.plan.cost import advice, on_gpu, with_parent, with_vocabulary
+from glassgpt.plan.gpus import GIB, GPU, GPUS, estimated_tokens_per_second
+from glassgpt.plan.speed import Speed
+
+SPEED = Speed(step=2.0, precision="float32", replicas=1, parts={})
+TINY = {
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 24,
+    "context_length": 32,
+    "vocab_size": 101,
+    "batch_size": 6,
+    "max_steps": 40,
+}
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    monkeypatch.setattr(cost, "measure_speed", lambda config, micro_batch_size, device: SPEED)
+
+
+def planned(preset="gpt2", tokens=0.0, **flags):
+    return plan(build_config(preset=preset, flags=flags), tokens)
+
+
+def test_the_parts_are_those_of_the_model_that_is_built(unmeasured):
+    found = planned(**TINY)
+    model = build_model(build_config(preset="gpt2", flags=TINY).model)
+    parts = found["parameters"]
+    assert parts["embedding"] == model.embedding.numel()
+    assert (
+        sum(parts[name] for name in ("embedding", "positions", "attention", "mlp", "norms", "head")) == parts["total"]
+    )
+    assert parts["total"] == sum(p.numel() for p in model.parameters()) == parts["tied"]
+    assert parts["untied"] - parts["tied"] == model.unembedding.numel()
+    assert parts["rule_of_thumb"] == 12 * 2 * 24**2
+    untied = planned(**TINY | {"tie_embeddings": False})["parameters"]
+    assert (untied["tied"], untied["untied"], untied["total"]) == (parts["tied"], parts["untied"], parts["untied"])
+
+
+def test_a_json_object_with_plain_numbers_and_the_drawing(unmeasured):
+    found = planned(**TINY)
+    assert json.loads(json.dumps(found)) == found
+    assert found["flops_a_token"]["backward"] == 2 * found["flops_a_token"]["forward"]
+    assert any("block, 2 times" in line for line in found["diagram"])
+
+
+def test_the_time_is_for_the_tokens_asked_for_else_the_runs_own(unmeasured):
+    config = TINY | {"micro_batch_size": 3}
+    own, asked = planned(**config), planned(tokens=1e6, **config)
+    assert own["tokens"] == 40 * 6 * 32 and asked["tokens"] == 1_000_000
+    assert own["machines"][0]["seconds"] == pytest.approx(40 * 2.0)
+    assert asked["machines"][0]["seconds"] == pytest.approx(1e6 / (6 * 32) * 2.0)
+    timed = planned(
+        **{name: value for name, value in config.items() if name != "max_steps"} | {"max_steps": 0, "minutes": 5.0}
+    )
+    assert timed["machines"][0]["seconds"] == pytest.approx(300, rel=0.01)
+
+
+def test_what_fits_nowhere_is_not_measured_and_has_no_time(monkeypatch):
+    monkeypatch.setattr(cost, "measure_speed", lambda *some: pytest.fail("measured"))
+    found = planned("gpt3-175b")
+    assert not any(machine["fits"] for machine in found["machines"])
+    assert all(machine["seconds"] is None for machine in found["machines"])
+    assert found["machines"][0]["needed"] > 16 * 174_604_259_328  # float32, its gradient, two moments
+    assert found["advice"]
+
+
+def test_what_barely_fits_does_without_the_copy_for_a_checkpoint(unmeasured, monkeypatch):
+    free = planned(**TINY | {"vocab_size": 200_001})
+    needed, copy = free["machines"][0]["needed"], free["training"]["checkpoint"]
+    assert copy > 10**7
+    monkeypatch.setattr(cost, "total_memory", lambda: needed - copy // 2)
+    tight = planned(**TINY | {"vocab_size": 200_001})["machines"][0]
+    assert tight["fits"] and tight["needed"] == pytest.approx(needed - copy, rel=0.05)
+
+
+def test_advice_is_what_makes_it_fit():
+    config = build_config(preset="gpt2", flags={"batch_size": 12, "device": "cpu"})
+    here = {"fits": False, "needed": 10**12, "memory": 4 * 10**9, "micro_batch_size": 12}
+    device = torch.device("cpu")
+    assert advice(config, here | {"fits": True, "needed": 1}, device) == []
+    assert "--micro-batch-size 6" in advice(config, here, device)[0]
+    assert any("--gradient-checkpointing" in line for line in advice(config, here, device))
+    alone = advice(config, here | {"micro_batch_size": 1, "memory": 10**9}, device)
+    assert len(alone) == 1 and "--lora" in alone[0]
+    assert "smaller preset" in advice(config, here | {"micro_batch_size": 1, "memory": 10**8}, device)[0]
+
+
+def test_a_gpu_takes_the_largest_micro_batch_that_fits_and_divides():
+    config = build_config(preset="gpt2", flags={"batch_size": 480})
+    small, large = (on_gpu(config, GPU("x", "NVIDIA L4", size * GIB)) for size in (8, 24))
+    assert 480 % small["micro_batch_size"] == 480 % large["micro_batch_size"] == 0
+    assert small["micro_batch_size"] < large["micro_batch_size"] and large["needed"] <= 24 * GIB
+    assert not on_gpu(build_config(preset="gpt2-xl"), GPUS[0])["fits"]
+
+
+def test_a_gpu_time_is_a_share_of_its_peak():
+    speeds = {
+        gpu.name: estimated_tokens_per_second(gpu, training_flops(build_config(preset="gpt2").model)) for gpu in GPUS
+    }
+    assert 150e12 / 854.9e6 * 0.4 < speeds["RTX 4090"] < 180e12 / 854.9e6 * 0.4
+    assert speeds["H100 80GB"] > speeds["A100 80GB"] > speeds["RTX 3090"]
+
+
+def test_a_vocabulary_made_of_the_text_is_a_guess_and_said_to_be_one():
+    config, guessed = with_vocabulary(build_config(preset="char-cpu"))
+    assert config.model.vocab_size == 65 and guessed
+    assert with_vocabulary(build_config(preset="gpt2"))[1] is False
+    assert with_vocabulary(build_config(preset="char-cpu", flags={"vocab_size": 80}))[0].model.vocab_size == 80
+    with pytest.raises(ConfigError, match="--vocab-size"):
+        with_vocabulary(build_config(flags={"tokenizer": "my/tokenizer.json", "vocab_size": 0}))
+
+
+def test_a_fine_tuning_has_the_shape_of_its_published_model():
+    config = with_parent(build_config(flags={"from_": "gpt2-medium", "lora": 8}))
+    assert (config.model.n_layer, config.model.n_embd, config.model.vocab_size) == (24, 1024, 50257)
+    assert count_parameters(config.model).total == 354_823_168
+    with pytest.raises(ConfigError, match="does not fit"):
+        with_parent(build_config(flags={"from_": "gpt2", "n_layer": 3}))
+
+
+def test_the_family_and_why_it_goes_by_several_numbers():
+    told = family(["gpt2", "gpt2-medium", "gpt3-175b"])
+    counts = {row["preset"]: row["parameters"] for row in told["models"]}
+    assert counts["gpt2"]["tied"] == 124_439_808 and counts["gpt2"]["untied"] == 163_037_184
+    assert counts["gpt2-medium"]["total"] == 354_823_168 and counts["gpt3-175b"]["total"] == 174_604_259_328
+    words = " ".join(told["why"])
+    assert all(number in words for number in ("117M", "124", "163,009,536", "345M", "355M", "estimate"))
+    assert told["models"][0]["text_read"].startswith("~") and not told["models"][2]["text_read"].startswith("~")
+    assert family(["mini"])["why"] == []
+    with pytest.raises(ConfigError, match="gpt5"):
+        family(["gpt5"])
+    assert len(family([*PRESETS])["models"]) == len(PRESETS)

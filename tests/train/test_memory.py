@@ -1,0 +1,162 @@
+"""The formula of a step's memory against its tensors, counted one by one as they come and go."""
+
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from glassgpt.config import build_config
+from glassgpt.data import Batches
+from glassgpt.model import ARCHITECTURES, build_model
+from glassgpt.model.size import count_parameters
+from glassgpt.train import memory
+from glassgpt.train.loss import CHUNK_ROWS, chunked_loss, plain_loss
+from glassgpt.train.memory import hidden_matrices, process_bytes, training_memory
+from glassgpt.train.optimizer import build_optimizer, optimizer_tensors
+from glassgpt.train.recompute import recompute_blocks
+from glassgpt.train.step import update
+
+ROWS = 6
+SHAPE = {"vocab_size": 301, "context_length": 64, "n_layer": 4, "n_head": 2, "n_embd": 48, "n_inner": 112}
+
+
+class Ledger(TorchDispatchMode):
+    """Bytes of all storages that are there, and the most there ever were."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.known = {}
+
+    def add(self, tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.known:
+            self.known[storage._cdata] = size = storage.nbytes()
+            self.now += size
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self.forget, storage._cdata)
+
+    def forget(self, key):
+        self.now -= self.known.pop(key)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(given):
+            if isinstance(tensor, torch.Tensor):
+                self.add(tensor)
+        return given
+
+
+def configured(**flags):
+    return build_config(preset="gpt2", flags=SHAPE | {"max_steps": 2, "warmup_steps": 0, "batch_size": ROWS} | flags)
+
+
+def most_of_a_step(config, loss=chunked_loss):
+    """Bytes at the worst moment of the second update, weights and optimizer included."""
+    c, ledger = config.model, Ledger()
+    precision = config.machine.precision if config.machine.precision != "auto" else "float32"
+    with ledger:
+        model = build_model(c, seed=1).train()
+        for p in model.parameters():
+            ledger.add(p.data)
+        if config.train.gradient_checkpointing:
+            recompute_blocks(model)
+        optimizer = build_optimizer(model, config.train, precision)
+        text = (np.arange(50 * c.context_length * ROWS) * 7 % c.vocab_size).astype(np.uint16)
+        batches = Batches(text, c.context_length, seed=1)
+        for step in range(2):
+            ledger.most = ledger.now
+            update(
+                model, optimizer, batches.batch(step, config.train.batch_size),
+                step=step, learning_rate=1e-4, config=config.train, precision=precision, loss=loss,
+            )  # fmt: skip
+    return ledger.most
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_step_takes_what_the_formula_says(architecture, dropout, precision):
+    config = configured(architecture=architecture, dropout=dropout, precision=precision, micro_batch_size=ROWS)
+    assert training_memory(config, ROWS).tensors == pytest.approx(most_of_a_step(config), rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_further_block_takes_what_the_formula_says(architecture, precision):
+    """The difference of two depths: whatever is around the blocks falls out."""
+    shape = {"architecture": architecture, "precision": precision, "micro_batch_size": ROWS}
+    if architecture == "ngram":
+        shape["n_gram_rows"] = 101  # else their gradients are the most that there ever is
+    few, many = (configured(n_layer=n, **shape) for n in (9, 14))
+    said = training_memory(many, ROWS).tensors - training_memory(few, ROWS).tensors
+    assert said == pytest.approx(most_of_a_step(many) - most_of_a_step(few), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("flags", "rel"),
+    [
+        ({"micro_batch_size": 2}, 0.05),  # the gradients of earlier micro batches are there
+        ({"micro_batch_size": 2, "architecture": "ngram"}, 0.05),
+        ({"micro_batch_size": ROWS, "tie_embeddings": False}, 0.05),
+        ({"micro_batch_size": ROWS, "bias": False}, 0.05),
+        ({"micro_batch_size": ROWS, "architecture": "modern", "n_kv_head": 1, "head_dim": 40}, 0.05),
+        ({"micro_batch_size": ROWS, "vocab_size": 20_011}, 0.05),
+        ({"micro_batch_size": ROWS, "vocab_size": 20_011, "precision": "bfloat16"}, 0.05),
+        ({"micro_batch_size": ROWS, "vocab_size": 20_011, "precision": "bfloat16", "context_length": 256}, 0.05),
+        ({"micro_batch_size": ROWS, "optimizer": "muon"}, 0.05),
+        ({"micro_batch_size": ROWS, "gradient_checkpointing": True, "n_layer": 12}, 0.15),
+        ({"micro_batch_size": ROWS, "gradient_checkpointing": True, "n_layer": 12, "precision": "bfloat16"}, 0.15),
+    ],
+)
+def test_whatever_else_a_step_depends_on(flags, rel):
+    config = configured(**flags)
+    assert training_memory(config, flags["micro_batch_size"]).tensors == pytest.approx(most_of_a_step(config), rel=rel)
+
+
+def test_the_plain_loss_holds_the_logits_of_all_positions():
+    config = configured(micro_batch_size=ROWS, vocab_size=5003, context_length=256)
+    whole = training_memory(config, ROWS, whole_logits=True)
+    assert whole.tensors == pytest.approx(most_of_a_step(config, plain_loss), rel=0.1)
+    assert whole.logits > 3 * 4 * ROWS * 256 * 5003 > 3 * training_memory(config, ROWS).logits
+    assert training_memory(config, ROWS).logits > 4 * CHUNK_ROWS * 5003
+
+
+def test_every_replica_takes_the_same():
+    config = configured(micro_batch_size=3)
+    assert training_memory(config, 3, replicas=2).step == 2 * training_memory(config, 3).step
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_an_optimizer_remembers(architecture, optimizer, bias):
+    without = {} if bias or architecture in ("modern", "ngram") else {"bias": False}
+    config = configured(architecture=architecture, optimizer=optimizer, **without)
+    model = build_model(config.model, seed=1)
+    tensors = optimizer_tensors(model, build_optimizer(model, config.train))
+    held = sum(tensor.nbytes for name, tensor in tensors.items() if not name.endswith("/step"))
+    assert training_memory(config, 1).optimizer == held
+    assert hidden_matrices(config.model) == sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2)
+
+
+def test_adapters_leave_no_gradients_and_no_moments():
+    config = configured(from_="gpt2", lora=4, n_embd=48)
+    found = training_memory(config, ROWS)
+    assert found.gradients == found.optimizer == 0 < found.activations
+    assert found.weights == 4 * count_parameters(config.model).total
+
+
+def test_a_process_takes_its_tensors_the_places_between_them_and_a_copy():
+    config = configured(micro_batch_size=ROWS, batch_size=60, vocab_size=20_011, context_length=256)
+    found, before = training_memory(config, ROWS), 1 << 28
+    alone = process_bytes(config, ROWS, before=before, with_copy=False)
+    assert alone - before - memory.LOADED == pytest.approx(
+        found.tensors + (memory.FRAGMENTATION - 1) * found.step, rel=1e-6
+    )
+    assert process_bytes(config, ROWS, before=before) - alone == found.weights + found.optimizer
+    two = process_bytes(config, ROWS // 2, replicas=2, before=before, with_copy=False)
+    assert alone < two < 2 * alone
