@@ -1,6 +1,8 @@
 """metrics.jsonl, where a run's figures stand: read in spite of whatever was done to it, and cut where a run goes on."""
 
 import os
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,27 @@ def cut_metrics(file: Path, known: int, step: int) -> str | None:
         lines.pop()
     os.truncate(file, sum(map(len, lines)))
     return problem
+
+
+def are_counts(confusion: object, labels: int) -> bool:
+    """Whether it is a table of `labels` rows and columns."""
+    try:
+        rows: tuple[tuple[int, ...], ...] = typed(tuple[tuple[int, ...], ...], confusion, "confusion")
+    except ValueError:
+        return False
+    return [len(row) for row in rows] == [labels] * labels
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """The mean of each value's surroundings, a tenth of the whole: as far to one side as to the other, so that a curve that
+    falls is not drawn later than it fell; at the ends so far as there is."""
+    reach = len(values) // 20
+    sums = [0.0, *accumulate(values)]
+    means = []
+    for i in range(len(values)):
+        side = min(reach, i, len(values) - 1 - i)
+        means.append((sums[i + side + 1] - sums[i - side]) / (2 * side + 1))
+    return means
 
 
 def _lines(file: Path) -> list[str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glassgpt.checkpoint import load_checkpoint, run_of
-from glassgpt.config.plain import typed
+from glassgpt.checkpoint.metrics import are_counts
 from glassgpt.errors import CheckpointError, DataError
 
 WIDEST = 10  # labels; of more, the mistakes are listed
@@ -33,15 +33,6 @@ def validation_of(checkpoint: Path) -> dict[str, Any]:
             f"nothing is known of the validation of {checkpoint}; judge it by texts of yours, with --data or --text"
         )
     return found[-1]
-
-
-def are_counts(confusion: object, labels: int) -> bool:
-    """Whether it is a table of `labels` rows and columns."""
-    try:
-        rows: tuple[tuple[int, ...], ...] = typed(tuple[tuple[int, ...], ...], confusion, "confusion")
-    except ValueError:
-        return False
-    return [len(row) for row in rows] == [labels] * labels
 
 
 def require_known(judged: Sequence[str], labels: Sequence[str]) -> None:

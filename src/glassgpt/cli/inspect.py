@@ -55,6 +55,8 @@ def page_file(out: Path, verb: str) -> None:
 
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name a file, such as {out / verb}.html")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out} is in a folder that is not there; make {out.parent}, or choose another --out")
     if out.exists() and MARK not in out.read_bytes()[:2000]:
         raise ConfigError(f"{out} exists and is no page of glassgpt {verb}; choose another --out")
 
@@ -64,6 +66,8 @@ def tables(data: dict[str, Any]) -> list[Any]:
     that matter most."""
     from rich.table import Table
     from rich.text import Text
+
+    from glassgpt.inspection import strongest
 
     prompt = Text()
     for token in data["tokens"]:
@@ -80,12 +84,10 @@ def tables(data: dict[str, Any]) -> list[Any]:
         text, p, _ = row[-1]
         lens.add_row(stage, Text(shown(text)), f"{p:.1%}")
     lost = data["ablation"]
-    each = [(v, f"layer {i}, head {j}") for i, row in enumerate(lost["heads"]) for j, v in enumerate(row)]
-    each += [(v, f"layer {i}, {part}") for part in ("attention", "mlp") for i, v in enumerate(lost[part])]
     parts = Table(
         "without", "nats a token more", box=None, title=f"loss {lost['loss']:.3f} nats a token", title_justify="left"
     )
-    for v, name in sorted(each, reverse=True)[:STRONGEST]:
+    for v, name in strongest(data, STRONGEST):
         parts.add_row(name, f"{v:+.3f}")
     return [prompt, "", surprising, "", lens, "", parts, ""]
 

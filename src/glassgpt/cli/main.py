@@ -32,6 +32,8 @@ VERBS = {
     ),
     "plan": ("glassgpt.cli.plan:plan", "What a model is made of, and what training it will take."),
     "trace": ("glassgpt.cli.trace:trace", "Read the model's source, each line beside what it computes."),
+    "report": ("glassgpt.cli.report:report", "A page of a run: figures, curves, samples, settings, what it found."),
+    "compare": ("glassgpt.cli.compare:compare", "A page of several runs side by side, with what differs in them."),
     "import": (
         "glassgpt.cli.import_:import_",
         "Bring in a model from elsewhere: Hugging Face, nanoGPT, minGPT, the book.",

@@ -3,11 +3,13 @@
 from glassgpt.inspection.ablation import Ablation, ablate
 from glassgpt.inspection.attention import HeadScores, head_scores
 from glassgpt.inspection.capture import activation_names, capture, edited
+from glassgpt.inspection.compare import compare_runs
 from glassgpt.inspection.gradients import gradient_norms
-from glassgpt.inspection.look import look
+from glassgpt.inspection.look import findings, look, strongest
 from glassgpt.inspection.neurons import Excitement, cosine_table, most_excited, neuron_writes, similar_rows
 from glassgpt.inspection.page import render
 from glassgpt.inspection.probes import Attribution, Pair, attribute
+from glassgpt.inspection.report import report_run, run_with_figures
 from glassgpt.inspection.stream import contributions, head_outputs, logit_lens, parts, stages
 from glassgpt.inspection.trace import TracedLine, Value, trace, traced
 
@@ -23,9 +25,11 @@ __all__ = [
     "activation_names",
     "attribute",
     "capture",
+    "compare_runs",
     "contributions",
     "cosine_table",
     "edited",
+    "findings",
     "gradient_norms",
     "head_outputs",
     "head_scores",
@@ -35,8 +39,11 @@ __all__ = [
     "neuron_writes",
     "parts",
     "render",
+    "report_run",
+    "run_with_figures",
     "similar_rows",
     "stages",
+    "strongest",
     "trace",
     "traced",
 ]

@@ -23,7 +23,7 @@ from glassgpt.inspection.stream import contributions, is_sum, logit_lens, parts,
 from glassgpt.model.size import count_parameters
 
 MOST_TOKENS = 128  # of a prompt: attention is as large as its square
-ALTERNATIVES, NEIGHBOURS, BINS, MOST_POSITIONS = 8, 8, 41, 64
+ALTERNATIVES, NEIGHBOURS, BINS, MOST_POSITIONS, MOST_PARTS = 8, 8, 41, 64, 12
 UNEVEN = "\N{REPLACEMENT CHARACTER}"
 
 Look = dict[str, Any]
@@ -187,3 +187,21 @@ def _positions(engine: Engine) -> Look | None:
     step = -(-len(table.weight) // MOST_POSITIONS)
     rows = cosine_table(table.weight[::step].float())
     return {"step": step, "size": len(rows), "cosines": _quantized((rows + 1) / 2)}
+
+
+def findings(data: Look) -> Look:
+    """Of what `look` found, what a report has room for: the lens at the last position only, and the strongest parts."""
+    parts = ("model", "tokens", "next", "heads", "stages")
+    return {name: data[name] for name in parts} | {
+        "loss": data["ablation"]["loss"],
+        "lens": [row[-1][:2] for row in data["lens"]],
+        "strongest": strongest(data),
+    }
+
+
+def strongest(data: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
+    """Of what `look` found: the parts without which the loss grows most, and by how much."""
+    lost = data["ablation"]
+    each = [(v, f"layer {i}, head {j}") for i, row in enumerate(lost["heads"]) for j, v in enumerate(row)]
+    each += [(v, f"layer {i}, {part}") for part in ("attention", "mlp") for i, v in enumerate(lost[part])]
+    return sorted(each, reverse=True)[:most]

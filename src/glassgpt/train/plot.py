@@ -1,11 +1,12 @@
 """loss.png: how the losses fell."""
 
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from glassgpt.checkpoint.metrics import smoothed
 
 FEW_POINTS = 30
 WIDE = 1000.0  # nats, from which on their numbers need more room than there is
@@ -58,15 +59,3 @@ def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, baseline_bits_per
     # Below, where no curve can run through it.
     figure.legend(frameon=False, loc="outside lower center" if wide else "lower center", ncols=4)
     figure.savefig(path)
-
-
-def smoothed(values: Sequence[float]) -> list[float]:
-    """The mean of each value's surroundings, a tenth of the whole: as far to one side as to the other, so that a curve that
-    falls is not drawn later than it fell; at the ends so far as there is."""
-    reach = len(values) // 20
-    sums = [0.0, *accumulate(values)]
-    means = []
-    for i in range(len(values)):
-        side = min(reach, i, len(values) - 1 - i)
-        means.append((sums[i + side + 1] - sums[i - side]) / (2 * side + 1))
-    return means

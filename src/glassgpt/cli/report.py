@@ -1,0 +1,91 @@
+"""`glassgpt report`: one page of a run, and its figures in the terminal."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from glassgpt.cli.flags import Device, RunToRead
+from glassgpt.cli.inspect import page_file
+
+PAGE = Path("report.html")
+WRITTEN_TOKENS = 40
+
+
+def report(
+    run: RunToRead = None,
+    /,
+    *,
+    prompt: Annotated[
+        str, Parameter(help="text to look into the model with; none: what it writes itself", allow_leading_hyphen=True)
+    ] = "",
+    look: Annotated[bool, Parameter(help="look into the model, which takes the longest of a large one [on]")] = True,
+    out: Annotated[Path, Parameter(help="the page; one of an earlier report is replaced [report.html]")] = PAGE,
+    device: Device = "auto",
+) -> None:
+    """One self-contained HTML page of a run, whether complete or not: figures, curves, samples over time, settings,
+    environment, and what `inspect` finds in its best checkpoint. The figures also here."""
+    from rich.console import Console
+
+    from glassgpt.cli.progress import PreparationDisplay
+    from glassgpt.disk import as_argument, replace_file
+    from glassgpt.inspection import render, report_run, run_with_figures
+    from glassgpt.machine import decide_device
+
+    page_file(out, "report")
+    decide_device(device)  # one that is not there is said before anything is read
+    opened = run_with_figures(run)
+    data: dict[str, Any] = report_run(opened) | {"found": None, "why": ""}
+    if look:
+        with PreparationDisplay() as display:
+            sample = data["samples"][-1]["text"] if data["task"] == "conversations" and data["samples"] else ""
+            data |= looked_into(run or opened.folder, prompt, sample, device, display.on_prepare)
+    replace_file(out, render("report.html", data).encode())
+    Console(highlight=False).print(table(data))
+    if data["why"]:
+        print(f"not looked into: {data['why']}")
+    elif look:
+        print(f"inside the model, in full: glassgpt inspect {as_argument(run or opened.folder)}")
+    print(f"written to {out}: open it in a browser")
+
+
+def looked_into(
+    run: Path, prompt: str, sample: str, device: str, report: Callable[[str, float], None]
+) -> dict[str, Any]:
+    """{"found": what inspect finds, "why": why it finds nothing}. A report is worth having without it, unless a prompt was
+    asked for. `sample` is looked at where no prompt is given, and what the model writes itself where there is no sample."""
+    from glassgpt.checkpoint import find_checkpoint
+    from glassgpt.cli.main import STANDARD_INPUT, say
+    from glassgpt.disk import as_argument
+    from glassgpt.errors import GlassError
+    from glassgpt.generate import load_run
+    from glassgpt.inspection import findings, look
+
+    prompt = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
+    try:
+        report("loading the model", 0.0)
+        checkpoint = find_checkpoint(run, say)
+        engine = load_run(checkpoint, device, say)
+        report("looking into it", 0.0)
+        text = prompt or sample or engine.generate(max_new_tokens=WRITTEN_TOKENS)
+        data = look(engine, text, lambda what, done, of: report(what, done / of))
+    except GlassError as error:
+        if prompt:
+            raise
+        return {"found": None, "why": str(error)}
+    return {"found": findings(data) | {"checkpoint": checkpoint.name, "run": as_argument(run)}, "why": ""}
+
+
+def table(data: dict[str, Any]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    state = "" if data["complete"] else ", not complete"
+    figures = Table(title=f"{data['name']}{state}", title_justify="left", show_header=False, box=None, padding=(0, 2))
+    for label, words in data["rows"]:
+        figures.add_row(label, Text(words))
+    if data["faults"]["count"]:
+        figures.add_row("steps with a fault", f"{data['faults']['count']:,}, {data['faults']['skipped']:,} skipped")
+    return figures

@@ -1,0 +1,115 @@
+"""Several runs side by side, as plain numbers: what differs, what compares, and which is best."""
+
+from collections.abc import Sequence
+
+from glassgpt.checkpoint import Run
+from glassgpt.checkpoint.files import TOKENIZER
+from glassgpt.config.schema import FIELDS, SECTION_OF, shown_name
+from glassgpt.disk import sha256_of
+from glassgpt.errors import ConfigError
+from glassgpt.inspection.figures import KINDS, Figures, in_words, unit_of
+from glassgpt.inspection.report import Report, report_run
+
+# A loss in nats a token compares only among those who cut a text into the same tokens, bits a byte only on the same text.
+OF_TOKENS, OF_TEXT = ("val_loss", "best_val_loss"), ("val_loss", "best_val_loss", "bits_per_byte", "accuracy")
+
+
+def compare_runs(runs: Sequence[Run]) -> Report:
+    """Runs side by side: their figures with the best of those that compare, the settings that differ, curves, last samples.
+    Raises ConfigError for fewer than two different runs."""
+    folders = [run.folder.resolve() for run in runs]
+    if len(runs) < 2:
+        raise ConfigError(
+            f"a comparison takes at least two runs, and {len(runs) or 'none'} is named; name more: RUN RUN"
+        )
+    twice = next((run.folder for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
+    if twice is not None:
+        raise ConfigError(f"{twice} is named twice, and a run does not differ from itself; name it once")
+    reports = [report_run(run) for run in runs]
+    unique = len({folder.name for folder in folders}) == len(folders)
+    configs = [run.config().flat() for run in runs]
+    differ = [name for name in FIELDS if any(flat[name] != configs[0][name] for flat in configs)]
+    notes, figures = comparability(runs, reports), [report["figures"] for report in reports]
+    return {
+        "runs": [
+            {
+                "name": report["name"] if unique else report["folder"],
+                **{name: report[name] for name in ("folder", "complete", "figures", "curves", "validation")},
+                "sample": report["samples"][-1] if report["samples"] else None,
+                "bits_per_nat": bits_per_nat(report["validation"]),
+            }
+            for report in reports
+        ],
+        "rows": [
+            {
+                "name": name,
+                "label": label_of(name, figures),
+                "words": [kind.words(one[name]) if one.get(name) is not None else "" for one in figures],
+                "best": best_of(name, figures, notes),
+            }
+            for name, kind in KINDS.items()
+            if any(one.get(name) is not None for one in figures)
+        ],
+        "differ": [
+            {
+                "section": SECTION_OF[name],
+                "name": shown_name(name),
+                "values": [in_words(flat[name]) for flat in configs],
+            }
+            for name in differ
+        ],
+        "equal": len(FIELDS) - len(differ),
+        "notes": list(notes.values()),
+        "same_tokens": "tokenizer" not in notes,  # else the page begins with bits a byte
+    }
+
+
+def label_of(name: str, figures: Sequence[Figures]) -> str:
+    units = {unit_of(name, one) for one in figures}
+    unit = units.pop() if len(units) == 1 else "nats"
+    return f"{KINDS[name].label}, {unit}" if unit else KINDS[name].label
+
+
+def best_of(name: str, figures: Sequence[Figures], notes: dict[str, str]) -> list[int]:
+    """Which runs have the best of a figure; none where it does not compare, or all have the same."""
+    sign = KINDS[name].better
+    known = {i: sign * one[name] for i, one in enumerate(figures) if one.get(name) is not None}
+    if not sign or len(set(known.values())) < 2:
+        return []
+    if (name in OF_TOKENS and "tokenizer" in notes) or (name in OF_TEXT and notes.keys() & {"text", "task"}):
+        return []
+    return [i for i, value in known.items() if value == max(known.values())]
+
+
+def comparability(runs: Sequence[Run], reports: Sequence[Report]) -> dict[str, str]:
+    """What keeps figures from being compared, in words."""
+    notes = {}
+    baselines = [r["figures"].get("baseline_bits_per_byte") or r["figures"].get("baseline_accuracy") for r in reports]
+    texts = [(run.config().data.data, run.config().data.text_field) for run in runs]
+    other_texts = len(set(baselines)) > 1 if None not in baselines else len(set(texts)) > 1
+    labelled = {report["task"] == "labels" or "accuracy" in report["validation"] for report in reports}
+    if len({tokenizer_of(run) for run in runs}) > 1 and labelled != {True}:  # of labels, a loss is in nats a text
+        notes["tokenizer"] = "These runs have different tokenizers: val_loss, in nats a token, is not comparable" + (
+            "." if other_texts else "; bits_per_byte is."
+        )
+    if len(labelled) > 1:
+        notes["task"] = "Some of these runs tell labels apart, others write: their losses are not comparable."
+    if other_texts:
+        notes["text"] = (
+            "These runs were validated on different texts: their losses say as much of the texts as of the models."
+        )
+    return notes
+
+
+def tokenizer_of(run: Run) -> str:
+    """The same for runs that cut text into the same tokens."""
+    files = [run.checkpoint_folder(step) / TOKENIZER for step in run.steps()]
+    file = next((file for file in reversed(files) if file.is_file()), None)
+    config = run.config()
+    return sha256_of(file) if file else f"{config.data.tokenizer} {config.model.vocab_size}"
+
+
+def bits_per_nat(validation: Report) -> float | None:
+    """Bits a byte for each nat a token: a constant of the text and its tokenizer."""
+    pairs = zip(validation.get("bits_per_byte", []), validation.get("val_loss", []), strict=False)
+    return next((bits / loss for bits, loss in reversed([*pairs]) if bits and loss), None)

@@ -1,0 +1,88 @@
+"""The figures of a run, each with its label and its words: the same on a page and in the terminal."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+Figures = dict[str, Any]
+Lines = Sequence[dict[str, Any]]
+
+
+def figures_of(steps: Lines, validated: Lines, result: dict[str, Any] | None) -> Figures:
+    """The figures of a run by the names of result.json, or where that is not written yet, of metrics.jsonl."""
+    last: dict[str, Any] = steps[-1] if steps else {}
+    losses = [line["train_loss"] for line in steps if number(line.get("train_loss")) is not None]
+    found: Figures = {"train_loss": losses[-1] if losses else None}
+    if result is not None:
+        return found | {name: number(result.get(name)) for name in KINDS if name != "train_loss"}
+    best = min(validated, key=lambda line: line["val_loss"], default={})
+    found |= {"steps": last.get("step", 0), "tokens": last.get("tokens"), "training_seconds": last.get("seconds")}
+    if last.get("seconds"):
+        found["tokens_per_second"] = last["tokens"] / last["seconds"]
+    if validated:
+        found |= {name: number(validated[-1].get(name)) for name in ("val_loss", "bits_per_byte", "accuracy")}
+        found |= {"best_val_loss": best["val_loss"], "best_step": best["step"]}
+    return found
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Kind(NamedTuple):
+    label: str
+    words: Callable[[Any], str]
+    unit: str = ""
+    better: int = 0  # 1: more of it is, -1: less, 0: neither
+
+
+COUNT, LOSS, SHARE = "{:,}".format, "{:.4f}".format, "{:.1%}".format
+NATS = "nats a token"
+KINDS = {
+    "steps": Kind("steps", COUNT),
+    "tokens": Kind("tokens", COUNT),
+    "seconds": Kind("time in all", duration),
+    "training_seconds": Kind("time in the loop", duration),
+    "train_loss": Kind("train_loss, last batch", LOSS, NATS),
+    "val_loss": Kind("val_loss", LOSS, NATS, better=-1),
+    "best_val_loss": Kind("best_val_loss", LOSS, NATS, better=-1),
+    "best_step": Kind("best step", COUNT),
+    "bits_per_byte": Kind("bits_per_byte", LOSS, better=-1),
+    "baseline_bits_per_byte": Kind("counting n-grams", LOSS, "bits a byte"),
+    "accuracy": Kind("accuracy", SHARE, better=1),
+    "baseline_accuracy": Kind("always the commonest label", SHARE),
+    "tokens_per_second": Kind("tokens/s", "{:,.0f}".format, better=1),
+    "mfu": Kind("MFU", SHARE, better=1),
+    "parameters": Kind("parameters", COUNT),
+}
+
+
+def unit_of(name: str, figures: Figures) -> str:
+    unit = KINDS[name].unit
+    return "nats a text" if unit == NATS and figures.get("accuracy") is not None else unit
+
+
+def rows_of(figures: Figures) -> list[tuple[str, str]]:
+    """A label and words for each figure that is known."""
+    return [
+        (kind.label, f"{kind.words(figures[name])} {unit_of(name, figures)}".rstrip())
+        for name, kind in KINDS.items()
+        if figures.get(name) is not None
+    ]
+
+
+def in_words(value: Any) -> str:
+    """As a file of settings has it, without quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def number(value: Any) -> Any:
+    """`value` where it is a finite number, else None."""
+    return value if type(value) in (int, float) and abs(value) <= sys.float_info.max else None

@@ -1,0 +1,121 @@
+"""`report` and `compare` as a user meets them."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ..command import TINY
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "format-1"
+TRAIN = ["train", "song.txt", *TINY, "--max-steps", 6, "--log-every", 1, "--eval-every", 3]
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script id="data".*?>(.*?)</script>', page.read_text("utf-8"), re.S)[1])
+
+
+def row_of(out, label):
+    (row,) = [line.split() for line in out.splitlines() if line.strip().startswith(label)]
+    return row[len(label.split()) :]
+
+
+def test_a_run_is_reported(folder, glassgpt_here):
+    assert glassgpt_here(*TRAIN)[0] == 0
+    code, out, err = glassgpt_here("report")
+    assert code == 0, err
+    assert "loading the model" in err and "leaving out each part" in err
+    run = folder / "runs/song-1"
+    result = json.loads((run / "result.json").read_text())
+    assert row_of(out, "steps") == ["6"] and row_of(out, "tokens  ") == [f"{result['tokens']:,}"]
+    assert row_of(out, "best_val_loss")[0] == f"{result['best_val_loss']:.4f}"
+    assert "glassgpt inspect runs" in out and out.endswith("written to report.html: open it in a browser\n")
+    data = data_of(folder / "report.html")
+    assert data["figures"]["val_loss"] == result["val_loss"] and data["complete"]
+    assert dict(data["environment"]) == {name: str(value) for name, value in result["environment"].items()}
+    written = {sample["step"]: sample["text"] for sample in data["samples"]}
+    assert written[6] == (run / "samples/step-00000006.txt").read_text("utf-8")
+    assert data["found"]["checkpoint"] == f"step-{result['best_step']:08d}" and len(data["found"]["tokens"]) > 1
+    assert "found" not in glassgpt_here("report", "--no-look")[2] and data_of(folder / "report.html")["found"] is None
+    said = []
+    for step in (3, 6):
+        checkpoint = f"runs/song-1/checkpoints/step-{step:08d}"
+        assert glassgpt_here("report", checkpoint, "--prompt", "row your", "--out", "other.html")[0] == 0
+        data = data_of(folder / "other.html")
+        assert "".join(token["text"] for token in data["found"]["tokens"]) == "row your"
+        assert data["found"]["checkpoint"] == f"step-{step:08d}" and data["name"] == "song-1"
+        said.append(data["found"]["loss"])
+    assert said[0] != said[1]  # each by its own weights
+
+    (run / "result.json").unlink()  # as while it goes on
+    shutil.rmtree(run / "checkpoints")
+    code, out, err = glassgpt_here("report", "runs/song-1")
+    assert code == 0 and "song-1, not complete" in out and "not looked into: " in out, err
+    assert row_of(out, "steps") == ["6"] and not data_of(folder / "report.html")["complete"]
+
+
+def test_runs_are_compared(folder, glassgpt_here):
+    assert glassgpt_here(*TRAIN, "--out", "a")[0] == 0
+    assert glassgpt_here(*TRAIN, "--out", "b", "--seed", 7)[0] == 0
+    assert glassgpt_here(*["byte" if word == "char" else word for word in TRAIN], "--out", "c")[0] == 0
+    code, out, err = glassgpt_here("compare", "a", "b")
+    assert code == 0 and err == "" and "written to compare.html: open it in a browser" in out
+    assert row_of(out, "seed") == ["1337", "7"] and "n_layer" not in out and "tokenizers" not in out
+    results = [json.loads((folder / name / "result.json").read_text()) for name in "ab"]
+    shown = row_of(out, "bits_per_byte")
+    best = 0 if results[0]["bits_per_byte"] < results[1]["bits_per_byte"] else 1
+    assert shown.index("*") == best and [*filter("*".__ne__, shown)] == [f"{r['bits_per_byte']:.4f}" for r in results]
+    data = data_of(folder / "compare.html")
+    assert [run["figures"]["val_loss"] for run in data["runs"]] == [r["val_loss"] for r in results]
+    assert {row["name"] for row in data["differ"]} == {"seed"}
+    code, out, _ = glassgpt_here("compare", "a", "b", "c", "--out", "three.html")
+    assert code == 0 and "different tokenizers: val_loss, in nats a token, is not comparable" in out
+    assert "*" not in row_of(out, "val_loss, nats a token") and "*" in row_of(out, "bits_per_byte")
+    assert (folder / "three.html").exists()
+
+
+def test_every_kind_of_run_is_reported(folder, glassgpt_here):
+    shutil.copytree(GOLDEN, folder / "old")
+    for kind in ("chat", "gpt2", "lora", "modern"):
+        code, out, err = glassgpt_here("report", f"old/{kind}")
+        assert code == 0 and "bits_per_byte" in out, err
+        assert data_of(folder / "report.html")["found"]["run"].endswith(kind)
+    code, out, err = glassgpt_here("report", "old/labels")
+    assert code == 0 and "accuracy" in out and "tells labels apart and writes no text" in out, err
+    assert data_of(folder / "report.html")["confusion"]["labels"] == ["rest", "work"]
+    code, out, err = glassgpt_here("compare", "old/labels", "old/chat", "old/lora")
+    assert code == 0 and "Some of these runs tell labels apart" in out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("compare",), "at least two runs, and none is named; name more: RUN RUN"),
+        (("compare", "old/gpt2"), "at least two runs, and 1 is named"),
+        (("compare", "old/gpt2", "old/gpt2"), "is named twice, and a run does not differ from itself; name it once"),
+        (("compare", "old/gpt2", "gone"), "run gone is not there"),
+        (
+            ("compare", "old/gpt2", "old/modern", "--out", "song.txt"),
+            "song.txt exists and is no page of glassgpt compare",
+        ),
+        (("report",), "there is no run under runs/ yet; train one with: glassgpt train"),
+        (
+            ("report", "old/lora/parent"),
+            "a model without the run that trained it, so that there are no figures to report",
+        ),
+        (("report", "empty"), "empty has no figures yet: metrics.jsonl is empty or gone"),
+        (("report", "old/gpt2", "--out", "song.txt"), "song.txt exists and is no page of glassgpt report"),
+        (("report", "old/gpt2", "--out", "old"), "--out old is a folder; name a file, such as"),
+        (("report", "old/gpt2", "--out", "no/r.html"), "in a folder that is not there; make no, or choose another"),
+        (("report", "old/gpt2", "--prompt", "€"), "€"),
+        (("report", "old/gpt2", "--device", "abacus"), "device 'abacus' is not known"),
+    ],
+)
+def test_what_cannot_be_reported_is_said_in_one_line(folder, refused_here, arguments, said):
+    shutil.copytree(GOLDEN, folder / "old")
+    shutil.copytree(GOLDEN / "gpt2", folder / "empty")
+    (folder / "empty/metrics.jsonl").unlink()
+    assert said in refused_here(*arguments)
+    assert [*folder.glob("*.html")] == []

@@ -1,0 +1,273 @@
+"""What a report and a comparison say, against the files of the runs; and their pages in a real browser, without a network."""
+
+import json
+import math
+import re
+import subprocess
+
+import pytest
+
+from glassgpt.checkpoint import Run
+from glassgpt.checkpoint.metrics import smoothed
+from glassgpt.config import build_config
+from glassgpt.config.schema import FIELDS
+from glassgpt.errors import CheckpointError, ConfigError
+from glassgpt.inspection import compare_runs, findings, look, render, report_run, run_with_figures, strongest
+from glassgpt.inspection.report import MOST_POINTS, MOST_SAMPLES
+
+from .test_look import engine_of
+from .test_page import BROWSER, PROMPT
+
+RESULT = {
+    "task": "text", "val_loss": 2.5, "bits_per_byte": 3.6, "best_val_loss": 2.4, "best_step": 20,
+    "baseline_bits_per_byte": 3.1, "steps": 30, "tokens": 1920, "seconds": 7.5, "training_seconds": 6.0,
+    "tokens_per_second": 320.0, "parameters": 1234, "environment": {"torch": "2.13.0", "cores": 2},
+}  # fmt: skip
+
+
+def step_line(step, **more):
+    return {
+        "step": step, "train_loss": 4.0 - 0.05 * step, "learning_rate": 1e-3 * step, "grad_norm": 0.5 + 0.01 * step,
+        "tokens": 64 * step, "seconds": 0.2 * step, "tokens_per_second": 300.0 + step,
+    } | more  # fmt: skip
+
+
+def run_of(folder, lines=None, result=RESULT, samples=((0, "xq"), (30, "row your boat")), **settings):
+    """A run as training leaves it, but for its checkpoints."""
+    folder.mkdir(parents=True)
+    run = Run(folder)
+    run.write_config(build_config(flags={"data": ("song.txt",), "max_steps": 30, "seed": 5} | settings))
+    if lines is None:
+        lines = [step_line(step) for step in range(1, 31)]
+        lines[20:20] = [{"step": 20, "val_loss": 2.4, "bits_per_byte": 3.5, "best_val_loss": 2.4}]
+        lines += [{"step": 30, "val_loss": 2.5, "bits_per_byte": 3.6, "best_val_loss": 2.4}]
+    run.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if result is not None:
+        run.write_result(result)
+    run.samples_folder.mkdir()
+    for step, text in samples:
+        (run.samples_folder / f"step-{step:08d}.txt").write_text(text, encoding="utf-8")
+    return run
+
+
+def embedded(html):
+    (data,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', html, re.S)
+    return json.loads(data)
+
+
+def test_the_numbers_are_those_of_the_files(tmp_path):
+    run = run_of(tmp_path / "a")
+    report, lines = report_run(run), run.metrics()
+    steps = [line for line in lines if "train_loss" in line]
+    assert report["figures"]["train_loss"] == steps[-1]["train_loss"]
+    for name in ("steps", "tokens", "seconds", "val_loss", "best_val_loss", "best_step", "bits_per_byte", "parameters"):
+        assert report["figures"][name] == RESULT[name], name
+    for name in ("step", "tokens", "seconds", "train_loss", "learning_rate", "grad_norm", "tokens_per_second"):
+        assert report["curves"][name] == [line[name] for line in steps]
+    assert report["curves"]["smoothed"] == pytest.approx(smoothed(report["curves"]["train_loss"]))
+    assert report["validation"]["step"] == [20, 30] and report["validation"]["val_loss"] == [2.4, 2.5]
+    assert report["validation"]["tokens"] == pytest.approx([64 * 20, 64 * 30])
+    assert report["samples"] == [{"step": 0, "text": "xq"}, {"step": 30, "text": "row your boat"}]
+    assert dict(report["environment"]) == {"torch": "2.13.0", "cores": "2"}
+    assert ("bits_per_byte", "3.6000") in report["rows"] and ("val_loss", "2.5000 nats a token") in report["rows"]
+    assert embedded(render("report.html", report)) == json.loads(json.dumps(report))
+
+
+def test_a_run_under_way_is_as_far_as_its_lines(tmp_path):
+    lines = [step_line(1), step_line(9), {"step": 9, "val_loss": 3.0, "bits_per_byte": 4.0, "best_val_loss": 3.0}]
+    lines += [step_line(12), {"step": 12, "val_loss": 3.5, "bits_per_byte": 4.5, "best_val_loss": 3.0}, step_line(13)]
+    run = run_of(tmp_path / "a", lines, None)
+    with run.metrics_file.open("a") as file:
+        file.write('{"step": 14, "train_l')  # it is being written, or was cut short
+    report = report_run(run)
+    assert not report["complete"] and report["environment"] == []
+    expected = {
+        "steps": 13,
+        "tokens": 64 * 13,
+        "val_loss": 3.5,
+        "best_val_loss": 3.0,
+        "best_step": 9,
+        "bits_per_byte": 4.5,
+    }
+    assert expected.items() <= report["figures"].items()
+    assert report["figures"]["tokens_per_second"] == pytest.approx(64 / 0.2)
+    assert [label for label, _ in report["rows"]].count("time in all") == 0
+    before = report_run(run_of(tmp_path / "b", lines[:2], None, samples=()))
+    assert before["validation"]["step"] == [] and before["samples"] == []
+    assert "val_loss" not in before["figures"] and before["figures"]["train_loss"] == lines[1]["train_loss"]
+
+
+def test_steps_that_went_wrong_and_settings_that_changed_are_told(tmp_path):
+    broken = step_line(3)
+    del broken["train_loss"], broken["grad_norm"]  # JSON knows no nan
+    fault = {"step": 3, "skipped": True, "fault": "the loss is nan", "learning_rate": 0.1, "batch": []}
+    spike = {"step": 4, "skipped": False, "fault": "the loss leaps", "learning_rate": 0.1, "batch": []}
+    lines = [step_line(1), step_line(2), broken, fault, step_line(4), spike]
+    lines += [{"step": 4, "changed": {"learning_rate": [0.1, 0.2], "from_": ["", "x"]}}, step_line(5, train_loss=1e400)]
+    run = run_of(tmp_path / "a", lines, None)
+    report = report_run(run)
+    assert report["curves"]["step"] == [1, 2, 3, 4]  # json.dumps wrote Infinity, which no line of figures holds
+    assert [loss is None for loss in report["curves"]["train_loss"]] == [False, False, True, False]
+    assert report["curves"]["smoothed"][2] is None and report["curves"]["grad_norm"][2] is None
+    assert (report["faults"]["count"], report["faults"]["skipped"]) == (2, 1)
+    assert report["faults"]["first"][0] == {"step": 3, "skipped": True, "fault": "the loss is nan"}
+    assert report["changes"] == [{"step": 5, "settings": [["learning_rate", "0.1", "0.2"], ["from", "", "x"]]}]
+    render("report.html", report)
+
+
+def test_a_long_run_is_thinned_and_no_leap_is_lost(tmp_path):
+    lines = [step_line(step, train_loss=2.0 + math.sin(step)) for step in range(1, 3 * MOST_POINTS + 8)]
+    lines[3333]["train_loss"], lines[4444]["train_loss"] = 99.0, 0.001
+    del lines[5555]["train_loss"]
+    report = report_run(run_of(tmp_path / "a", lines, None, samples=[(i, str(i)) for i in range(99)]))
+    curves = report["curves"]
+    assert MOST_POINTS / 2 < len(curves["step"]) <= MOST_POINTS and report["points"] == len(lines)
+    assert curves["step"] == sorted(set(curves["step"])) and curves["step"][0] == 1 and curves["step"][-1] == len(lines)
+    assert {3334: 99.0, 4445: 0.001}.items() <= dict(zip(curves["step"], curves["train_loss"], strict=True)).items()
+    assert all(len(values) == len(curves["step"]) for values in curves.values())
+    written = [sample["step"] for sample in report["samples"]]
+    assert len(written) == MOST_SAMPLES and written[0] == 0 and written[-1] == 98 and written == sorted(set(written))
+
+
+def test_settings_say_who_asked_for_them(tmp_path):
+    run = run_of(tmp_path / "a", n_layer=3)
+    settings = {s["name"]: s for section in report_run(run)["settings"] for s in section["settings"]}
+    assert {name for name, s in settings.items() if s["asked"]} == {"data", "max_steps", "seed", "n_layer"}
+    config = run.config().flat()
+    assert {name for name, s in settings.items() if s["differs"]} == {
+        name.rstrip("_") for name, value in config.items() if value != FIELDS[name].default
+    }
+    assert settings["n_layer"]["value"] == "3" and settings["n_layer"]["default"] == "12"
+    assert settings["data"]["value"] == "song.txt" and len(settings) == len(FIELDS)
+
+
+def test_exactly_the_settings_that_differ_are_shown(tmp_path):
+    runs = [run_of(tmp_path / "a"), run_of(tmp_path / "b", seed=6, n_layer=2), run_of(tmp_path / "c", dropout=0.25)]
+    data = compare_runs(runs)
+    flat = [run.config().flat() for run in runs]
+    expected = {name for name in FIELDS if len({json.dumps(config[name]) for config in flat}) > 1}
+    assert {row["name"] for row in data["differ"]} == expected >= {"seed", "n_layer", "dropout"}
+    assert data["equal"] == len(FIELDS) - len(expected)
+    (seeds,) = [row["values"] for row in data["differ"] if row["name"] == "seed"]
+    assert seeds == ["5", "6", "5"]
+
+
+def test_the_best_is_marked_where_runs_compare(tmp_path):
+    better = RESULT | {"val_loss": 2.1, "best_val_loss": 2.1, "bits_per_byte": 3.2, "tokens_per_second": 100.0}
+
+    def marked(*runs):
+        data = compare_runs(runs)
+        return {row["name"]: row["best"] for row in data["rows"] if row["best"]}, data["notes"]
+
+    a, b = run_of(tmp_path / "a"), run_of(tmp_path / "b", result=better)
+    every = {"val_loss": [1], "best_val_loss": [1], "bits_per_byte": [1], "tokens_per_second": [0]}
+    assert marked(a, b) == (every, [])
+    assert marked(a, b, run_of(tmp_path / "c", result=better))[0]["val_loss"] == [1, 2]
+    other = run_of(tmp_path / "other", result=better, tokenizer="char", vocab_size=65)
+    best, notes = marked(a, other)
+    assert best == {"bits_per_byte": [1], "tokens_per_second": [0]}
+    assert notes == [
+        "These runs have different tokenizers: val_loss, in nats a token, is not comparable; bits_per_byte is."
+    ]
+    assert not compare_runs([a, other])["same_tokens"] and compare_runs([a, b])["same_tokens"]
+    best, notes = marked(a, run_of(tmp_path / "text", result=better | {"baseline_bits_per_byte": 2.9}))
+    assert best == {"tokens_per_second": [0]} and "different texts" in notes[0] and len(notes) == 1
+    a.checkpoint_folder(30).mkdir(parents=True)
+    b.checkpoint_folder(30).mkdir(parents=True)
+    for run, vocabulary in ((a, "{}"), (b, "{ }")):  # of one kind and size, but not the same
+        (run.checkpoint_folder(30) / "tokenizer.json").write_text(vocabulary)
+    assert "different tokenizers" in marked(a, b)[1][0]
+
+
+def test_labels_are_told_apart_in_a_table(tmp_path):
+    result = {name: value for name, value in RESULT.items() if "bits" not in name}
+    result |= {"task": "labels", "accuracy": 0.75, "baseline_accuracy": 0.5}
+    confusion = {20: [[2, 0], [1, 1]], 30: [[1, 1], [1, 1]]}
+    lines = [step_line(step) for step in range(1, 31)]
+    lines += [{"step": s, "val_loss": 0.5, "accuracy": 0.5, "confusion": table} for s, table in confusion.items()]
+    run = run_of(tmp_path / "a", lines, result, task="labels")
+    report = report_run(run)
+    assert report["confusion"] == {"step": 20, "labels": ["0", "1"], "counts": confusion[20]}  # of the best step
+    folder = run.checkpoint_folder(20)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"labels": ["bad", "good"]}))
+    assert report_run(run)["confusion"]["labels"] == ["bad", "good"]
+    assert ("accuracy", "75.0%") in report["rows"] and ("val_loss", "2.5000 nats a text") in report["rows"]
+    assert compare_runs([run, run_of(tmp_path / "c", lines, result, task="labels", tokenizer="byte")])["notes"] == []
+    notes = compare_runs([run, run_of(tmp_path / "b")])["notes"]
+    assert any("labels" in note for note in notes)
+
+
+def test_what_has_no_figures_is_said(tmp_path):
+    with pytest.raises(CheckpointError, match="has no figures yet: metrics.jsonl is empty or gone"):
+        run_with_figures(run_of(tmp_path / "a", []).folder)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.safetensors").touch()
+    with pytest.raises(CheckpointError, match="a model without the run that trained it.*instead: glassgpt inspect"):
+        run_with_figures(tmp_path / "model")
+    b = run_of(tmp_path / "b")
+    for runs, said in (([], "none is named"), ([b], "1 is named"), ([b, Run(tmp_path / "a/../b")], "is named twice")):
+        with pytest.raises(ConfigError, match=said):
+            compare_runs(runs)
+
+
+def test_findings_are_those_of_look():
+    engine = engine_of("gpt2", context_length=64)
+    data = look(engine, PROMPT)
+    found = findings(data)
+    assert [stage[:2] for stage in found["lens"]] == [row[-1][:2] for row in data["lens"]]
+    assert found["loss"] == data["ablation"]["loss"]
+    heads = [v for row in data["ablation"]["heads"] for v in row]
+    lost = [*heads, *data["ablation"]["attention"], *data["ablation"]["mlp"]]
+    assert [v for v, _ in found["strongest"]] == sorted(lost, reverse=True)[:12]
+    layer = max(range(len(data["ablation"]["mlp"])), key=data["ablation"]["mlp"].__getitem__)
+    assert (data["ablation"]["mlp"][layer], f"layer {layer}, mlp") in strongest(data, most=99)
+
+
+HOSTILE = {"samples": ((0, ""), (30, PROMPT)), "n_layer": 2, "text_field": "<b>field"}
+# What a person does: take every choice, and go along every curve.
+HANDS = """for (const choice of document.querySelectorAll("input")) choice.click();
+for (const svg of document.querySelectorAll("svg")) svg.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+"""
+
+
+def page(kind, folder):
+    a, b = run_of(folder / "b&amp;a", **HOSTILE), run_of(folder / "b", **HOSTILE, seed=6)
+    if kind == "compare":
+        return render("compare.html", compare_runs([a, b]))
+    found = findings(look(engine_of("gpt2", context_length=64), PROMPT)) | {"checkpoint": "step-00000030", "run": "a"}
+    return render("report.html", report_run(a) | {"found": found, "why": ""})
+
+
+@pytest.mark.parametrize("kind", ["report", "compare"])
+def test_a_page_asks_nobody_for_anything_and_holds_no_tag_of_a_sample(tmp_path, kind):
+    html = page(kind, tmp_path)
+    assert not re.search(r"https?://|src=[^x]|@import|url\(|\{\{", html.replace(PROMPT, ""))
+    assert html.count("</script>") == 2 and "<img" not in html
+    assert "default-src 'none'" in html and html.startswith("<!doctype html>")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize("kind", ["report", "compare"])
+def test_a_browser_draws_it_and_shows_samples_as_text(tmp_path, kind):
+    file = tmp_path / "page.html"
+    end = 'document.body.dataset.drawn = "yes"'
+    file.write_text(page(kind, tmp_path).replace(end, HANDS + end), encoding="utf-8")
+    command = [
+        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", file.as_uri(),
+    ]  # fmt: skip
+    dom = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=120).stdout
+    assert 'data-drawn="yes"' in dom  # the script came to its end
+    assert "<title>GlassGPT: " in dom and "<img" not in dom and "<b>field" not in dom
+    seen = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
+    assert "&lt;/script&gt;&lt;img src=x onerror=document.title='run'&gt;&lt;b&gt;&amp;amp;</pre>" in seen
+    assert seen.count("<path") >= (6 if kind == "report" else 4) and "NaN" not in seen and "Infinity" not in seen
+    assert seen.count("<circle") >= 2 and "2.5000" in seen
+    assert "b&amp;amp;a" in seen
+    if kind == "report":
+        assert "&lt;b&gt;field" in seen and "step 30\ntokens_per_second: 330</div>" in seen
+    else:
+        assert ">seconds in the loop</text>" in seen and ">bits a byte</text>" in seen  # the last choices
+        assert "seconds in the loop 6\nb&amp;amp;a: " in seen and "b, val_loss: 3.6</div>" in seen
