@@ -79,6 +79,7 @@ def test_the_commands_of_the_readme_exist():
     known = {
         *map(shown_name, FIELDS),
         "prompt",
+        "pair",
         "help",
         "preset",
         "out",

@@ -1,6 +1,7 @@
 """`train --from`, `--lora`, `merge` and `export --to peft` as a user meets them."""
 
 import json
+import re
 
 import pytest
 
@@ -40,6 +41,33 @@ def test_adapters_are_trained_merged_sampled_and_exported(family):
     code, out, err = command(family, "export", "runs/tune-1", "--to", "peft", "--out", "adapters")
     assert code == 0 and "adapter_model.safetensors" in out, err
     assert json.loads((family / "adapters/adapter_config.json").read_text())["r"] == 2
+
+
+def test_adapters_are_looked_into_where_they_are(family):
+    """What the pages say of a model with adapters is what they say of it with these folded in."""
+    for name, run in (("ours", "runs/tune-1"), ("theirs", "folded")):
+        if name == "theirs":
+            assert command(family, "merge", "runs/tune-1", "--out", "folded")[0] == 0
+        for verb in ("inspect", "trace"):
+            arguments = ["--pair", "the b|o", "the s|t"] if verb == "inspect" else []
+            code, _, err = command(
+                family, verb, run, "--prompt", "the boat", "--out", f"{name}-{verb}.html", *arguments
+            )
+            assert code == 0, err
+    assert "class LoRALinear" in (family / "ours-trace.html").read_text("utf-8")
+    ours, theirs = (
+        json.loads(
+            re.findall(r'application/json">(.*?)</script>', (family / f"{name}-inspect.html").read_text("utf-8"))[0]
+        )
+        for name in ("ours", "theirs")
+    )
+    for ours_row, theirs_row in zip(
+        ours["norms"] + ours["directions"], theirs["norms"] + theirs["directions"], strict=True
+    ):
+        assert ours_row == pytest.approx(theirs_row, abs=1e-3)
+    for name, row in ours["contributions"].items():
+        assert row[0] == pytest.approx(theirs["contributions"][name][0], abs=1e-4)
+    assert [n["values"] for n in ours["neurons"]] == [n["values"] for n in theirs["neurons"]]
 
 
 @pytest.fixture

@@ -1,5 +1,9 @@
 """`inspect` and `trace` as a user meets them."""
 
+from rich.console import Console
+
+from glassgpt.cli.inspect import neurons_of, pair_of
+
 TRAIN = ["train", "song.txt", "--tokenizer", "char", "--context-length", 16, "--n-layer", 2, "--n-head", 2, "--n-embd", 16,
          "--batch-size", 4, "--warmup-steps", 2, "--precision", "float32", "--threads", 1, "--max-steps", 5]  # fmt: skip
 
@@ -19,9 +23,24 @@ def test_a_model_is_looked_into(folder, glassgpt_here):
     assert code == 0 and (folder / "other.html").exists(), err
     assert glassgpt_here("inspect", "--out", "other.html")[0] == 0  # a page of ours is replaced
 
+    assert '"contexts":' in page and '"contexts":0' not in page  # of the validation text, which is in the cache
+    assert "neurons that write for" in out and "minimal pair" not in out
+
     code, out, err = glassgpt_here("trace", "--prompt", "boat")
     assert code == 0 and "written to trace.html" in out, err
     assert "def rotate" in (folder / "trace.html").read_text("utf-8")
+
+
+def test_pairs_are_probed_with(folder, glassgpt_here):
+    assert glassgpt_here(*TRAIN[:-1], 60, "--learning-rate", 0.02)[0] == 0
+    code, out, err = glassgpt_here(
+        "inspect", "--prompt", "row your boat", "--pair", " do|w", " bo|a", "--pair", " do|a", " bo|w"
+    )
+    assert code == 0 and "probing with pair 2" in err, err
+    known, unknown = out.split("minimal pair")[1:]
+    assert " do" in known and "turns round" in known and "layer 0, mlp" in known and "%" in known
+    assert "it hardly prefers the right answers, if at all: there is nothing to attribute" in unknown
+    assert (folder / "inspect.html").read_text("utf-8").count('"differs":') == 2
 
 
 def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, refused_here):
@@ -35,4 +54,24 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, ref
         assert (folder / "notes.html").read_text() == "mine"
         assert "--out runs is a folder; name a file, such as" in refused_here(verb, "--out", "runs")
     assert "a prompt of one token has nothing to look back at" in refused_here("inspect", "--prompt", "r")
+    for pair, said in (
+        (("gen|t",), "--pair takes 2 arguments, it got 1; see glassgpt inspect --help"),
+        (("gen|t", "gent"), "'gent' has to be a text, | and the token that should follow"),
+        (("gen|t", "ge|e"), "the texts of a pair have to be equally many tokens"),
+        (("gen|tl", "row|e"), "'tl' is 2 tokens to this model ([t][l]), an answer has to be one"),
+        (("gen|t", "roZ|e"), "'Z'"),
+    ):
+        assert said in refused_here("inspect", "--pair", *pair)
     assert list(folder.glob("*.html")) == [folder / "notes.html"]
+
+
+def test_a_token_that_looks_like_a_style_is_text(capsys):
+    tag = "[/b]"
+    key = {"before": tag, "text": tag, "activation": 1.0}
+    neuron = {"layer": 0, "neuron": 3, "activation": 1.0, "adds": None, "keys": [key], "values": [tag]}
+    console = Console(width=200)
+    console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron]}))
+    console.print(
+        pair_of({"texts": [[tag], ["x"]], "answers": [tag, "y"], "probabilities": [[1, 0], [0, 1]], "known": False})
+    )
+    assert capsys.readouterr().out.count(tag) == 6

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import select
 import shutil
 import subprocess
@@ -115,9 +116,24 @@ def test_classify_reads_lines(runs):
     assert code == 0 and [line.split("\t")[0] for line in out.splitlines()] == ["good", "bad"]
 
 
+def test_trace_shows_what_a_classifier_computes(folder, glassgpt_here):
+    code, out, err = glassgpt_here("trace", "moods", "--prompt", "sun", "--out", "moods.html")
+    assert code == 0 and "written to moods.html" in out, err
+    page = (folder / "moods.html").read_text("utf-8")
+    (data,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', page, re.S)
+    lines = [
+        line for file in json.loads(data)["files"] for line in file["lines"] if "self.score(hidden)" in line["source"]
+    ]
+    assert [value["shape"] for value in lines[0]["runs"][0]] == [[1, 3, 2]]  # two labels, at each of three characters
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (
+            ("inspect", "moods"),
+            "tells labels apart and expects no next token; see what its lines compute: glassgpt trace moods/",
+        ),
         (("chat", "moods"), "tells labels apart and answers no questions"),
         (("sample", "moods"), "tells labels apart and writes no text; use: glassgpt classify moods/"),
         (("classify", "talks"), "was not trained on labels; teach it: glassgpt train TEXTS.csv --from talks/"),

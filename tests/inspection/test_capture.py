@@ -1,10 +1,13 @@
 """Activations by name, against what the model's parts compute when they are called by hand."""
 
+import copy
+
 import pytest
 import torch
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection import activation_names, capture, edited
+from glassgpt.inspection import activation_names, capture, contributions, edited
+from glassgpt.model.classifier import Classifier
 
 
 def test_every_name_has_its_shape(model, tokens):
@@ -110,3 +113,17 @@ def test_gradients_are_followed_where_they_are_enabled(model, tokens):
     assert gradient.shape == found["block.0"].shape and gradient.any()
     with torch.inference_mode():
         assert not capture(model, tokens, ["block.0"])["block.0"].requires_grad
+
+
+def test_a_classifier_shows_the_activations_of_its_body(model, tokens):
+    body = capture(model, tokens, ["*"])
+    classifier = Classifier(copy.deepcopy(model), ("bad", "good", "ugly"))
+    classifier.init_score(seed=2)
+    found = capture(classifier, tokens, ["*"])
+    assert {name for name in found if name.startswith("block.")} == {name for name in body if name.startswith("block.")}
+    for name in ("embedding", "block.1", "block.0.weights", "hidden"):
+        assert found[name].equal(body[name])
+    assert found["logits"].shape == (5, 7, 3)
+    labels = torch.tensor([0, 1, 2, 1, 0])[:, None].expand(5, 7)
+    written = contributions(classifier, found, labels)
+    torch.testing.assert_close(sum(written.values()), found["logits"].gather(-1, labels[..., None])[..., 0])

@@ -10,7 +10,7 @@ import torch
 
 from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
-from glassgpt.inspection import ablate, capture, look
+from glassgpt.inspection import ablate, capture, look, stages
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.tokenizer import build_tokenizer
 
@@ -25,6 +25,14 @@ def engine_of(architecture, **changes):
     tokenizer = build_tokenizer("byte", lambda: iter(()))
     shape = SHAPES[architecture] | {"vocab_size": tokenizer.vocab_size, "context_length": 16} | changes
     return Engine(build_model(GPTConfig(architecture=architecture, **shape), seed=3), tokenizer)
+
+
+def scatter(engine):
+    """Its weights far from their start."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in engine.model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -55,6 +63,11 @@ def test_the_numbers_are_the_models_own(engine):
     found = capture(engine.model, tokens, ["block.*.weights", "block.*"])
     assert np.abs(weights[1] / 255 - found["block.1.weights"][0].detach().numpy()).max() < 0.002
     assert data["norms"][2] == pytest.approx(found["block.1"][0].norm(dim=-1).tolist(), rel=1e-5)
+    embedding, *_, last = stages(engine.model)
+    stream = capture(engine.model, tokens, stages(engine.model))
+    cosines = torch.cosine_similarity(stream[embedding][0], stream[last][0], dim=-1)
+    assert data["directions"][0] == pytest.approx(cosines.tolist(), abs=1e-5)
+    assert data["directions"][-1] == pytest.approx([1.0] * T)
     assert data["lens"][-1][2][1] == pytest.approx(probabilities[2].max().item(), rel=1e-4)
     assert data["lens"][-1][2][2] == pytest.approx(data["tokens"][3]["probability"], rel=1e-4)
     assert data["ablation"]["loss"] == pytest.approx(ablate(engine.model, tokens).loss)

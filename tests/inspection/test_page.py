@@ -10,7 +10,8 @@ import pytest
 from glassgpt.inspection import look, render, traced
 from glassgpt.model import ARCHITECTURES
 
-from .test_look import engine_of
+from .test_look import engine_of, scatter
+from .test_pairs import decided
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
@@ -20,11 +21,12 @@ PROMPT = "</script><img src=x onerror=document.title='run'><b>&amp;"
 
 def page(kind, architecture="gpt2"):
     engine = engine_of(architecture, context_length=64)
-    return (
-        render("inspect.html", look(engine, PROMPT))
-        if kind == "inspect"
-        else render("trace.html", traced(engine, PROMPT))
-    )
+    if kind == "trace":
+        return render("trace.html", traced(engine, PROMPT))
+    scatter(engine)
+    pair = decided(engine)
+    unknown = pair._replace(answer=pair.other_answer, other_answer=pair.answer)
+    return render("inspect.html", look(engine, PROMPT, pairs=[pair, unknown]))
 
 
 @pytest.mark.parametrize("kind", ["inspect", "trace"])
@@ -58,3 +60,8 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
     assert "<title>GlassGPT: " in dom and "<img" not in dom
     shown = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
     assert "&lt;" in shown and shown.count("<canvas") > 5
+    if kind == "inspect":
+        assert "to float32 rounding: nothing is folded, centred or rescaled" in shown
+        assert shown.count("nats, on average") == 2 and shown.count("the model does not know it") == 1
+        assert shown.count(">residual stream after<") == 1 and "direction: cosine with the end" in shown
+        assert "most excited by" in shown and "NaN" not in shown and "undefined" not in shown

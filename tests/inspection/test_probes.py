@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection import Pair, attribute, edited
+from glassgpt.inspection import Pair, attribute, capture, edited
 
 from ..model.conftest import small, some_tokens
 
@@ -58,3 +58,35 @@ def test_texts_of_different_lengths_are_no_pair(model):
         attribute(model, [pair()._replace(other_text=some_tokens(5))])
     with pytest.raises(ConfigError, match="there is no pair to probe with; give at least one"):
         attribute(model, [])
+
+
+def test_parts_are_exchanged_one_at_a_time(model):
+    """Against the plain way: one part of one text at a time, with an edit of its own."""
+    one = pair()
+    found = attribute(model, [one])
+    tokens = torch.stack((one.text, one.other_text))
+    there = capture(model, tokens.flip(0), ["block.*"])
+    H = model.config.n_head
+
+    def head_exchanged(name, head):
+        def edit(heads):
+            return torch.cat((heads[:, :head], there[name][:, head : head + 1], heads[:, head + 1 :]), dim=1)
+
+        return edit
+
+    def preference(edit):
+        logits = capture(model, tokens, [], edit)["logits"][:, -1]
+        turn = logits[:, one.answer] - logits[:, one.other_answer]
+        return (turn[0] - turn[1]).item()
+
+    def share(edit):
+        return (preference({}) - preference(edit)) / (2 * preference({}))
+
+    for i in range(2):
+        expected = [share({f"block.{i}.heads": head_exchanged(f"block.{i}.heads", head)}) for head in range(H)]
+        assert found.heads[i].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        for part in ("attention", "mlp"):
+            name = f"block.{i}.{part}"
+            assert getattr(found, part)[i].item() == pytest.approx(
+                share({name: lambda _, name=name: there[name]}), rel=1e-5
+            )

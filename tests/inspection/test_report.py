@@ -221,7 +221,7 @@ def test_findings_are_those_of_look():
     lost = [*heads, *data["ablation"]["attention"], *data["ablation"]["mlp"]]
     assert [v for v, _ in found["strongest"]] == sorted(lost, reverse=True)[:12]
     layer = max(range(len(data["ablation"]["mlp"])), key=data["ablation"]["mlp"].__getitem__)
-    assert (data["ablation"]["mlp"][layer], f"layer {layer}, mlp") in strongest(data, most=99)
+    assert (data["ablation"]["mlp"][layer], f"layer {layer}, mlp") in strongest(data["ablation"], most=99)
 
 
 HOSTILE = {"samples": ((0, ""), (30, PROMPT)), "n_layer": 2, "text_field": "<b>field"}

@@ -2,16 +2,23 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glassgpt.checkpoint import Checkpoint
+    from glassgpt.generate import Engine
+
 PAGE = Path("inspect.html")
 MARK = b"<title>GlassGPT: "
 WRITTEN_TOKENS = 40
 WORST, STRONGEST = 5, 6
+CONTEXT_TOKENS, LONGEST_CONTEXT = 1024, 128  # of the validation text, in which is looked for what excites neurons
 
 
 def inspect(
@@ -21,32 +28,79 @@ def inspect(
     prompt: Annotated[
         str, Parameter(help="text to look at; none: 40 tokens that the model writes itself", allow_leading_hyphen=True)
     ] = "",
+    pair: Annotated[
+        list[tuple[str, str]] | None,
+        Parameter(
+            help="two texts that differ in one word, each with a | before the token that should follow; which "
+            'parts know it? --pair "The dogs near the cat| run" "The dog near the cat| runs"; may be said several times',
+            allow_leading_hyphen=True,
+        ),
+    ] = None,
     out: Annotated[Path, Parameter(help="the page; one of an earlier look is replaced [inspect.html]")] = PAGE,
     tokenizer: TokenizerOfModel = None,
     device: Device = "auto",
 ) -> None:
     """Look inside a model: what it expected of each token, attention, residual stream, logit lens, what is lost without each
-    part. One self-contained HTML page, and the heart of it here. Of a prompt the last 128 tokens are shown."""
+    part, neurons, and which parts tell minimal pairs apart. One self-contained HTML page, and the heart of it here. Of a
+    prompt the last 128 tokens are shown."""
     from rich.console import Console
 
-    from glassgpt.cli.main import STANDARD_INPUT, say
+    from glassgpt.cli.main import STANDARD_INPUT
     from glassgpt.cli.progress import PreparationDisplay
-    from glassgpt.disk import replace_file
-    from glassgpt.generate import load_run
-    from glassgpt.inspection import look, render
+    from glassgpt.disk import as_argument, replace_file
+    from glassgpt.errors import ConfigError
+    from glassgpt.inspection import look, read_pair, render
 
     page_file(out, "inspect")
-    engine = load_run(run, device, say, tokenizer)
+    checkpoint, engine = opened(run, device, tokenizer)
+    if checkpoint.labels:
+        raise ConfigError(
+            f"{checkpoint.folder} tells labels apart and expects no next token; see what its lines compute: "
+            f"glassgpt trace {as_argument(checkpoint.folder)}, or look into the model that it was trained from"
+        )
+    pairs = [read_pair(engine, one, other) for one, other in pair or ()]
     prompt = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
     if not prompt:
         prompt = engine.generate(max_new_tokens=WRITTEN_TOKENS)
     with PreparationDisplay() as display:
-        data = look(engine, prompt, lambda what, done, of: display.on_prepare(what, done / of))
+        contexts = validation_text(checkpoint, engine)
+        data = look(engine, prompt, lambda what, done, of: display.on_prepare(what, done / of), pairs, contexts)
     replace_file(out, render("inspect.html", data).encode())
     console = Console(highlight=False)
     for table in tables(data):
         console.print(table)
     print(f"written to {out}: open it in a browser")
+
+
+def opened(run: Path | None, device: str, tokenizer: str | None) -> tuple["Checkpoint", "Engine"]:
+    """As `load_run`, and a model that tells labels apart as well."""
+    from glassgpt.checkpoint import find_checkpoint, load_checkpoint, load_model
+    from glassgpt.cli.main import say
+    from glassgpt.generate import Engine
+    from glassgpt.generate.engine import ends_of
+    from glassgpt.machine import decide_device
+
+    checkpoint = load_checkpoint(find_checkpoint(run, say))
+    chosen = checkpoint.tokenizer(tokenizer)
+    return checkpoint, Engine(load_model(checkpoint, decide_device(device).choice), chosen, ends_of(checkpoint, chosen))
+
+
+def validation_text(checkpoint: "Checkpoint", engine: "Engine") -> "Tensor | None":
+    """(B, T): the beginning of what the run was validated with, where it still lies in the cache; None elsewhere."""
+    import torch
+
+    from glassgpt.config.cache_folder import cache_folder
+    from glassgpt.data.prepare import load_if_whole
+
+    fingerprint = checkpoint.state.get("data_fingerprint")
+    if not isinstance(fingerprint, str) or not fingerprint.isalnum():
+        return None
+    data = load_if_whole(cache_folder() / "data" / fingerprint)
+    if data is None or data.meta.vocab_size > engine.model.config.vocab_size:
+        return None
+    length = min(LONGEST_CONTEXT, engine.model.config.context_length, len(data.val))
+    rows = min(CONTEXT_TOKENS, len(data.val)) // length
+    return torch.from_numpy(data.val[: rows * length].astype("int64")).view(rows, length).to(engine.device)
 
 
 def page_file(out: Path, verb: str) -> None:
@@ -87,9 +141,54 @@ def tables(data: dict[str, Any]) -> list[Any]:
     parts = Table(
         "without", "nats a token more", box=None, title=f"loss {lost['loss']:.3f} nats a token", title_justify="left"
     )
-    for v, name in strongest(data, STRONGEST):
+    for v, name in strongest(lost, STRONGEST):
         parts.add_row(name, f"{v:+.3f}")
-    return [prompt, "", surprising, "", lens, "", parts, ""]
+    tables = [prompt, "", surprising, "", lens, "", parts, "", neurons_of(data), ""]
+    for pair in data["pairs"]:
+        tables += [pair_of(pair), ""]
+    return tables
+
+
+def neurons_of(data: dict[str, Any]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        "neuron", "adds", "most excited by", "writes for", box=None, title_justify="left",
+        title=Text(f"neurons that write for {shown(data['next'][0][0])}, which it expects next"),
+    )  # fmt: skip
+    for neuron in sorted(data["neurons"], key=lambda n: n["adds"] or abs(n["activation"]), reverse=True)[:STRONGEST]:
+        adds = "" if neuron["adds"] is None else f"{neuron['adds']:+.2f}"
+        (key, *_), values = neuron["keys"], " ".join(shown(text) for text in neuron["values"])
+        excited = Text(key["before"] and shown(key["before"]), "dim") + Text(shown(key["text"]), "bold")
+        table.add_row(f"layer {neuron['layer']}, {neuron['neuron']}", adds, excited, Text(values))
+    return table
+
+
+def pair_of(pair: dict[str, Any]) -> Any:
+    """What it says after both texts, and the parts that carry most of the difference."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    from glassgpt.inspection import strongest
+
+    said = Table(
+        "after",
+        *(escape(shown(answer)) for answer in pair["answers"]),
+        box=None,
+        title="minimal pair",
+        title_justify="left",
+    )
+    for text, shares in zip(pair["texts"], pair["probabilities"], strict=True):
+        said.add_row(Text("".join(text).replace("\n", "⏎")), *(f"{p:.1%}" for p in shares))
+    if not pair["known"]:
+        return Group(said, "it hardly prefers the right answers, if at all: there is nothing to attribute")
+    parts = Table("taken from the other text", "turns round", box=None)
+    for v, name in strongest(pair, STRONGEST):
+        parts.add_row(name, f"{v:.0%}")
+    return Group(said, parts)
 
 
 def shown(text: str) -> str:

@@ -140,6 +140,9 @@ def explain(error: CycloptsError, tokens: Sequence[str]) -> str:
         if meant in alone:
             hint = f"; {meant.upper()} stands alone: glassgpt {verb}{meant.upper()}"
         return f"{unknown[1]} is not an option{hint}; see glassgpt {verb}--help"
+    few = re.search(r"parameter (--[\w-]+) requires (\d+) positional arguments. Only got (\d+)", message)
+    if few:
+        return f"{few[1]} takes {few[2]} arguments, it got {few[3]}; see glassgpt {verb}--help"
     surplus = re.match(r"Unused Tokens: \['?(.*?)'?[,\]]", message)
     if surplus:
         return f"{surplus[1]!r} is one argument too many; see glassgpt {verb}--help"

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
-from glassgpt.cli.inspect import page_file
+from glassgpt.cli.inspect import opened, page_file
 
 PAGE = Path("trace.html")
 PROMPT = "Hello, I am"
@@ -24,13 +24,12 @@ def trace(
 ) -> None:
     """Read the code and watch it run: one self-contained page with the source of the model's own file, and beside each line
     the shape, the statistics and a small picture of the tensor that it made, for this prompt and this checkpoint."""
-    from glassgpt.cli.main import STANDARD_INPUT, say
+    from glassgpt.cli.main import STANDARD_INPUT
     from glassgpt.disk import replace_file
-    from glassgpt.generate import load_run
     from glassgpt.inspection import render, traced
 
     page_file(out, "trace")
-    engine = load_run(run, device, say, tokenizer)
+    _, engine = opened(run, device, tokenizer)
     replace_file(
         out, render("trace.html", traced(engine, sys.stdin.read() if prompt == STANDARD_INPUT else prompt)).encode()
     )

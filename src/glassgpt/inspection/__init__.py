@@ -6,9 +6,17 @@ from glassgpt.inspection.capture import activation_names, capture, edited
 from glassgpt.inspection.compare import compare_runs
 from glassgpt.inspection.gradients import gradient_norms
 from glassgpt.inspection.look import findings, look, strongest
-from glassgpt.inspection.neurons import Excitement, cosine_table, most_excited, neuron_writes, similar_rows
+from glassgpt.inspection.neurons import (
+    Excitement,
+    cosine_table,
+    most_excited,
+    neuron_contributions,
+    neuron_writes,
+    similar_rows,
+)
 from glassgpt.inspection.page import render
-from glassgpt.inspection.probes import Attribution, Pair, attribute
+from glassgpt.inspection.pairs import read_pair
+from glassgpt.inspection.probes import Attribution, Pair, attribute, carried
 from glassgpt.inspection.report import report_run, run_with_figures
 from glassgpt.inspection.stream import contributions, head_outputs, logit_lens, parts, stages
 from glassgpt.inspection.trace import TracedLine, Value, trace, traced
@@ -25,6 +33,7 @@ __all__ = [
     "activation_names",
     "attribute",
     "capture",
+    "carried",
     "compare_runs",
     "contributions",
     "cosine_table",
@@ -36,8 +45,10 @@ __all__ = [
     "logit_lens",
     "look",
     "most_excited",
+    "neuron_contributions",
     "neuron_writes",
     "parts",
+    "read_pair",
     "render",
     "report_run",
     "run_with_figures",

@@ -46,11 +46,12 @@ def activation_names(model: LanguageModel) -> list[str]:
 
 
 def _modules(model: LanguageModel) -> list[str]:
-    """Those that are called: neither lists of modules, nor the output matrix, which is used without its module."""
+    """Those that are called: neither lists of modules, nor the body of a classifier, nor the output matrix, which is used
+    without its module."""
     return [
         name
         for name, module in model.named_modules()
-        if name not in ("", "lm_head") and not isinstance(module, nn.ModuleList)
+        if name not in ("", "lm_head") and not isinstance(module, (nn.ModuleList, LanguageModel))
     ]
 
 
@@ -112,20 +113,30 @@ def _attached(model: LanguageModel, name: str, edit: Edit) -> AbstractContextMan
         case "attention":
             return attention.register_forward_hook(_on_output(edit))
         case "heads":
-            return child_of(attention, LAST_OF_ATTENTION).register_forward_pre_hook(
-                _on_heads(edit, model.config.n_head)
-            )
+            return last_of_attention(block).register_forward_pre_hook(_on_heads(edit, model.config.n_head))
         case "weights":
             return _weights_edited(attention, edit)
         case "mlp":
             return mlp.register_forward_hook(_on_output(edit))
         case _:
-            return child_of(mlp, LAST_OF_MLP).register_forward_pre_hook(_on_input(edit))
+            return last_of_mlp(block).register_forward_pre_hook(_on_input(edit))
 
 
 def child_of(module: nn.Module, names: Sequence[str]) -> nn.Module:
     (child,) = [child for name, child in module.named_children() if name in names]
     return child
+
+
+def last_of_attention(block: nn.Module) -> nn.Linear:
+    last = child_of(child_of(block, ATTENTION), LAST_OF_ATTENTION)
+    assert isinstance(last, nn.Linear)
+    return last
+
+
+def last_of_mlp(block: nn.Module) -> nn.Linear:
+    last = child_of(child_of(block, MLP), LAST_OF_MLP)
+    assert isinstance(last, nn.Linear)
+    return last
 
 
 def _on_output(edit: Edit) -> Callable[..., Tensor]:

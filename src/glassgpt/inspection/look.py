@@ -4,7 +4,8 @@ Shapes: L n_layer, H n_head, T positions, V vocab_size.
 """
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,20 +19,30 @@ from glassgpt.inspection.ablation import ablate
 from glassgpt.inspection.attention import SHORTEST, head_scores
 from glassgpt.inspection.capture import capture
 from glassgpt.inspection.gradients import gradient_norms
+from glassgpt.inspection.memories import look_at_neurons
 from glassgpt.inspection.neurons import cosine_table, similar_rows
+from glassgpt.inspection.pairs import look_at_pair
+from glassgpt.inspection.probes import Pair
 from glassgpt.inspection.stream import contributions, is_sum, logit_lens, parts, stages
+from glassgpt.inspection.words import likeliest, token_text
 from glassgpt.model.size import count_parameters
 
 MOST_TOKENS = 128  # of a prompt: attention is as large as its square
 ALTERNATIVES, NEIGHBOURS, BINS, MOST_POSITIONS, MOST_PARTS = 8, 8, 41, 64, 12
-UNEVEN = "\N{REPLACEMENT CHARACTER}"
 
 Look = dict[str, Any]
 
 
-def look(engine: Engine, prompt: str, progress: Callable[[str, int, int], None] = lambda what, done, of: None) -> Look:
+def look(
+    engine: Engine,
+    prompt: str,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    pairs: Sequence[Pair] = (),
+    contexts: Tensor | None = None,
+) -> Look:
     """What the model makes of the last tokens of `prompt`, at most 128 of them and at most a context. `progress` hears what is
-    being done, and how much of it is done. Raises ConfigError where the prompt has fewer than two tokens."""
+    being done, and how much of it is done. `pairs` are probed with; what excites neurons is looked for in `contexts` (B, T),
+    without them in the prompt. Raises ConfigError where the prompt has fewer than two tokens."""
     model = engine.model
     tokens = engine.encode_prompt(prompt)
     most = min(MOST_TOKENS, model.config.context_length)
@@ -48,11 +59,12 @@ def look(engine: Engine, prompt: str, progress: Callable[[str, int, int], None] 
         data = {
             "model": _model(engine, given, tokens),
             "tokens": _tokens(engine, tokens[0], found["logits"]),
-            "next": _likeliest(engine, found["logits"][-1].softmax(dim=-1)),
+            "next": likeliest(engine, found["logits"][-1].softmax(dim=-1), ALTERNATIVES),
             "attention": _quantized(torch.stack([found[f"block.{i}.weights"] for i in range(model.config.n_layer)])),
             "stages": stages(model),
             "norms": [found[name].norm(dim=-1).tolist() for name in stages(model)],
             "turns": _turns([found[name] for name in stages(model)]),
+            "directions": _directions([found[name] for name in stages(model)]),
             "parts": parts(model),
             "part_norms": [found[name].norm(dim=-1).tolist() for name in parts(model)],
             "contributions": _contributions(engine, found, tokens),
@@ -63,12 +75,18 @@ def look(engine: Engine, prompt: str, progress: Callable[[str, int, int], None] 
             },
             "neighbours": _neighbours(engine, tokens[0]),
             "positions": _positions(engine),
+            "neurons": look_at_neurons(engine, found, tokens, contexts),
+            "contexts": 0 if contexts is None else contexts.numel(),
         }
         data["heads"] = _head_scores(engine)
         lost = ablate(model, tokens, lambda done, of: progress("leaving out each part", done, of))
     data["ablation"] = {
         "loss": lost.loss, "heads": lost.heads.tolist(), "attention": lost.attention.tolist(), "mlp": lost.mlp.tolist(),
     }  # fmt: skip
+    data["pairs"] = [
+        look_at_pair(engine, pair, partial(progress, f"probing with pair {number}"))
+        for number, pair in enumerate(pairs, start=1)
+    ]
     data["gradients"] = gradient_norms(model, tokens.clone())
     return data
 
@@ -83,20 +101,6 @@ def _model(engine: Engine, given: int, tokens: Tensor) -> Look:
     }  # fmt: skip
 
 
-def token_text(engine: Engine, id: int) -> str:
-    """What a token stands for; bytes that are no whole character as hexadecimal numbers."""
-    if id >= engine.tokenizer.vocab_size:
-        return f"<{id}>"  # it only pads the embedding
-    raw = engine.tokenizer.token_bytes(id)
-    text = raw.decode("utf-8", "replace")
-    return f"<{raw.hex(' ')}>" if UNEVEN in text else text
-
-
-def _likeliest(engine: Engine, probabilities: Tensor, k: int = ALTERNATIVES) -> list[tuple[str, float]]:
-    top = probabilities.topk(min(k, len(probabilities)))
-    return [(token_text(engine, id), p) for p, id in zip(top.values.tolist(), top.indices.tolist(), strict=True)]
-
-
 def _tokens(engine: Engine, tokens: Tensor, logits: Tensor) -> list[Look]:
     """Each token with what the model thought of it before it came; the first one came out of nothing."""
     probabilities = logits.softmax(dim=-1)
@@ -106,7 +110,7 @@ def _tokens(engine: Engine, tokens: Tensor, logits: Tensor) -> list[Look]:
         rows.append(
             {
                 "id": id, "text": token_text(engine, id), "probability": before[id].item(), "rank": rank,
-                "alternatives": _likeliest(engine, before),
+                "alternatives": likeliest(engine, before, ALTERNATIVES),
             }
         )  # fmt: skip
     return rows
@@ -120,6 +124,11 @@ def _quantized(shares: Tensor) -> str:
 def _turns(stream: list[Tensor]) -> list[list[float]]:
     """The cosine of the stream with itself a block before."""
     return [torch.cosine_similarity(a, b, dim=-1).tolist() for a, b in pairwise(stream)]
+
+
+def _directions(stream: list[Tensor]) -> list[list[float]]:
+    """The cosine of the stream with what it is in the end."""
+    return [torch.cosine_similarity(a, stream[-1], dim=-1).tolist() for a in stream]
 
 
 def _contributions(engine: Engine, found: dict[str, Tensor], tokens: Tensor) -> Look | None:
@@ -170,13 +179,12 @@ def _weight_histograms(engine: Engine) -> dict[str, Look]:
 
 def _neighbours(engine: Engine, tokens: Tensor) -> list[Look]:
     """Of each token of the prompt, once, those that are read as something similar."""
-    matrix = engine.model.embedding.float()
-    found = []
-    for id in dict.fromkeys(tokens.tolist()):
-        cosines, rows = similar_rows(matrix, id, NEIGHBOURS)
-        near = [(token_text(engine, row), cosine) for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True)]
-        found.append({"text": token_text(engine, id), "near": near})
-    return found
+    ids = [*dict.fromkeys(tokens.tolist())]
+    cosines, rows = similar_rows(engine.model.embedding.float(), ids, NEIGHBOURS)
+    return [
+        {"text": token_text(engine, id), "near": [(token_text(engine, r), c) for r, c in zip(near, how, strict=True)]}
+        for id, near, how in zip(ids, rows.tolist(), cosines.tolist(), strict=True)
+    ]
 
 
 def _positions(engine: Engine) -> Look | None:
@@ -195,13 +203,12 @@ def findings(data: Look) -> Look:
     return {name: data[name] for name in parts} | {
         "loss": data["ablation"]["loss"],
         "lens": [row[-1][:2] for row in data["lens"]],
-        "strongest": strongest(data),
+        "strongest": strongest(data["ablation"]),
     }
 
 
-def strongest(data: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
-    """Of what `look` found: the parts without which the loss grows most, and by how much."""
-    lost = data["ablation"]
-    each = [(v, f"layer {i}, head {j}") for i, row in enumerate(lost["heads"]) for j, v in enumerate(row)]
-    each += [(v, f"layer {i}, {part}") for part in ("attention", "mlp") for i, v in enumerate(lost[part])]
+def strongest(values: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
+    """The highest of `heads` (L, H), `attention` (L,) and `mlp` (L,), and whose they are."""
+    each = [(v, f"layer {i}, head {j}") for i, row in enumerate(values["heads"]) for j, v in enumerate(row)]
+    each += [(v, f"layer {i}, {part}") for part in ("attention", "mlp") for i, v in enumerate(values[part])]
     return sorted(each, reverse=True)[:most]

@@ -4,14 +4,19 @@ tokens lie next to each other.
 Shapes: B batch, T positions, F mlp width, C n_embd, V vocab_size.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glassgpt.inspection.capture import LAST_OF_MLP, MLP, capture, child_of
+from glassgpt.inspection.capture import capture, last_of_mlp
+from glassgpt.inspection.stream import require_sum, through_norm
 from glassgpt.model import LanguageModel
+from glassgpt.model.lora import matrix_of
+
+EVERY = slice(None)
 
 
 class Excitement(NamedTuple):
@@ -24,25 +29,43 @@ class Excitement(NamedTuple):
 
 def most_excited(model: LanguageModel, tokens: Tensor, layer: int, k: int = 8) -> Excitement:
     """For each neuron of a layer the k of all positions of `tokens` (B, T) at which it is highest."""
+    name = f"block.{layer}.neurons"
     with torch.inference_mode():
-        neurons = capture(model, tokens, [f"block.{layer}.neurons"])[f"block.{layer}.neurons"]  # (B, T, F)
-    top = neurons.flatten(0, 1).T.topk(min(k, tokens.numel()), dim=-1)
-    T = tokens.shape[1]
+        return highest(capture(model, tokens, [name])[name], k)
+
+
+def highest(neurons: Tensor, k: int) -> Excitement:
+    """For each neuron the k positions of a text at which it is highest: neurons (B, T, F)."""
+    B, T, _ = neurons.shape
+    top = neurons.flatten(0, 1).T.topk(min(k, B * T), dim=-1)
     return Excitement(top.values, top.indices // T, top.indices % T)
 
 
-def neuron_writes(model: LanguageModel, layer: int) -> Tensor:
-    """What one unit of each neuron adds to every token's logit, the last norm left out: (F, V)."""
-    last = child_of(child_of(model.blocks[layer], MLP), LAST_OF_MLP)
-    return last.weight.T @ model.unembedding.T  # type: ignore[operator]
+def neuron_writes(model: LanguageModel, layer: int, neurons: Tensor | slice = EVERY) -> Tensor:
+    """What one unit of each neuron adds to every token's logit, the last norm left out: (F, V), or (n, V) of the `neurons`
+    (n,)."""
+    return matrix_of(last_of_mlp(model.blocks[layer])).T[neurons] @ model.unembedding.T
 
 
-def similar_rows(matrix: Tensor, row: int, k: int = 10) -> tuple[Tensor, Tensor]:
-    """The k rows of an embedding (V, C) that point most in the direction of one of them, itself left out: cosines and row
-    numbers, (k,) each."""
-    cosines = F.cosine_similarity(matrix, matrix[row : row + 1])
-    cosines[row] = -torch.inf
-    top = cosines.topk(min(k, len(matrix) - 1))
+def neuron_contributions(model: LanguageModel, layer: int, neurons: Tensor, stream: Tensor, tokens: Tensor) -> Tensor:
+    """How much of the logit of `tokens` (...) each neuron of a layer writes directly, through the last norm as it came out, as
+    in `contributions`: neurons (..., F) and the stream after the last block (..., C) -> (..., F). With the bias of the MLP's
+    last matrix they sum to what the MLP writes. Holds (..., F, C) at once: meant for a few positions. Raises ConfigError where
+    the stream is no sum of its parts."""
+    require_sum(model)
+    written = matrix_of(last_of_mlp(model.blocks[layer])).T  # (F, C)
+    directions = model.unembedding[tokens]  # (..., C)
+    shares = through_norm(model.final_norm, written, stream[..., None, :])  # (..., F, C)
+    return neurons * (shares @ directions[..., None])[..., 0]
+
+
+def similar_rows(matrix: Tensor, rows: Sequence[int], k: int = 10) -> tuple[Tensor, Tensor]:
+    """For each of some rows of an embedding (V, C) the k others that point most in its direction: cosines and row numbers,
+    (rows, k) each."""
+    directions = F.normalize(matrix, dim=-1)
+    cosines = directions[[*rows]] @ directions.T
+    cosines[range(len(rows)), [*rows]] = -torch.inf
+    top = cosines.topk(min(k, len(matrix) - 1), dim=-1)
     return top.values, top.indices
 
 

@@ -3,10 +3,10 @@
 An activation of the one text is patched into the other; a part that carries the difference turns the answer round (causal
 tracing, Meng et al. 2022, 2202.05262; activation patching, Wang et al. 2022, 2211.00593).
 
-Shapes: L n_layer, B batch, H n_head, T positions, D head_dim.
+Shapes: L n_layer, B batch, C n_embd, H n_head, T positions, D head_dim.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glassgpt.errors import ConfigError
 from glassgpt.inspection.capture import Edit, capture, edited
+from glassgpt.inspection.stream import stages
 from glassgpt.model import LanguageModel
 
 
@@ -29,7 +30,8 @@ class Pair(NamedTuple):
 class Attribution(NamedTuple):
     """`preference`: by how many nats each text prefers its own answer, mean over both texts of all pairs; `right`: the share
     of texts that do. `heads` (L, H), `attention` (L,) and `mlp` (L,): how much of that preference is turned round when this
-    part is taken from the other text, at all positions; 1 is all of it, 0 nothing."""
+    part is taken from the other text, at all positions; 1 is all of it, 0 nothing. Where the preference is not above 0, the
+    model does not know it, and shares of it say nothing."""
 
     preference: float
     right: float
@@ -38,60 +40,113 @@ class Attribution(NamedTuple):
     mlp: Tensor
 
 
-def attribute(model: LanguageModel, pairs: Sequence[Pair]) -> Attribution:
-    """Raises ConfigError where the two texts of a pair are not equally long, or there is no pair."""
+def attribute(
+    model: LanguageModel, pairs: Sequence[Pair], progress: Callable[[int, int], None] = lambda done, of: None
+) -> Attribution:
+    """`progress` hears how many of how many passes are done. Raises ConfigError where the two texts of a pair are not
+    equally long, or there is no pair."""
     if not pairs:
         raise ConfigError("there is no pair to probe with; give at least one")
     for pair in pairs:
-        if len(pair.text) != len(pair.other_text):
-            raise ConfigError(
-                f"the texts of a pair have {len(pair.text)} and {len(pair.other_text)} tokens; they have to be equally long"
-            )
-    with torch.inference_mode():
-        wholes, shares = zip(*(_one_pair(model, pair) for pair in pairs), strict=True)
-    whole, share = torch.cat(wholes), torch.stack(shares).mean(dim=0)
+        _require_equal_length(pair)
     L, H = len(model.blocks), model.config.n_head
+    wholes, after = [], torch.zeros(L, H + 2)
+    with torch.inference_mode():
+        for number, pair in enumerate(pairs):
+            tokens, answers = _side_by_side(pair)
+            found = capture(model, tokens, [f"block.*.{part}" for part in ("heads", "attention", "mlp")])
+            wholes.append(_preference(found["logits"][:, -1], answers))
+            for i in range(L):
+                edit = _each_part_exchanged(found, i, H)
+                patched = _patched(model, edit, tokens.repeat(H + 2, 1), answers.repeat(H + 2, 1))
+                after[i] += patched.view(H + 2, 2).sum(dim=1).cpu()
+                progress(number * L + i + 1, len(pairs) * L)
+    whole = torch.cat(wholes).cpu()
+    share = (whole.sum() - after) / (2 * whole.sum())
     return Attribution(
-        whole.mean().item(), (whole > 0).float().mean().item(), share[: L * H].view(L, H), share[L * H : -L], share[-L:]
+        whole.mean().item(), (whole > 0).float().mean().item(), share[:, :H], share[:, H], share[:, H + 1]
     )
 
 
-def _one_pair(model: LanguageModel, pair: Pair) -> tuple[Tensor, Tensor]:
-    """The preference of both texts, (2,), and the share of it that each head, attention and MLP turns round."""
-    L, H = len(model.blocks), model.config.n_head
+def carried(model: LanguageModel, pair: Pair) -> Tensor:
+    """Where the difference is on its way to the end, (L + 1, T): how much of the pair's preference is turned round when the
+    residual stream, at this of its `stages` and at this position, is taken from the other text. Raises as `attribute`."""
+    _require_equal_length(pair)
+    tokens, answers = _side_by_side(pair)
+    T = tokens.shape[1]
+    rows = []
+    with torch.inference_mode():
+        found = capture(model, tokens, stages(model))
+        whole = _preference(found["logits"][:, -1], answers).sum()
+        for stage in stages(model):
+            edit = {stage: _one_position_taken_from(found[stage].flip(0))}
+            after = _patched(model, edit, tokens.repeat(T, 1), answers.repeat(T, 1))  # (2 T,)
+            rows.append((whole - after.view(T, 2).sum(dim=1)) / (2 * whole))
+    return torch.stack(rows).cpu()
+
+
+def _require_equal_length(pair: Pair) -> None:
+    if len(pair.text) != len(pair.other_text):
+        raise ConfigError(
+            f"the texts of a pair have {len(pair.text)} and {len(pair.other_text)} tokens; they have to be equally long"
+        )
+
+
+def _side_by_side(pair: Pair) -> tuple[Tensor, Tensor]:
+    """Both texts (2, T), and of each its own answer and the other's, (2, 2)."""
     tokens = torch.stack((pair.text, pair.other_text))
-    answers = torch.tensor([[pair.answer, pair.other_answer], [pair.other_answer, pair.answer]], device=tokens.device)
-    names = [f"block.{i}.{part}" for i in range(L) for part in ("heads", "attention", "mlp")]
-    found = capture(model, tokens, names)
-    whole = _preference(found["logits"], answers)
-    edits = [
-        {f"block.{i}.heads": _head_taken_from(found[f"block.{i}.heads"].flip(0), head)}
-        for i in range(L)
-        for head in range(H)
-    ]
-    for part in ("attention", "mlp"):
-        edits += [{name: _taken_from(found[name].flip(0))} for name in (f"block.{i}.{part}" for i in range(L))]
-    after = []
-    for edit in edits:
-        with edited(model, edit):
-            after.append(_preference(model(tokens), answers).sum())
-    return whole, ((whole.sum() - torch.stack(after)) / (2 * whole.sum())).cpu()
+    return tokens, torch.tensor(
+        [[pair.answer, pair.other_answer], [pair.other_answer, pair.answer]], device=tokens.device
+    )
 
 
 def _preference(logits: Tensor, answers: Tensor) -> Tensor:
-    """Nats by which each text prefers the first of its two `answers` (B, 2) to the second: logits (B, T, V) -> (B,)."""
-    chosen = logits[:, -1].gather(1, answers)
+    """Nats by which each text prefers the first of its two `answers` (B, 2) to the second: last logits (B, V) -> (B,)."""
+    chosen = logits.gather(1, answers)
     return chosen[:, 0] - chosen[:, 1]
 
 
-def _taken_from(other: Tensor) -> Edit:
-    return lambda activation: other
+def _patched(model: LanguageModel, edit: dict[str, Edit], tokens: Tensor, answers: Tensor) -> Tensor:
+    """The preference (B,) with `edit`."""
+    with edited(model, edit):
+        return _preference(model.unembed(model.hidden(tokens)[:, -1]), answers)
 
 
-def _head_taken_from(other: Tensor, head: int) -> Edit:
-    def edit(heads: Tensor) -> Tensor:
-        patched = heads.clone()
-        patched[:, head] = other[:, head]
+def _each_part_exchanged(found: dict[str, Tensor], layer: int, H: int) -> dict[str, Edit]:
+    """Of the pair H + 2 times below each other, (2 (H + 2), T), the first two rows exchange head 0 of this layer between them,
+    the next two head 1, and so on, the last but two their attention and the last their MLP. All at once, since a pass over a
+    few short texts takes hardly longer than one over two."""
+    heads, attention, mlp = (found[f"block.{layer}.{part}"].flip(0) for part in ("heads", "attention", "mlp"))
+
+    def edit_heads(activation: Tensor) -> Tensor:
+        patched = activation.clone().view(H + 2, 2, *activation.shape[1:])  # (H + 2, 2, H, T, D)
+        patched[range(H), :, range(H)] = heads.transpose(0, 1)
+        return patched.flatten(0, 1)
+
+    def exchanged(group: int, other: Tensor) -> Edit:
+        def edit(activation: Tensor) -> Tensor:
+            patched = activation.clone()
+            patched[2 * group : 2 * group + 2] = other
+            return patched
+
+        return edit
+
+    return {
+        f"block.{layer}.heads": edit_heads,
+        f"block.{layer}.attention": exchanged(H, attention),
+        f"block.{layer}.mlp": exchanged(H + 1, mlp),
+    }
+
+
+def _one_position_taken_from(other: Tensor) -> Edit:
+    """Of the pair T times below each other, (2 T, T, C), the first two rows take position 0 from `other` (2, T, C), the next
+    two position 1, and so on."""
+    T = other.shape[1]
+
+    def edit(stream: Tensor) -> Tensor:
+        patched = stream.clone()
+        rows = torch.arange(2 * T, device=stream.device)
+        patched[rows, rows // 2] = other.transpose(0, 1).flatten(0, 1)
         return patched
 
     return edit

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import ATTENTION, LAST_OF_ATTENTION, child_of
+from glassgpt.inspection.capture import last_of_attention
 from glassgpt.model import LanguageModel
+from glassgpt.model.lora import matrix_of
 
 
 def stages(model: LanguageModel) -> list[str]:
@@ -48,9 +49,9 @@ def contributions(model: LanguageModel, found: Mapping[str, Tensor], tokens: Ten
 
 def head_outputs(model: LanguageModel, layer: int, heads: Tensor) -> Tensor:
     """What each head of a layer adds to the stream: heads (B, H, T, D) -> (B, H, T, C). The projection's bias is nobody's."""
-    projection = child_of(child_of(model.blocks[layer], ATTENTION), LAST_OF_ATTENTION)
-    weight: Tensor = projection.weight  # type: ignore[assignment] # (C, H D)
-    return torch.einsum("bhtd,chd->bhtc", heads, weight.view(len(weight), heads.shape[1], -1))
+    projection = last_of_attention(model.blocks[layer])
+    matrix = matrix_of(projection)  # (C, H D)
+    return torch.einsum("bhtd,chd->bhtc", heads, matrix.view(len(matrix), heads.shape[1], -1))
 
 
 def through_norm(norm: nn.Module, part: Tensor, stream: Tensor) -> Tensor:

@@ -38,6 +38,14 @@ class Classifier(LanguageModel):
         return self.body.blocks
 
     @property
+    def embedding(self) -> Tensor:
+        return self.body.embedding
+
+    @property
+    def final_norm(self) -> nn.Module:
+        return self.body.final_norm
+
+    @property
     def unembedding(self) -> Tensor:
         return self.score.weight
 

@@ -67,6 +67,11 @@ class LoRALinear(nn.Linear):
         return linear
 
 
+def matrix_of(linear: nn.Linear) -> Tensor:
+    """What a layer multiplies by, (out, in): its adapter's share included, where it has one."""
+    return linear.merged().weight if isinstance(linear, LoRALinear) else linear.weight
+
+
 def attach_lora(model: LanguageModel, lora: LoRA, seed: int = 0) -> None:
     """Freeze every weight and give the matrices that `lora.on` names an adapter; the same seed draws the same ones."""
     model.requires_grad_(False)

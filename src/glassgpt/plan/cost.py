@@ -14,7 +14,6 @@ from glassgpt.plan.diagram import diagram
 from glassgpt.plan.gpus import ALLOCATOR, CONTEXT, GPU, GPUS, SHARE_OF_PEAK, estimated_tokens_per_second
 from glassgpt.plan.speed import measure_speed
 from glassgpt.train.memory import process_bytes, training_memory
-from glassgpt.train.parent import Parent, fit_to_parent, open_parent
 from glassgpt.train.settle import fitting_micro_batch
 
 # A vocabulary that is made of the text has no size before there is a text. For char that of the best-known small text.
@@ -28,6 +27,8 @@ def with_parent(config: RunConfig) -> RunConfig:
     source = config.finetune.from_
     if not source:
         return config
+    from glassgpt.train.parent import Parent, fit_to_parent, open_parent  # they load every format
+
     known = Parent(source, build_config(preset=source).model, {}, None, None, {}) if source in PRESETS else None
     return fit_to_parent(config, known or open_parent(source, config))[0]
 

@@ -18,20 +18,22 @@ from glassgpt.config import GPTConfig, RunConfig
 from glassgpt.data import Batch, Batches
 from glassgpt.machine import decide_precision
 from glassgpt.model import LanguageModel, build_model
+from glassgpt.model.lora import attach_lora, lora_of
 from glassgpt.model.size import count_parameters, training_flops
-from glassgpt.train.loss import CHUNK_WORDS, chunk_rows, chunked_loss
+from glassgpt.train.loss import chunk_rows, chunked_loss
 from glassgpt.train.optimizer import Optimizer, adamw, build_optimizer
+from glassgpt.train.recompute import recompute_blocks
 from glassgpt.train.settle import settle_replicas
 from glassgpt.train.step import autocast
 from glassgpt.train.trial import Trial
 
 # Operations of a micro batch up to which the whole model is measured; of a piece that decides about precision and replicas.
-WHOLE, DECIDING = 40e9, 13e9
+WHOLE, DECIDING = 40e9, 10e9
 FEW_TOKENS = 512  # that decide about them in a small model
-PIECE_SECONDS, MEASURING_SECONDS = 0.1, 0.2  # of the piece of which one block is measured; of one measurement
+PIECE_SECONDS = 0.1  # of the piece of which one block is measured: threads that meet take a tenth of it at most
 HIDDEN = 2_000_000  # numbers in so many blocks as the optimizer is measured on
 FEW = 16  # tokens that cost next to nothing beside the weights
-SMALL_VOCABULARY = 64
+SMALL_VOCABULARY, SLICE = 64, 4096  # words: of a block alone, and of the loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device
 def speed_of_whole(config: RunConfig, device: torch.device) -> Speed:
     """Forward and backward of a micro batch, as training tries them before it begins, and the optimizer."""
     c, train = config.model, config.train
-    model = build_model(c, seed=train.seed, device=device).train()
+    model = prepared(build_model(c, device=device), config)
     text = np.arange(2 * train.batch_size * c.context_length + 2) % c.vocab_size
     batches = Batches(text.astype(np.uint32), c.context_length, train.seed)
     # What is decided is decided by a few sequences.
@@ -84,10 +86,10 @@ def speed_of_parts(config: RunConfig, device: torch.device) -> Speed:
     micro_steps = math.ceil(train.batch_size / train.micro_batch_size)
     positions = train.micro_batch_size * c.context_length
     one_block = thinned(c, 1)
-    thin = filled(build_model(one_block, device=device)).train()
+    thin = prepared(build_model(one_block, device=device), config)
     flops = training_flops(one_block)
 
-    deciding = min(c.context_length, max(FEW, int(DECIDING / flops)))
+    deciding = min(c.context_length, max(1, int(DECIDING / flops)))
     precision = decide_precision(
         config.machine.precision,
         device,
@@ -97,35 +99,33 @@ def speed_of_parts(config: RunConfig, device: torch.device) -> Speed:
     ).choice
 
     # Whole windows, or where one takes too long a part of it; the operations then tell what the rest takes.
-    few = min(FEW, c.context_length)
-    with_weights = seconds_of(pass_through(thin, 1, few, precision))
-    of_window = timed(pass_through(thin, 1, deciding, precision)) * c.context_length / deciding
+    piece = pass_through(thin, 1, deciding, precision)
+    piece()  # the first one takes several times as long
+    of_window = timed(piece) * c.context_length / deciding
     rows = min(train.micro_batch_size, int(PIECE_SECONDS / of_window))
-    length = c.context_length if rows else max(2 * few, int(PIECE_SECONDS / of_window * c.context_length))
-    rows = max(1, rows)
-    with_tokens = seconds_of(pass_through(thin, rows, length, precision))
-    del thin.blocks[:]
-    around_weights = seconds_of(pass_through(thin, 1, few, precision))
-    around = seconds_of(pass_through(thin, rows, length, precision))
-    longer = flops / training_flops(replace(one_block, context_length=length))
-    measured = rows * length
-
-    def of_micro_batch(weights: float, whole: float) -> float:
-        return weights + longer * max(0.0, whole - weights) / (measured - few) * (positions - few)
-
-    block = of_micro_batch(with_weights - around_weights, with_tokens - around)
-    edges = of_micro_batch(around_weights, around)
-    in_loss, for_weight = loss_seconds(config, positions, device, precision)
+    length = c.context_length if rows else max(2, int(PIECE_SECONDS / of_window * c.context_length))
+    large = max(1, rows), length
+    small = 1, max(1, min(FEW, length // 2))
+    with_blocks = both(*(pass_through(thin, *size, precision) for size in (small, large)))
     count = count_parameters(c)
     in_blocks = (count.attention + count.mlp) // c.n_layer
     layers = max(1, min(c.n_layer, HIDDEN // in_blocks))
-    several = filled(build_model(thinned(c, layers), device=device))
+    several = thin if layers == 1 else prepared(build_model(thinned(c, layers), device=device), config)
     in_optimizer = seconds_of_step(several, build_optimizer(several, train, precision)) * c.n_layer / layers
+    del thin.blocks[:]
+    around = both(*(pass_through(thin, *size, precision) for size in (small, large)))
+    longer = flops / training_flops(replace(one_block, context_length=length))
+
+    def of_micro_batch(of_small: float, of_large: float) -> float:
+        return at(positions, math.prod(small), of_small, math.prod(large), of_large, longer)
+
+    block = of_micro_batch(with_blocks[0] - around[0], with_blocks[1] - around[1])
+    in_loss, for_weight = loss_seconds(config, positions, device, precision)
     step = {
         "blocks": micro_steps * c.n_layer * block,
-        "embedding and last norm": micro_steps * edges,
+        "embedding and last norm": micro_steps * of_micro_batch(*around),
         "loss": micro_steps * in_loss,
-        "optimizer": in_optimizer + for_weight * (count.total - c.n_layer * in_blocks),
+        "optimizer": in_optimizer + for_weight * (0 if config.finetune.lora else count.total - c.n_layer * in_blocks),
     }
     return Speed(step=sum(step.values()), precision=precision, replicas=1, parts=step)
 
@@ -140,19 +140,26 @@ def thinned(c: GPTConfig, layers: int) -> GPTConfig:
     )
 
 
+def at(
+    tokens: int, small: int, seconds_of_small: float, large: int, seconds_of_large: float, longer: float = 1.0
+) -> float:
+    """Seconds for so many tokens, on the line through those of a small and a large piece; `longer`: how much longer each token
+    takes there."""
+    each = max(0.0, seconds_of_large - seconds_of_small) / max(1, large - small)
+    return max(0.0, seconds_of_small - each * small) + longer * each * tokens
+
+
 def loss_seconds(config: RunConfig, positions: int, device: torch.device, precision: str) -> tuple[float, float]:
     """Of the loss and its gradients over a micro batch; and of AdamW for one weight. Measured on a slice of the vocabulary."""
     c = config.model
-    words, rows = min(c.vocab_size, CHUNK_WORDS), min(positions, chunk_rows(c.vocab_size))
-    output = Output(words, c.n_embd, device)
-    few = min(FEW, rows)
-    with_weights = seconds_of(output.work(few, precision))
-    with_tokens = seconds_of(output.work(rows, precision))
-    scale = c.vocab_size / words
-    each = max(0.0, with_tokens - with_weights) / max(1, rows - few)
+    words, rows = min(c.vocab_size, SLICE), min(positions, chunk_rows(c.vocab_size))
+    output = Output(words, c.n_embd, device).requires_grad_(not config.finetune.lora)
+    part = max(1, min(FEW, rows // 2))
+    of_part, of_rows = both(output.work(part, precision), output.work(rows, precision))
+    seconds = at(positions, part, of_part, rows, of_rows)
     optimizer = adamw([output.unembedding], config.train)
     of_weight = seconds_of_step(output, optimizer) / output.unembedding.numel()
-    return scale * (with_weights + each * (positions - few)), of_weight
+    return c.vocab_size / words * seconds, of_weight
 
 
 class Output(nn.Module):
@@ -162,30 +169,36 @@ class Output(nn.Module):
         super().__init__()
         self.unembedding = nn.Parameter(torch.full((vocab_size, n_embd), 0.01, device=device))
 
-    def hidden(self, tokens: Tensor) -> Tensor:
-        return self.states[:, : tokens.shape[1]]
+    def hidden(self, states: Tensor) -> Tensor:
+        """In the place of tokens it is given what they would become."""
+        return states
 
     def work(self, positions: int, precision: str) -> Callable[[], object]:
         device = self.unembedding.device
-        tokens = torch.zeros(1, positions, dtype=torch.long, device=device)
-        self.states = torch.full((1, positions, self.unembedding.shape[1]), 0.01, device=device, requires_grad=True)
+        targets = torch.zeros(1, positions, dtype=torch.long, device=device)
+        states = torch.full((1, positions, self.unembedding.shape[1]), 0.01, device=device, requires_grad=True)
 
         def forward_and_backward() -> float:
             with autocast(device, precision):
-                loss = chunked_loss(self, Batch(tokens, tokens))
+                loss = chunked_loss(self, Batch(states, targets))
             loss.backward()  # type: ignore[no-untyped-call]
-            self.unembedding.grad = self.states.grad = None
+            self.unembedding.grad = states.grad = None
             return loss.item()
 
         return forward_and_backward
 
 
-def filled(model: LanguageModel) -> LanguageModel:
-    """With a small number for every weight: it takes a fraction of drawing them, and computes as fast."""
+def prepared(model: LanguageModel, config: RunConfig) -> LanguageModel:
+    """As training has it, but with a small number for every weight: that takes a fraction of drawing them, and computes as
+    fast."""
     with torch.no_grad():
         for p in model.parameters():
             p.fill_(0.01)
-    return model
+    if (lora := lora_of(config.finetune)) is not None:
+        attach_lora(model, lora, config.train.seed)
+    if config.train.gradient_checkpointing:
+        recompute_blocks(model)
+    return model.train()
 
 
 def pass_through(model: LanguageModel, rows: int, length: int, precision: str) -> Callable[[], object]:
@@ -197,7 +210,8 @@ def pass_through(model: LanguageModel, rows: int, length: int, precision: str) -
     def forward_and_backward() -> float:
         with autocast(device, precision):
             hidden = model.hidden(tokens)
-        hidden.backward(upstream)  # type: ignore[no-untyped-call]
+        if hidden.requires_grad:  # not of frozen weights around no block
+            hidden.backward(upstream)  # type: ignore[no-untyped-call]
         model.zero_grad()
         return hidden.flatten()[0].item()  # a GPU has done nothing before it is waited for
 
@@ -206,7 +220,9 @@ def pass_through(model: LanguageModel, rows: int, length: int, precision: str) -
 
 def seconds_of_step(model: nn.Module, optimizer: Optimizer) -> float:
     """Of a step of the optimizer, the gradients' length and clipping included."""
-    weights = list(model.parameters())
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if not weights:
+        return 0.0
     for p in weights:
         p.grad = torch.full_like(p, 0.01)
 
@@ -222,14 +238,16 @@ def seconds_of_step(model: nn.Module, optimizer: Optimizer) -> float:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """The best of three, of fewer where they take long, after one that also pays for memory and kernels."""
+    """The best of two, after one that also pays for memory and kernels."""
     work()
-    best, begin = math.inf, time.perf_counter()
-    for _ in range(3):
-        best = min(best, timed(work))
-        if time.perf_counter() - begin > MEASURING_SECONDS:
-            break
-    return best
+    return min(timed(work), timed(work))
+
+
+def both(small: Callable[[], object], large: Callable[[], object]) -> tuple[float, float]:
+    """The best of two of each, after one that also pays for memory and kernels."""
+    small(), large()
+    seconds = [(timed(small), timed(large)) for _ in range(2)]
+    return min(s for s, _ in seconds), min(s for _, s in seconds)
 
 
 def quick_ratio(
