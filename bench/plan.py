@@ -84,7 +84,8 @@ def table(found: dict[str, list[dict[str, Any]]], about: str) -> str:
         f"""## What `plan` says, and what is
 
 `python bench/plan.py`: each configuration trained for a few steps, and planned from its config.toml; median (least to most) of
-{rounds} rounds in turn. Memory is the peak of the whole process, in MiB, a checkpoint on the way included.
+{rounds} rounds in turn. The file has what training decided (precision, replicas, micro batch), so that both compute the same.
+Memory is the peak of the whole process, in MiB, a checkpoint on the way included.
 
 | configuration | memory | planned | planned / measured | ms a step | planned / measured |
 |---|---|---|---|---|---|"""

@@ -17,7 +17,7 @@ def test_a_plan_says_what_a_model_is_made_of_and_takes(folder, glassgpt_here):
     assert code == 0, err
     assert "block, 2 times" in out and "token embedding" in out and "rule of thumb" in out
     assert re.search(r"here, \d+ thread", out) and "2M tokens are what was asked for" in out
-    assert "~ is an estimate" in out and "H100" in out
+    assert "GPUs are estimates throughout" in out and "H100" in out
     assert list(folder.iterdir()) == before  # nothing is written
 
 

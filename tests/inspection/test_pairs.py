@@ -37,7 +37,7 @@ def test_a_pair_is_its_texts_and_the_tokens_that_should_follow(engine):
         ("|o", OTHER, "'|o' has to be a text"),
         ("the cats|", OTHER, "'the cats|' has to be a text"),
         ("a b|o", "a|e", "equally many tokens, but [a][ ][b] is 3 and [a] is 1; change words one for one"),
-        ("a|o", "a|e", "the texts of a pair have to differ, both are 'a|o'"),
+        ("a|o", "a|e", "the texts of a pair have to differ, both are 'a'"),
         ("a|o", "b|o", "the answers of a pair have to differ"),
         ("a|of", "b|e", "'of' is 2 tokens to this model ([o][f]), an answer has to be one; move the | to before"),
         (

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from glassgpt.config import PRESETS, build_config
-from glassgpt.errors import ConfigError
+from glassgpt.config.presets import SIZES_STEP
+from glassgpt.errors import ConfigError, GlassError
 from glassgpt.model import build_model
 from glassgpt.model.size import count_parameters, training_flops
 from glassgpt.plan import cost, family, plan
-from glassgpt.plan.cost import advice, on_gpu, with_parent, with_vocabulary
+from glassgpt.plan.cost import Place, advice, flops_a_token, needed, on_gpu, with_parent
+from glassgpt.plan.counts import with_vocabulary
 from glassgpt.plan.gpus import GIB, GPU, GPUS, estimated_tokens_per_second
 from glassgpt.plan.speed import Speed
 
@@ -85,24 +87,62 @@ def test_what_barely_fits_does_without_the_copy_for_a_checkpoint(unmeasured, mon
     assert tight["fits"] and tight["needed"] == pytest.approx(needed - copy, rel=0.05)
 
 
-def test_advice_is_what_makes_it_fit():
+def place(room):
+    return Place(torch.device("cpu"), 2, room, room, 0)
+
+
+def test_advice_is_what_then_fits_and_no_more():
     config = build_config(preset="gpt2", flags={"batch_size": 12, "device": "cpu"})
-    here = {"fits": False, "needed": 10**12, "memory": 4 * 10**9, "micro_batch_size": 12}
-    device = torch.device("cpu")
-    assert advice(config, here | {"fits": True, "needed": 1}, device) == []
-    assert "--micro-batch-size 6" in advice(config, here, device)[0]
-    assert any("--gradient-checkpointing" in line for line in advice(config, here, device))
-    alone = advice(config, here | {"micro_batch_size": 1, "memory": 10**9}, device)
-    assert len(alone) == 1 and "--lora" in alone[0]
-    assert "smaller preset" in advice(config, here | {"micro_batch_size": 1, "memory": 10**8}, device)[0]
+    here = {"fits": False, "needed": 10**12, "micro_batch_size": 12}
+    assert advice(config, here | {"fits": True, "needed": 1}, place(10**10)) == []
+    said = {size: needed(config, size, 1, place(0), with_copy=False) for size in (1, 2, 3, 4, 6)}
+    (line,) = advice(config, here, place(said[3] + 1))
+    assert line.startswith("--micro-batch-size 3:")
+    (line,) = advice(config, here, place(said[1] - 1))
+    assert line.startswith("--gradient-checkpointing")
+    (line,) = advice(config.resolved(gradient_checkpointing=True), here, place(2 * 10**9))
+    assert "--lora" in line
+    (line,) = advice(config, here, place(10**8))
+    assert "nothing here holds it" in line
+    (line,) = advice(config.resolved(from_="gpt2", lora=4), here, place(10**9))
+    assert "--lora" not in line
 
 
-def test_a_gpu_takes_the_largest_micro_batch_that_fits_and_divides():
+def test_a_gpu_takes_what_training_would_there():
     config = build_config(preset="gpt2", flags={"batch_size": 480})
-    small, large = (on_gpu(config, GPU("x", "NVIDIA L4", size * GIB)) for size in (8, 24))
+    small, large = (on_gpu(config, GPU("x", "NVIDIA L4", size * GIB)) for size in (12, 24))
     assert 480 % small["micro_batch_size"] == 480 % large["micro_batch_size"] == 0
     assert small["micro_batch_size"] < large["micro_batch_size"] and large["needed"] <= 24 * GIB
+    plain = on_gpu(config.resolved(compile="off"), GPU("x", "NVIDIA L4", 24 * GIB))
+    assert plain["micro_batch_size"] > large["micro_batch_size"]  # what is compiled holds all logits
+    assert on_gpu(config.resolved(micro_batch_size=5), GPU("x", "NVIDIA L4", 24 * GIB))["micro_batch_size"] == 5
     assert not on_gpu(build_config(preset="gpt2-xl"), GPUS[0])["fits"]
+
+
+def test_operations_are_fewer_for_adapters_and_more_with_gradient_checkpointing():
+    plain = build_config(preset="gpt2")
+    all_of = {
+        name: sum(flops_a_token(plain.resolved(**flags)).values())
+        for name, flags in {
+            "plain": {}, "lora": {"from_": "gpt2", "lora": 4}, "again": {"gradient_checkpointing": True},
+        }.items()
+    }  # fmt: skip
+    assert all_of["lora"] == pytest.approx(all_of["plain"] * 2 / 3, rel=1e-6)
+    assert all_of["again"] == pytest.approx(all_of["plain"] * 4 / 3, rel=1e-6)
+
+
+def test_minutes_take_the_size_that_training_would(unmeasured, monkeypatch):
+    monkeypatch.setattr("glassgpt.train.fit.probe_seconds", lambda: SIZES_STEP)
+    short, long = (planned("char-cpu", max_steps=0, minutes=minutes, threads=2) for minutes in (0.1, 15.0))
+    assert short["shape"]["n_embd"] == 64 and short["sized_for_minutes"] is None
+    assert long["shape"]["n_embd"] == 256 and long["sized_for_minutes"] == 15
+    own = planned("char-cpu", max_steps=0, minutes=15.0, n_layer=3)
+    assert own["shape"]["n_embd"] == 64 and own["shape"]["n_layer"] == 3
+
+
+def test_replicas_that_training_would_refuse_are_refused():
+    with pytest.raises(ConfigError, match="replicas is 99"):
+        planned("mini", replicas=99)
 
 
 def test_a_gpu_time_is_a_share_of_its_peak():
@@ -128,6 +168,15 @@ def test_a_fine_tuning_has_the_shape_of_its_published_model():
     assert count_parameters(config.model).total == 354_823_168
     with pytest.raises(ConfigError, match="does not fit"):
         with_parent(build_config(flags={"from_": "gpt2", "n_layer": 3}))
+
+
+def test_a_folder_comes_before_a_published_name_and_a_preset_is_no_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GlassError):
+        with_parent(build_config(flags={"from_": "mini"}))
+    (tmp_path / "gpt2").mkdir()
+    with pytest.raises(GlassError):
+        with_parent(build_config(flags={"from_": "gpt2"}))
 
 
 def test_the_family_and_why_it_goes_by_several_numbers():

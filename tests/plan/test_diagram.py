@@ -40,6 +40,8 @@ def test_it_shows_what_an_experiment_changes():
     post = diagram(GPTConfig(architecture="textbook", norm_position="post", **SHAPE), 1)
     plain = diagram(GPTConfig(architecture="textbook", residual=False, **SHAPE), 1)
     where = [next(i for i, line in enumerate(lines) if "LayerNorm" in line) for lines in (pre, post)]
+    sums = [next(i for i, line in enumerate(lines) if "+" in line) for lines in (pre, post)]
+    assert where[0] < sums[0] and where[1] > sums[1]  # post: of the sum, as in Vaswani et al. 2017
     attention = [next(i for i, line in enumerate(lines) if "attention" in line) for lines in (pre, post)]
     assert where[0] < attention[0] and where[1] > attention[1]
     assert any("+" in line for line in pre) and not any("+" in line for line in plain)

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from glassgpt.config import build_config
+from glassgpt.errors import ConfigError
 from glassgpt.model import ARCHITECTURES
+from glassgpt.model.lora import LoRALinear
 from glassgpt.plan import speed
 from glassgpt.plan.speed import measure_speed, speed_of_parts, speed_of_whole
 
@@ -28,7 +30,7 @@ def configured(**flags):
 def test_every_architecture_is_measured_both_ways(architecture):
     config = configured(architecture=architecture, micro_batch_size=4)
     for way in (speed_of_whole, speed_of_parts):
-        found = way(config, CPU)
+        found = way(config, 4, CPU)
         assert found.step == pytest.approx(sum(found.parts.values())) and found.step > 0
         assert all(seconds >= 0 for seconds in found.parts.values())
 
@@ -50,19 +52,21 @@ def clocked(monkeypatch):
 def test_a_step_has_every_block_as_often_as_it_has_tokens(clocked):
     """The same for every split into micro batches and for every depth."""
     for n_layer, micro_batch_size, batch_size in ((3, 4, 8), (3, 8, 8), (3, 8, 24), (7, 2, 8)):
-        config = configured(n_layer=n_layer, micro_batch_size=micro_batch_size, batch_size=batch_size)
-        assert speed_of_parts(config, CPU).step == pytest.approx(n_layer * batch_size * 48 / 1000, rel=0.01)
+        config = configured(n_layer=n_layer, batch_size=batch_size)
+        assert speed_of_parts(config, micro_batch_size, CPU).step == pytest.approx(
+            n_layer * batch_size * 48 / 1000, rel=0.01
+        )
 
 
 def test_what_a_micro_batch_pays_for_the_weights_alone_is_paid_for_each(clocked, monkeypatch):
     monkeypatch.setattr(speed, "pass_through", lambda model, rows, length, precision: lambda: 5.0 * len(model.blocks))
-    few, many = (speed_of_parts(configured(micro_batch_size=n), CPU).step for n in (8, 2))
+    few, many = (speed_of_parts(configured(), n, CPU).step for n in (8, 2))
     assert few == pytest.approx(5 * 3) and many == pytest.approx(4 * few)
 
 
 def test_a_small_model_is_measured_whole_and_a_large_one_in_parts(monkeypatch):
-    monkeypatch.setattr(speed, "speed_of_whole", lambda config, device: "whole")
-    monkeypatch.setattr(speed, "speed_of_parts", lambda config, device: "parts")
+    monkeypatch.setattr(speed, "speed_of_whole", lambda config, size, device: "whole")
+    monkeypatch.setattr(speed, "speed_of_parts", lambda config, size, device: "parts")
     assert measure_speed(configured(), 8, CPU) == "whole"
     assert measure_speed(build_config(preset="gpt2"), 1, CPU) == "parts"
 
@@ -77,11 +81,34 @@ def test_no_model_of_the_whole_size_is_built_for_a_large_one(monkeypatch):
 
     monkeypatch.setattr(speed, "build_model", build)
     monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0))
-    speed_of_parts(build_config(preset="gpt2-xl", flags={"precision": "float32"}).resolved(micro_batch_size=1), CPU)
+    speed_of_parts(build_config(preset="gpt2-xl", flags={"precision": "float32"}), 1, CPU)
     assert built and all(config.n_layer == 1 and config.vocab_size == 64 for config in built)
 
 
 def test_the_threads_are_as_before():
     before = torch.get_num_threads()
-    speed_of_whole(configured(micro_batch_size=8), CPU)
+    speed_of_whole(configured(), 8, CPU)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("flags", [{"gradient_checkpointing": True}, {"from_": "gpt2", "lora": 4}])
+def test_what_changes_the_work_of_a_block_is_measured_with_it(flags, monkeypatch):
+    seen, real = [], speed.pass_through
+
+    def watched(model, *how):
+        adapted = any(isinstance(module, LoRALinear) for module in model.modules())
+        again = any("checkpoint" in repr(block.forward) for block in model.blocks)
+        seen.append((adapted, again, model.embedding.requires_grad))
+        return real(model, *how)
+
+    monkeypatch.setattr(speed, "pass_through", watched)
+    found = speed_of_parts(configured(**flags), 4, CPU)
+    assert seen[0] == ("lora" in flags, "gradient_checkpointing" in flags, True)  # what goes in has a gradient
+    assert found.step > 0
+
+
+def test_replicas_that_training_would_refuse_are_refused_and_others_are_counted():
+    asked = configured(replicas=2, threads=2)
+    assert speed_of_whole(asked, 8, CPU).replicas == 2
+    with pytest.raises(ConfigError, match="replicas is 2"):
+        speed_of_whole(asked, 3, CPU)

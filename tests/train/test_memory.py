@@ -121,8 +121,8 @@ def test_the_plain_loss_holds_the_logits_of_all_positions():
     config = configured(micro_batch_size=ROWS, vocab_size=5003, context_length=256)
     whole = training_memory(config, ROWS, whole_logits=True)
     assert whole.tensors == pytest.approx(most_of_a_step(config, plain_loss), rel=0.1)
-    assert whole.logits > 3 * 4 * ROWS * 256 * 5003 > 3 * training_memory(config, ROWS).logits
-    assert training_memory(config, ROWS).logits > 4 * CHUNK_ROWS * 5003
+    assert whole.most_logits >= 3 * 4 * ROWS * 256 * 5003 > 3 * training_memory(config, ROWS).most_logits
+    assert training_memory(config, ROWS).most_logits > 4 * CHUNK_ROWS * 5003
 
 
 def test_every_replica_takes_the_same():
@@ -155,8 +155,16 @@ def test_a_process_takes_its_tensors_the_places_between_them_and_a_copy():
     found, before = training_memory(config, ROWS), 1 << 28
     alone = process_bytes(config, ROWS, before=before, with_copy=False)
     assert alone - before - memory.LOADED == pytest.approx(
-        found.tensors + (memory.FRAGMENTATION - 1) * found.step, rel=1e-6
+        found.tensors + (memory.FRAGMENTATION["float32"] - 1) * found.step, rel=1e-6
     )
     assert process_bytes(config, ROWS, before=before) - alone == found.weights + found.optimizer
     two = process_bytes(config, ROWS // 2, replicas=2, before=before, with_copy=False)
     assert alone < two < 2 * alone
+
+
+def test_a_part_has_its_own_worst_moment():
+    """Of a model that is nearly all embedding, the step takes the most when gradients are there and activations are gone."""
+    config = configured(architecture="ngram", micro_batch_size=ROWS, n_gram_rows=16_381)
+    found = training_memory(config, ROWS)
+    assert found.gradients == found.weights and found.activations < found.most_activations
+    assert found.most_activations > ROWS * 64 * 4 * 48 * 20  # of four blocks

@@ -99,6 +99,8 @@ def validation_text(checkpoint: "Checkpoint", engine: "Engine") -> "Tensor | Non
     if data is None or data.meta.vocab_size > engine.model.config.vocab_size:
         return None
     length = min(LONGEST_CONTEXT, engine.model.config.context_length, len(data.val))
+    if not length:
+        return None
     rows = min(CONTEXT_TOKENS, len(data.val)) // length
     return torch.from_numpy(data.val[: rows * length].astype("int64")).view(rows, length).to(engine.device)
 
@@ -111,8 +113,13 @@ def page_file(out: Path, verb: str) -> None:
         raise ConfigError(f"--out {out} is a folder; name a file, such as {out / verb}.html")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out} is in a folder that is not there; make {out.parent}, or choose another --out")
-    if out.exists() and MARK not in out.read_bytes()[:2000]:
+    if out.exists() and MARK not in beginning(out):
         raise ConfigError(f"{out} exists and is no page of glassgpt {verb}; choose another --out")
+
+
+def beginning(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(2000)
 
 
 def tables(data: dict[str, Any]) -> list[Any]:
@@ -153,11 +160,18 @@ def neurons_of(data: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    is_sum = data["neurons"][0]["adds"] is not None
+    does = (
+        f"that write for {shown(data['next'][0][0])}, which it expects next" if is_sum else "that are furthest from 0"
+    )
     table = Table(
-        "neuron", "adds", "most excited by", "writes for", box=None, title_justify="left",
-        title=Text(f"neurons that write for {shown(data['next'][0][0])}, which it expects next"),
+        "neuron", "adds", "most excited by", "writes for", box=None, title_justify="left", title=Text(f"neurons {does}")
     )  # fmt: skip
-    for neuron in sorted(data["neurons"], key=lambda n: n["adds"] or abs(n["activation"]), reverse=True)[:STRONGEST]:
+
+    def strength(neuron: dict[str, Any]) -> float:
+        return float(neuron["adds"] if is_sum else abs(neuron["activation"]))
+
+    for neuron in sorted(data["neurons"], key=strength, reverse=True)[:STRONGEST]:
         adds = "" if neuron["adds"] is None else f"{neuron['adds']:+.2f}"
         (key, *_), values = neuron["keys"], " ".join(shown(text) for text in neuron["values"])
         excited = Text(key["before"] and shown(key["before"]), "dim") + Text(shown(key["text"]), "bold")
@@ -193,4 +207,4 @@ def pair_of(pair: dict[str, Any]) -> Any:
 
 def shown(text: str) -> str:
     """White space made visible."""
-    return text.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥") or "(nothing)"
+    return text.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍") or "(nothing)"

@@ -37,7 +37,7 @@ def plan(
     if compare is not None:
         if given or preset or config or tokens:
             raise ConfigError("--compare takes presets and nothing beside them; leave the other flags out")
-        show_family(compare or [*FAMILY], json)
+        show_family(compare, json)
         return
     resolved = build_config(preset=preset, file=config, flags=given)
     budget = number_of_tokens(tokens)
@@ -106,7 +106,9 @@ def tables(costs: dict[str, Any]) -> list[Any]:
         size(sum(written.values()) + PROCESS_OF_GENERATION),
     )
     rate = table("operations", "a token", "a step")
-    for name, value in (*flops.items(), ("both", sum(flops.values()))):
+    for name, value in (*flops.items(), ("in all", sum(flops.values()))):
+        if not value:
+            continue
         rate.add_row(name, f"{value / 1e6:,.1f} MFLOP", f"{value * costs['tokens_a_step'] / 1e12:,.2f} TFLOP")
     budget = f"{in_short(costs['tokens'])} tokens"
     times = table("machine", "micro batch", "memory", "of", "tokens/s", budget)
@@ -121,16 +123,24 @@ def tables(costs: dict[str, Any]) -> list[Any]:
             f"{mark}{speed:,.0f}" if speed and machine["fits"] else "",
             f"{mark}{duration(machine['seconds'])}" if machine["seconds"] else "does not fit",
         )
-    taken = f"Here a piece of a step was measured ({here['precision']}); validations and samples take an eighth more at most."
+    taken = (
+        f"Here a piece of a step was measured ({here['precision']}, without torch.compile); validations, samples and "
+        "checkpoints come on top."
+    )
     notes = [
         f"{budget} are {costs['tokens_of']}. {taken if here['fits'] else ''}",
-        "~ is an estimate: 40 % of the peak that the maker names, in bfloat16."
+        "GPUs are estimates throughout: 40 % of the peak that the maker names, in bfloat16, and half of the memory left free."
         + (" A model as small as this keeps no GPU busy, and takes longer." if costs["shape"]["n_embd"] < BUSY else ""),
     ]
     if costs["vocabulary_guessed"]:
         guess = f"{costs['shape']['vocab_size']:,} tokens"
         notes.append(
             f"The vocabulary will be made of the text; counted with {guess} (--vocab-size says another number)."
+        )
+    if costs["sized_for_minutes"]:
+        notes.append(
+            f"The size is what {costs['sized_for_minutes']:g} minutes here are worth for a long text; a short one takes a "
+            "smaller model, or ends sooner."
         )
     notes += [f"To make it fit here: {line}" for line in costs["advice"]]
     return [parts, rate, memory, times, *(Text(note) for note in notes)]
@@ -144,7 +154,6 @@ MEMORY = {
     "weights": "weights", "gradients": "gradients", "optimizer": "optimizer", "activations": "activations",
     "logits": "logits", "checkpoint": "copy for a checkpoint",
 }  # fmt: skip
-FAMILY = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "gpt3-175b")
 PROCESS_OF_GENERATION = 260 << 20  # torch, loaded
 BUSY = 512  # n_embd
 
@@ -176,7 +185,7 @@ def duration(seconds: float) -> str:
 def show_family(presets: list[str], as_json: bool) -> None:
     from glassgpt.plan import family
 
-    told = family(presets)
+    told = family(presets or None)
     if as_json:
         print_json(told)
         return

@@ -31,10 +31,13 @@ def report(
 
     from glassgpt.cli.progress import PreparationDisplay
     from glassgpt.disk import as_argument, replace_file
+    from glassgpt.errors import ConfigError
     from glassgpt.inspection import render, report_run, run_with_figures
     from glassgpt.machine import decide_device
 
     page_file(out, "report")
+    if prompt and not look:
+        raise ConfigError("--prompt is looked into, and --no-look says not to; leave one of them out")
     decide_device(device)  # one that is not there is said before anything is read
     opened = run_with_figures(run)
     data: dict[str, Any] = report_run(opened) | {"found": None, "why": ""}
@@ -59,7 +62,7 @@ def looked_into(
     from glassgpt.checkpoint import find_checkpoint
     from glassgpt.cli.main import STANDARD_INPUT, say
     from glassgpt.disk import as_argument
-    from glassgpt.errors import GlassError
+    from glassgpt.errors import GlassError, is_out_of_memory
     from glassgpt.generate import load_run
     from glassgpt.inspection import findings, look
 
@@ -71,10 +74,10 @@ def looked_into(
         report("looking into it", 0.0)
         text = prompt or sample or engine.generate(max_new_tokens=WRITTEN_TOKENS)
         data = look(engine, text, lambda what, done, of: report(what, done / of))
-    except GlassError as error:
-        if prompt:
+    except (GlassError, MemoryError, RuntimeError) as error:
+        if prompt or not (isinstance(error, GlassError) or is_out_of_memory(error)):
             raise
-        return {"found": None, "why": str(error)}
+        return {"found": None, "why": str(error) if isinstance(error, GlassError) else "out of memory"}
     return {"found": findings(data) | {"checkpoint": checkpoint.name, "run": as_argument(run)}, "why": ""}
 
 
@@ -83,7 +86,9 @@ def table(data: dict[str, Any]) -> Any:
     from rich.text import Text
 
     state = "" if data["complete"] else ", not complete"
-    figures = Table(title=f"{data['name']}{state}", title_justify="left", show_header=False, box=None, padding=(0, 2))
+    figures = Table(
+        title=Text(f"{data['name']}{state}"), title_justify="left", show_header=False, box=None, padding=(0, 2)
+    )
     for label, words in data["rows"]:
         figures.add_row(label, Text(words))
     if data["faults"]["count"]:

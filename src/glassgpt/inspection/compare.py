@@ -11,7 +11,10 @@ from glassgpt.inspection.figures import KINDS, Figures, in_words, unit_of
 from glassgpt.inspection.report import Report, report_run
 
 # A loss in nats a token compares only among those who cut a text into the same tokens, bits a byte only on the same text.
-OF_TOKENS, OF_TEXT = ("val_loss", "best_val_loss"), ("val_loss", "best_val_loss", "bits_per_byte", "accuracy")
+OF_TOKENS, OF_TEXT = (
+    ("val_loss", "best_val_loss", "tokens_per_second"),
+    ("val_loss", "best_val_loss", "bits_per_byte", "accuracy"),
+)
 
 
 def compare_runs(runs: Sequence[Run]) -> Report:

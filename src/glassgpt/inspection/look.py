@@ -42,20 +42,19 @@ def look(
 ) -> Look:
     """What the model makes of the last tokens of `prompt`, at most 128 of them and at most a context. `progress` hears what is
     being done, and how much of it is done. `pairs` are probed with; what excites neurons is looked for in `contexts` (B, T),
-    without them in the prompt. Raises ConfigError where the prompt has fewer than two tokens."""
+    without them in the prompt. Raises ConfigError where the prompt has fewer than two tokens, or the model's scores are not
+    finite."""
     model = engine.model
     tokens = engine.encode_prompt(prompt)
     most = min(MOST_TOKENS, model.config.context_length)
+    given, tokens = tokens.shape[1], tokens[:, -most:]
     if tokens.shape[1] < 2:
         raise ConfigError("a prompt of one token has nothing to look back at; give --prompt a few words")
-    given, tokens = tokens.shape[1], tokens[:, -most:]
     names = [*stages(model), *parts(model), "block.*.weights", "block.*.neurons"]
     with torch.inference_mode():
         found = {name: activation[0].float() for name, activation in capture(model, tokens, names).items()}
         if not found["logits"].isfinite().all():
-            raise ConfigError(
-                "this model's scores are not finite; it cannot be looked into, and was not trained to its end"
-            )
+            raise ConfigError("this model's scores are not finite; it cannot be looked into")
         data = {
             "model": _model(engine, given, tokens),
             "tokens": _tokens(engine, tokens[0], found["logits"]),
@@ -71,7 +70,7 @@ def look(
             "lens": _lens(engine, found, tokens[0]),
             "weights": _weight_histograms(engine),
             "activations": {
-                name: histogram(found[name]) for name in found if name not in ("logits",) and "weights" not in name
+                name: histogram(found[name]) for name in found if name != "logits" and "weights" not in name
             },
             "neighbours": _neighbours(engine, tokens[0]),
             "positions": _positions(engine),

@@ -12,10 +12,8 @@ def render(template: str, data: Any) -> str:
     """The page `template` (a file beside this one) with `data` in it. Text stays text whatever it looks like: in the page it
     is JSON in which no tag can end or begin, and it is shown as text content only."""
     page = INCLUDED.sub(lambda match: _file(match[1]), _file(template))
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return page.replace(
-        "{{DATA}}", text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    )
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # in ASCII: names of files need be no Unicode
+    return page.replace("{{DATA}}", text.replace("<", "\\u003c"))
 
 
 def _file(name: str) -> str:

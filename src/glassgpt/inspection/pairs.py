@@ -30,8 +30,9 @@ def read_pair(engine: Engine, one: str, other: str) -> Pair:
             f"{_cut(engine, other_text)} is {len(other_text)}; change words one for one, tokens that are cut alike"
         )
     if text == other_text or answer == other_answer:
-        what = "texts" if text == other_text else "answers"
-        raise ConfigError(f"the {what} of a pair have to differ, both are {one!r}; write such as {EXAMPLE}")
+        what, same = ("texts", text) if text == other_text else ("answers", [answer])
+        both = repr(engine.tokenizer.decode(same))
+        raise ConfigError(f"the {what} of a pair have to differ, both are {both}; write such as {EXAMPLE}")
     limit = engine.model.config.context_length
     if len(text) > limit:
         raise ConfigError(f"the texts of a pair are {len(text)} tokens, the model sees {limit} at once; shorten them")
@@ -68,6 +69,8 @@ def look_at_pair(engine: Engine, pair: Pair, progress: Callable[[int, int], None
     answers = [pair.answer, pair.other_answer]
     with torch.inference_mode():
         shares = engine.model(texts)[:, -1].float().softmax(dim=-1)[:, answers]
+    if not shares.isfinite().all():
+        raise ConfigError("this model's scores of the pair are not finite; it cannot be looked into")
     data: dict[str, Any] = {
         "texts": [[token_text(engine, id) for id in row] for row in texts.tolist()],
         "differs": (pair.text != pair.other_text).tolist(),

@@ -5,15 +5,16 @@ from torch import Tensor
 from glassgpt.generate import Engine
 
 UNEVEN = "\N{REPLACEMENT CHARACTER}"
+WHITE = " \n\t\r"
 
 
 def token_text(engine: Engine, id: int) -> str:
-    """What a token stands for; bytes that are no whole character as hexadecimal numbers."""
+    """What a token stands for; bytes that are no whole character, or control a terminal, as hexadecimal numbers."""
     if id >= engine.tokenizer.vocab_size:
         return f"<{id}>"  # it only pads the embedding
     raw = engine.tokenizer.token_bytes(id)
     text = raw.decode("utf-8", "replace")
-    return f"<{raw.hex(' ')}>" if UNEVEN in text else text
+    return f"<{raw.hex(' ')}>" if UNEVEN in text or not all(c.isprintable() or c in WHITE for c in text) else text
 
 
 def likeliest(engine: Engine, scores: Tensor, k: int) -> list[tuple[str, float]]:

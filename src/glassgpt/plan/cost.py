@@ -1,143 +1,201 @@
 """What a model and its training take: parameters, operations, memory and time, as plain numbers."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 import torch
 
-from glassgpt.config import PRESETS, GPTConfig, RunConfig, build_config
-from glassgpt.errors import ConfigError
-from glassgpt.machine import decide_device, decide_threads, free_memory, total_memory
-from glassgpt.machine.describe import describe_environment
+from glassgpt.config import GPTConfig, RunConfig, build_config
+from glassgpt.machine import decide_device, decide_threads, free_memory, threads_restored, total_memory
 from glassgpt.model.size import bytes_of, count_parameters, generation_bytes, training_flops
+from glassgpt.plan.counts import parameters, shape, with_vocabulary
 from glassgpt.plan.diagram import diagram
+from glassgpt.plan.family import SAID
 from glassgpt.plan.gpus import ALLOCATOR, CONTEXT, GPU, GPUS, SHARE_OF_PEAK, estimated_tokens_per_second
-from glassgpt.plan.speed import measure_speed
+from glassgpt.plan.speed import Speed, measure_speed
+from glassgpt.train.fit import is_settled, sized
 from glassgpt.train.memory import process_bytes, training_memory
-from glassgpt.train.settle import fitting_micro_batch
+from glassgpt.train.settle import fitting_micro_batch, require_replicas
 
-# A vocabulary that is made of the text has no size before there is a text. For char that of the best-known small text.
-TRAINED_VOCABULARY = {"char": 65, "byte": 257, "bpe": 4096, "gpt2": 50257}
 TOKENS_A_PARAMETER = 20  # what Hoffmann et al. 2022 (2203.15556) found best for a given number of operations
-MOST_SEQUENCES = 512  # of a micro batch on a GPU: more make nothing faster
+LONG_TEXT = 10**10  # tokens: so many that no model knows them by heart
+
+
+class Place(NamedTuple):
+    """Where it would be trained. `room`: bytes in all, `free`: of those now, `before`: those that this process has."""
+
+    device: torch.device
+    threads: int
+    room: int
+    free: int
+    before: int
+
+
+@threads_restored()
+def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
+    """All of it, JSON-ready; memory in bytes, times in seconds. `tokens`: what the time is for; 0: the run's own, or where
+    nothing says how many those are, TOKENS_A_PARAMETER. Nothing is trained; on this machine a piece of a step is measured
+    where the model fits. Raises ConfigError for what training would refuse, or where the vocabulary is unknown."""
+    before = psutil.Process().memory_info().rss
+    config, is_guess = with_vocabulary(with_parent(config))
+    wanted, config = config, sized(config, LONG_TEXT).config
+    device = torch.device(decide_device(config.machine.device).choice)
+    threads = decide_threads(config.machine.threads)
+    require_replicas(config, device, threads)
+    on_cuda = device.type == "cuda"
+    room = torch.cuda.get_device_properties(device).total_memory if on_cuda else total_memory()
+    place = Place(device, threads, room, free_memory(device), before)
+    here, speed = on_this_machine(config, place)
+    flops = flops_a_token(config)
+    budget, of_what = budget_of(config, tokens, speed)
+    machines = [here, *(on_gpu(config, gpu) for gpu in GPUS)]
+    for machine in machines:
+        rate = machine["tokens_per_second"]
+        machine["seconds"] = budget / rate if rate and machine["fits"] else None
+    return {
+        "preset": config.preset,
+        "architecture": config.model.architecture,
+        "shape": shape(config.model),
+        "sized_for_minutes": config.train.minutes if config.model != wanted.model else None,
+        "vocabulary_guessed": is_guess,
+        "parameters": parameters(config.model),
+        "flops_a_token": flops,
+        "tokens_a_step": tokens_a_step(config),
+        "batch_size": config.train.batch_size,
+        "training": parts_of_memory(config, here),
+        "generation": generation(config.model),
+        "tokens": int(budget),
+        "tokens_of": of_what,
+        "machines": machines,
+        "advice": advice(config, here, place),
+        "diagram": diagram(config.model, here["micro_batch_size"]),
+    }
 
 
 def with_parent(config: RunConfig) -> RunConfig:
     """With the shape of the model that it goes on from. A published one has its preset's, and is not fetched."""
     source = config.finetune.from_
-    if not source:
+    if not source or is_settled(config):  # a run's config.toml has the shape
         return config
     from glassgpt.train.parent import Parent, fit_to_parent, open_parent  # they load every format
 
-    known = Parent(source, build_config(preset=source).model, {}, None, None, {}) if source in PRESETS else None
-    return fit_to_parent(config, known or open_parent(source, config))[0]
+    if source in SAID and not Path(source).exists():
+        parent = Parent(source, build_config(preset=source).model, {}, None, None, {})
+    else:
+        parent = open_parent(source, config)
+    return fit_to_parent(config, parent)[0]
 
 
-def with_vocabulary(config: RunConfig) -> tuple[RunConfig, bool]:
-    """And whether its size is only a guess."""
-    if config.model.vocab_size:
-        return config, False
-    size = TRAINED_VOCABULARY.get(config.data.tokenizer)
-    if size is None:
-        raise ConfigError("how large the vocabulary of that tokenizer is has to be said: --vocab-size N")
-    return config.resolved(vocab_size=size), config.data.tokenizer in ("char", "bpe")
-
-
-def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
-    """`tokens`: what the time is for; 0: those of the run, or TOKENS_A_PARAMETER where the run says minutes. Nothing is
-    trained; on this machine a piece of a step is measured where the model fits."""
-    before = psutil.Process().memory_info().rss
-    config, guessed = with_vocabulary(with_parent(config))
-    device = torch.device(decide_device(config.machine.device).choice)
-    threads = decide_threads(config.machine.threads)
-    c, train = config.model, config.train
-    micro_batch_size = train.micro_batch_size or fitting_micro_batch(config, device)
-    room = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else total_memory()
-    fits = needed(config, micro_batch_size, 1, before, device, False) <= room
-    speed = measure_speed(config, micro_batch_size, device) if fits else None
-    if speed is not None:
-        config = config.resolved(precision=speed.precision)
-    replicas = speed.replicas if speed is not None else 1
-    each = micro_batch_size // replicas if not train.micro_batch_size else micro_batch_size
-    memory = training_memory(config, each, replicas=replicas)
+def on_this_machine(config: RunConfig, place: Place) -> tuple[dict[str, Any], Speed | None]:
+    """What it needs here, and how fast it is, measured where it fits."""
+    size = config.train.micro_batch_size or fitting_micro_batch(config, place.device)
+    fits = needed(config, size, 1, place, with_copy=False) <= place.room
+    speed = measure_speed(config, size, place.device) if fits else None
+    replicas = speed.replicas if speed else 1
+    each = size if config.train.micro_batch_size else size // replicas  # replicas share what was not said
+    precision = speed.precision if speed else config.machine.precision
+    settled = config.resolved(precision=precision)
     # Where there is no room for a copy, training waits for its checkpoints.
-    peaks = [needed(config, each, replicas, before, device, with_copy) for with_copy in (True, False)]
-    tokens_a_step = train.batch_size * c.context_length
-    own = train.max_steps * tokens_a_step
-    if speed is not None and train.minutes:
-        own = int(60 * train.minutes / speed.step * tokens_a_step)
-    asked = tokens or own or TOKENS_A_PARAMETER * count_parameters(c).total
-    here = {
-        "name": describe_environment()["gpu"]
-        if device.type == "cuda"
-        else f"here, {threads} thread{'s' * (threads > 1)}",
+    peaks = [needed(settled, each, replicas, place, with_copy) for with_copy in (True, False)]
+    return {
+        "name": name_of(place),
         "measured": True,
-        "memory": room,
-        "needed": next((peak for peak in peaks if peak <= room), peaks[-1]),
+        "memory": place.room,
+        "needed": next((peak for peak in peaks if peak <= place.room), peaks[-1]),
         "micro_batch_size": each,
         "replicas": replicas,
-        "precision": config.machine.precision if speed is None else speed.precision,
+        "precision": precision,
         "fits": fits,
+        "tokens_per_second": speed and tokens_a_step(config) / speed.step,
         "seconds_a_step": speed and speed.step,
         "parts": speed.parts if speed else {},
-        "tokens_per_second": speed and tokens_a_step / speed.step,
-    }
-    machines = [here, *(on_gpu(config, gpu) for gpu in GPUS)]
-    for machine in machines:
-        rate = machine["tokens_per_second"]
-        machine["seconds"] = asked / rate if rate and machine["fits"] else None
+    }, speed
+
+
+def name_of(place: Place) -> str:
+    if place.device.type == "cuda":
+        return torch.cuda.get_device_name(place.device)
+    return (
+        f"here, {place.threads} thread{'s' * (place.threads > 1)}" if place.device.type == "cpu" else "here, Apple GPU"
+    )
+
+
+def on_gpu(config: RunConfig, gpu: GPU) -> dict[str, Any]:
+    """An estimate, with the micro batch that training takes: what was asked for, or the largest that leaves half of the memory
+    free."""
+    config = config.resolved(precision="bfloat16")
+    size = config.train.micro_batch_size or fitting_micro_batch(config, torch.device("cuda"), gpu.memory // 2)
+    takes = gpu_bytes(config, size)
     return {
-        "preset": config.preset,
-        "architecture": c.architecture,
-        "shape": shape(c),
-        "vocabulary_guessed": guessed,
-        "parameters": parameters(c),
-        "flops_a_token": {"forward": training_flops(c) // 3, "backward": 2 * training_flops(c) // 3},
-        "tokens_a_step": tokens_a_step,
-        "batch_size": train.batch_size,
-        "training": {
-            "weights": memory.weights,
-            "gradients": 0 if config.finetune.lora else memory.weights,
-            "optimizer": memory.optimizer,
-            "activations": memory.activations,
-            "logits": memory.logits,
-            "checkpoint": memory.checkpoint,
-        },
-        "generation": generation(c),
-        "tokens": int(asked),
-        "tokens_of": "what was asked for"
-        if tokens
-        else "the run's own"
-        if own
-        else f"{TOKENS_A_PARAMETER} for each parameter (Hoffmann et al. 2022)",
-        "machines": machines,
-        "advice": advice(config, here, device),
-        "diagram": diagram(c, each),
+        "name": gpu.name,
+        "measured": False,
+        "share_of_peak": SHARE_OF_PEAK,
+        "memory": gpu.memory,
+        "needed": takes,
+        "micro_batch_size": size,
+        "replicas": 1,
+        "precision": "bfloat16",
+        "fits": takes <= gpu.memory,
+        "tokens_per_second": estimated_tokens_per_second(gpu, sum(flops_a_token(config).values())),
     }
 
 
-def shape(c: GPTConfig) -> dict[str, int]:
+def flops_a_token(config: RunConfig) -> dict[str, int]:
+    """A backward is two forwards, one where the weights get no gradient; with gradient checkpointing the forward is done
+    again."""
+    forward = training_flops(config.model) // 3
+    backward = forward if config.finetune.lora else 2 * forward
     return {
-        "n_layer": c.n_layer, "n_head": c.n_head, "n_kv_head": c.kv_heads, "n_embd": c.n_embd, "head_dim": c.head_width,
-        "mlp_width": c.mlp_width, "context_length": c.context_length, "vocab_size": c.vocab_size,
-    }  # fmt: skip
+        "forward": forward,
+        "backward": backward,
+        "recomputed": forward if config.train.gradient_checkpointing else 0,
+    }
 
 
-def parameters(c: GPTConfig) -> dict[str, Any]:
-    """By part, in all with and without a tied output layer, and by the rule of thumb 12 n_layer n_embd^2."""
-    count, output = count_parameters(c), c.vocab_size * c.n_embd
+def tokens_a_step(config: RunConfig) -> int:
+    return config.train.batch_size * config.model.context_length
+
+
+def budget_of(config: RunConfig, asked: float, speed: Speed | None) -> tuple[float, str]:
+    """How many tokens the time is for, and which ones those are."""
+    own: float = config.train.max_steps * tokens_a_step(config)
+    if speed is not None and config.train.minutes:
+        own = int(60 * config.train.minutes / speed.step) * tokens_a_step(config)
+    if asked:
+        return asked, "what was asked for"
+    if own:
+        return own, "the run's own"
+    most = TOKENS_A_PARAMETER * count_parameters(config.model).total
+    return most, f"{TOKENS_A_PARAMETER} for each parameter (Hoffmann et al. 2022)"
+
+
+def needed(config: RunConfig, micro_batch_size: int, replicas: int, place: Place, with_copy: bool) -> int:
+    """Bytes of the process, or on a GPU of its memory; `with_copy`: a checkpoint is written while training goes on."""
+    if place.device.type == "cuda":
+        return gpu_bytes(config, micro_batch_size)
+    return process_bytes(config, micro_batch_size, replicas=replicas, before=place.before, with_copy=with_copy)
+
+
+def gpu_bytes(config: RunConfig, micro_batch_size: int) -> int:
+    """The copy for a checkpoint lies in the machine's own memory. What is compiled there holds all logits."""
+    memory = training_memory(config, micro_batch_size, whole_logits=config.machine.compile != "off")
+    return CONTEXT + int(ALLOCATOR * memory.tensors)
+
+
+def parts_of_memory(config: RunConfig, here: dict[str, Any]) -> dict[str, int]:
+    """Bytes of each part when it takes the most, which is not for all of them at the same moment."""
+    memory = training_memory(
+        config.resolved(precision=here["precision"]), here["micro_batch_size"], replicas=here["replicas"]
+    )
+    trained = not config.finetune.lora
     return {
-        "embedding": count.embedding,
-        "positions": count.positions,
-        "attention": count.attention,
-        "mlp": count.mlp,
-        "norms": count.norms,
-        "head": count.head,
-        "total": count.total,
-        "tied": count.without_head,
-        "untied": count.without_head + output,
-        "in_blocks": count.attention + count.mlp,
-        "rule_of_thumb": 12 * c.n_layer * c.n_embd**2,
+        "weights": memory.weights,
+        "gradients": memory.weights * here["replicas"] if trained else 0,
+        "optimizer": memory.optimizer,
+        "activations": memory.most_activations,
+        "logits": memory.most_logits,
+        "checkpoint": memory.checkpoint,
     }
 
 
@@ -148,52 +206,25 @@ def generation(c: GPTConfig) -> dict[str, int]:
     return {"weights": weights, "cache": cache, "working": generation_bytes(c, 1) - cache}
 
 
-def needed(
-    config: RunConfig, micro_batch_size: int, replicas: int, before: int, device: torch.device, with_copy: bool
-) -> int:
-    if device.type == "cuda":
-        return gpu_bytes(config, micro_batch_size)
-    return process_bytes(config, micro_batch_size, replicas=replicas, before=before, with_copy=with_copy)
-
-
-def gpu_bytes(config: RunConfig, micro_batch_size: int) -> int:
-    """The copy for a checkpoint left out: it lies in the machine's own memory."""
-    return CONTEXT + int(ALLOCATOR * training_memory(config, micro_batch_size).tensors)
-
-
-def on_gpu(config: RunConfig, gpu: GPU) -> dict[str, Any]:
-    """With the largest micro batch that fits."""
-    config = config.resolved(precision="bfloat16")
-    sizes = (n for n in range(min(config.train.batch_size, MOST_SEQUENCES), 0, -1) if config.train.batch_size % n == 0)
-    size = next((n for n in sizes if gpu_bytes(config, n) <= gpu.memory), 1)
-    return {
-        "name": gpu.name,
-        "measured": False,
-        "share_of_peak": SHARE_OF_PEAK,
-        "memory": gpu.memory,
-        "needed": gpu_bytes(config, size),
-        "micro_batch_size": size,
-        "precision": "bfloat16",
-        "fits": gpu_bytes(config, size) <= gpu.memory,
-        "tokens_per_second": estimated_tokens_per_second(gpu, training_flops(config.model)),
-    }
-
-
-def advice(config: RunConfig, here: dict[str, Any], device: torch.device) -> list[str]:
-    """What to change where it does not fit here, or barely."""
-    if here["fits"] and here["needed"] <= free_memory(device):
+def advice(config: RunConfig, here: dict[str, Any], place: Place) -> list[str]:
+    """What to change where it does not fit, or not into what is free now: only what then does."""
+    available = min(place.room, place.free + place.before)
+    if here["fits"] and here["needed"] <= available:
         return []
-    lines = []
-    size = here["micro_batch_size"]
-    if size > 1:
-        smaller = max(n for n in range(1, size) if config.train.batch_size % n == 0)
-        lines.append(f"--micro-batch-size {smaller}: the same updates, in smaller pieces")
-    saving = config.resolved(gradient_checkpointing=True)
-    if not config.train.gradient_checkpointing and training_memory(saving, 1).tensors < here["memory"]:
-        lines.append("--gradient-checkpointing: less memory, a third slower")
-    weights = bytes_of(count_parameters(config.model).total)
-    if not lines and 1.5 * weights < here["memory"]:
-        lines.append("--from MODEL --lora 8: adapters of a published model learn, the weights stay as they are")
-    if not lines:
-        lines.append("a smaller preset, or a GPU of the table that it fits")
-    return lines
+
+    def fits(changed: RunConfig, size: int) -> bool:
+        return needed(changed, size, 1, place, with_copy=False) <= available
+
+    batch, size = config.train.batch_size, here["micro_batch_size"]
+    smaller = (n for n in range(size - 1, 0, -1) if batch % n == 0)
+    if (fitting := next((n for n in smaller if fits(config, n)), None)) is not None:
+        return [f"--micro-batch-size {fitting}: the same updates, in smaller pieces"]
+    if not config.train.gradient_checkpointing and fits(config.resolved(gradient_checkpointing=True), 1):
+        return ["--gradient-checkpointing --micro-batch-size 1: less memory, a third slower"]
+    if not config.finetune.lora and fits(config.resolved(from_="it", lora=8), 1):
+        return [
+            "--from MODEL --lora 8 --micro-batch-size 1: adapters of a published model learn, its weights stay as they are"
+        ]
+    if here["fits"]:
+        return ["close other programs: what is free now is less than it needs"]
+    return ["nothing here holds it; a smaller preset, or a GPU that it fits"]

@@ -14,28 +14,32 @@ def diagram(c: GPTConfig, batch_size: int) -> list[str]:
     count = count_parameters(c)
     B, T, C, V = batch_size, c.context_length, c.n_embd, c.vocab_size
     norm = "RMSNorm" if c.is_modern else "LayerNorm"
-    of_norm = (C if c.is_modern else (1 + c.bias) * C, count.norms // c.n_layer)
-    in_block = (count.attention + count.mlp + count.norms - of_norm[0]) // c.n_layer
+    of_norm = C if c.is_modern else (1 + c.bias) * C
+    in_block = (count.attention + count.mlp + count.norms - of_norm) // c.n_layer
     stream = f"({B}, {T}, {C})"
-    tokens = V * C
-    lines = [f"tokens ({B}, {T})", "  │", line(f"  ├─ token embedding, {V:,} x {C}", tokens)]
+    table = V * C
+    lines = [f"tokens ({B}, {T})", "  │", line(f"  ├─ token embedding, {V:,} x {C}", table)]
     if c.architecture == "ngram":
         groups = f"  ├─ embedding of 2 to {c.n_gram} tokens, {c.n_gram - 1} x {c.n_gram_rows:,} x {C}"
-        lines.append(line(groups, count.embedding - tokens))
+        lines.append(line(groups, count.embedding - table))
     if count.positions:
         lines.append(line(f"  ├─ position embedding, {T:,} x {C}", count.positions))
     lines += [f"  ▼ {stream}", line(f"┌─ block, {c.n_layer} times", in_block, " each")]
-    for part in (attention(c, B, norm, of_norm[0]), mlp(c, B, norm, of_norm[0])):
-        lines += [BRANCH, *(inside(text, number) for text, number in part), JOIN] if c.residual else [
-            inside(text, number) for text, number in part
-        ]  # fmt: skip
-    lines += [f"└─ ▼ {stream}", line(f"  {norm}", of_norm[0])]
+    for part in (attention(c, B), mlp(c, B)):
+        rows = [inside(text, number) for text, number in part]
+        normed = [inside(norm, of_norm)]
+        if c.norm_position == "pre":
+            rows = normed + rows
+        lines += [BRANCH, *rows, JOIN] if c.residual else rows
+        if c.norm_position == "post":  # of the sum
+            lines += normed
+    lines += [f"└─ ▼ {stream}", line(f"  {norm}", of_norm)]
     output = "  output layer, the token embedding (tied)" if c.tie_embeddings else f"  output layer, {C} x {V:,}"
     lines += [line(output, count.head), "  ▼", f"logits ({B}, {T}, {V})"]
     return lines
 
 
-def attention(c: GPTConfig, B: int, norm: str, of_norm: int) -> list[tuple[str, int | None]]:
+def attention(c: GPTConfig, B: int) -> list[tuple[str, int | None]]:
     count, T, D = count_parameters(c), c.context_length, c.head_width
     heads = f"attention, {c.n_head} heads x {D}"
     if c.kv_heads != c.n_head:
@@ -47,26 +51,16 @@ def attention(c: GPTConfig, B: int, norm: str, of_norm: int) -> list[tuple[str, 
     ]
     if c.is_modern:
         rows[1:1] = [("  norm of q and k, rotation", 2 * D)]
-    return around(rows, norm, of_norm, c)
+    return rows
 
 
-def mlp(c: GPTConfig, B: int, norm: str, of_norm: int) -> list[tuple[str, int | None]]:
+def mlp(c: GPTConfig, B: int) -> list[tuple[str, int | None]]:
     kind = "SwiGLU" if c.is_modern else {"gelu_tanh": "GELU", "gelu": "GELU (erf)", "relu": "ReLU"}[c.activation]
     each = count_parameters(c).mlp // c.n_layer
-    return around(
-        [
-            (f"MLP, {c.n_embd} -> {c.mlp_width:,} -> {c.n_embd}, {kind}", each),
-            (f"  neurons ({B}, {c.context_length}, {c.mlp_width})", None),
-        ],
-        norm,
-        of_norm,
-        c,
-    )
-
-
-def around(rows: list[tuple[str, int | None]], norm: str, of_norm: int, c: GPTConfig) -> list[tuple[str, int | None]]:
-    """With the norm on its side."""
-    return [(norm, of_norm), *rows] if c.norm_position == "pre" else [*rows, (norm, of_norm)]
+    return [
+        (f"MLP, {c.n_embd} -> {c.mlp_width:,} -> {c.n_embd}, {kind}", each),
+        (f"  neurons ({B}, {c.context_length}, {c.mlp_width})", None),
+    ]
 
 
 def inside(text: str, number: int | None) -> str:

@@ -1,11 +1,12 @@
 """The published sizes side by side, and why one model goes by several numbers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from glassgpt.config import PRESETS, build_config
 from glassgpt.errors import ConfigError
 from glassgpt.model.size import bytes_of, training_flops
-from glassgpt.plan.cost import parameters, shape, with_vocabulary
+from glassgpt.plan.counts import parameters, shape, with_vocabulary
 
 # What was said of a model when it was published, and where; and what is only an estimate there.
 SAID = {
@@ -26,10 +27,11 @@ WHY = (
 )
 
 
-def family(presets: list[str]) -> dict[str, Any]:
-    """Of each preset what `plan` counts, without measuring anything. Raises ConfigError for a name that is none."""
+def family(presets: Sequence[str] | None = None) -> dict[str, Any]:
+    """Of each preset what `plan` counts, without measuring anything; None: of those that were published. Raises ConfigError
+    for a name that is none."""
     rows = []
-    for name in presets:
+    for name in SAID if presets is None else presets:
         if name not in PRESETS:
             raise ConfigError(f"preset {name!r} is not known; it is one of {', '.join(PRESETS)}")
         config, guessed = with_vocabulary(build_config(preset=name))

@@ -32,6 +32,7 @@ WHOLE, DECIDING = 40e9, 10e9
 FEW_TOKENS = 512  # that decide about them in a small model
 PIECE_SECONDS = 0.1  # of the piece of which one block is measured: threads that meet take a tenth of it at most
 HIDDEN = 2_000_000  # numbers in so many blocks as the optimizer is measured on
+SHORT = 0.1
 FEW = 16  # tokens that cost next to nothing beside the weights
 SMALL_VOCABULARY, SLICE = 64, 4096  # words: of a block alone, and of the loss
 
@@ -47,44 +48,40 @@ class Speed:
 
 
 def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
-    """Of a step of `config`, whose vocabulary is known, in micro batches of that size. torch.compile is left out."""
-    config = config.resolved(micro_batch_size=micro_batch_size)
+    """Of a step of `config`, whose vocabulary is known, in micro batches of that size. torch.compile is left out. Raises
+    ConfigError for replicas that training would refuse."""
     tokens = micro_batch_size * config.model.context_length
-    if training_flops(config.model) * tokens <= WHOLE:
-        return speed_of_whole(config, device)
-    return speed_of_parts(config, device)
+    how = speed_of_whole if training_flops(config.model) * tokens <= WHOLE else speed_of_parts
+    return how(config, micro_batch_size, device)
 
 
-def speed_of_whole(config: RunConfig, device: torch.device) -> Speed:
+def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
     """Forward and backward of a micro batch, as training tries them before it begins, and the optimizer."""
     c, train = config.model, config.train
     model = prepared(build_model(c, device=device), config)
-    text = np.arange(2 * train.batch_size * c.context_length + 2) % c.vocab_size
+    text = np.arange(2 * micro_batch_size * c.context_length + 2) % c.vocab_size
     batches = Batches(text.astype(np.uint32), c.context_length, train.seed)
-    # What is decided is decided by a few sequences.
-    few = Trial(config, model, batches, device, min(train.micro_batch_size, max(2, FEW_TOKENS // c.context_length)))
+    few, whole = (Trial(config, model, batches, device, micro_batch_size) for _ in range(2))
+    few.most_rows = max(2, FEW_TOKENS // c.context_length)  # what is decided is decided by a few sequences
     precision = decide_precision(
         config.machine.precision, device, lambda choice: few.work(choice, chunked_loss), few.run_seconds, quick_ratio
     ).choice
-    # As in training: replicas share one micro batch, where neither its size nor their number was said.
-    count, threads = config.machine.replicas, torch.get_num_threads()
-    whole = Trial(config, model, batches, device, train.micro_batch_size)
-    if not count:
-        piece = timed(whole.work(precision, chunked_loss))
-        unsaid = config.resolved(micro_batch_size=0)
-        count = int(settle_replicas(unsaid, few, threads, precision, piece, quick_ratio).choice)
+    piece = seconds_of(whole.work(precision, chunked_loss))
+    count = int(settle_replicas(config, few, torch.get_num_threads(), precision, piece, quick_ratio).choice)
+    if count > 1:
+        piece = seconds_of(whole.work(precision, chunked_loss, count))
     parts = {
-        "forward and backward": whole.step_seconds(seconds_of(whole.work(precision, chunked_loss, count))),
+        "forward and backward": whole.step_seconds(piece),
         "optimizer": seconds_of_step(model, build_optimizer(model, train, precision)),
     }
     return Speed(step=sum(parts.values()), precision=precision, replicas=count, parts=parts)
 
 
-def speed_of_parts(config: RunConfig, device: torch.device) -> Speed:
+def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
     """A block, a slice of the loss and the optimizer of a block, each times as often as a step has it."""
     c, train = config.model, config.train
-    micro_steps = math.ceil(train.batch_size / train.micro_batch_size)
-    positions = train.micro_batch_size * c.context_length
+    micro_steps = math.ceil(train.batch_size / micro_batch_size)
+    positions = micro_batch_size * c.context_length
     one_block = thinned(c, 1)
     thin = prepared(build_model(one_block, device=device), config)
     flops = training_flops(one_block)
@@ -102,7 +99,7 @@ def speed_of_parts(config: RunConfig, device: torch.device) -> Speed:
     piece = pass_through(thin, 1, deciding, precision)
     piece()  # the first one takes several times as long
     of_window = timed(piece) * c.context_length / deciding
-    rows = min(train.micro_batch_size, int(PIECE_SECONDS / of_window))
+    rows = min(micro_batch_size, int(PIECE_SECONDS / of_window))
     length = c.context_length if rows else max(2, int(PIECE_SECONDS / of_window * c.context_length))
     large = max(1, rows), length
     small = 1, max(1, min(FEW, length // 2))
@@ -127,7 +124,7 @@ def speed_of_parts(config: RunConfig, device: torch.device) -> Speed:
         "loss": micro_steps * in_loss,
         "optimizer": in_optimizer + for_weight * (0 if config.finetune.lora else count.total - c.n_layer * in_blocks),
     }
-    return Speed(step=sum(step.values()), precision=precision, replicas=1, parts=step)
+    return Speed(step=sum(step.values()), precision=precision, replicas=max(1, config.machine.replicas), parts=step)
 
 
 def thinned(c: GPTConfig, layers: int) -> GPTConfig:
@@ -196,6 +193,7 @@ def prepared(model: LanguageModel, config: RunConfig) -> LanguageModel:
             p.fill_(0.01)
     if (lora := lora_of(config.finetune)) is not None:
         attach_lora(model, lora, config.train.seed)
+        model.embedding.requires_grad_(True)  # as if a block came before: what goes in has a gradient
     if config.train.gradient_checkpointing:
         recompute_blocks(model)
     return model.train()
@@ -238,9 +236,12 @@ def seconds_of_step(model: nn.Module, optimizer: Optimizer) -> float:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """The best of two, after one that also pays for memory and kernels."""
+    """The best of two, or of as many as SHORT allows, after one that also pays for memory and kernels."""
     work()
-    return min(timed(work), timed(work))
+    seconds = [timed(work), timed(work)]
+    while sum(seconds) < SHORT:
+        seconds.append(timed(work))
+    return min(seconds)
 
 
 def both(small: Callable[[], object], large: Callable[[], object]) -> tuple[float, float]:

@@ -4,6 +4,7 @@ worth is found in a table measured on one machine, with a look at the speed of t
 import time
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import NamedTuple
 
 import torch
 
@@ -62,25 +63,24 @@ def fitting_task(config: RunConfig, data: DataFolder) -> Task:
     return data.meta.task
 
 
+class Sized(NamedTuple):
+    """`config` with the `size` that its minutes are worth; `speed`: of this machine, beside the one on which sizes were
+    measured. Where no table of sizes applies, the configuration as it was, and no size."""
+
+    config: RunConfig
+    size: Size | None = None
+    speed: float = 1.0
+
+
 def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observer]) -> RunConfig:
     """Of a preset with a table of sizes, the one for its `minutes` and for the length of the text; and only as many steps as
-    teach more than the text by heart. Whoever asks for another model, or another batch, has that alone. A run that says its
-    length in steps, learns conversations or labels, goes on from a model, was settled before (in a config.toml) or is not on a
-    CPU has the size that it comes with."""
-    sizes, minutes = SIZES.get(config.preset, ()), config.train.minutes
-    if not (sizes and minutes) or data.meta.task != "text" or OF_THE_MODEL & {*config.asked}:
+    teach more than the text by heart. A run that learns conversations or labels has the size that it comes with."""
+    if data.meta.task != "text":
         return config
-    if config.finetune.from_ or is_settled(config) or decide_device(config.machine.device).choice != "cpu":
+    fitted, size, speed = sized(config, len(data.train))
+    if size is None:
         return config
-    speed = SIZES_STEP / probe_seconds() * min(torch.get_num_threads(), MOST_THREADS) / SIZES_THREADS
-    size = fitting_size(sizes, minutes * speed, len(data.train))
-    if (size.settings.get("batch_size") or config.train.batch_size) % (config.train.micro_batch_size or 1):
-        return config  # it was asked for
-    kept = {*config.asked}
-    if config.train.optimizer != PRESETS[config.preset]["optimizer"]:
-        kept.update(OF_THE_OPTIMIZER)
-    fitted = config.resolved(**{name: value for name, value in size.settings.items() if name not in kept})
-    model, train = fitted.model, fitted.train
+    model, train, minutes = fitted.model, fitted.train, config.train.minutes
     data.require_windows(model.context_length)  # before anything is said of its length
     n_gram = f", n_gram {model.n_gram}" if model.architecture == "ngram" else ""
     if "minutes" in config.asked:
@@ -91,6 +91,26 @@ def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observe
             f"{model.context_length}",
         )
     return fit_to_length(fitted, size, 60 * minutes * speed * size.tokens_per_second, len(data.train), observers)
+
+
+def sized(config: RunConfig, length: int) -> Sized:
+    """For a text of `length` tokens. Whoever asks for another model, or another batch, has that alone. A run that says its
+    length in steps, goes on from a model, was settled before (in a config.toml) or is not on a CPU has the size that it comes
+    with."""
+    sizes, minutes = SIZES.get(config.preset, ()), config.train.minutes
+    if not (sizes and minutes) or OF_THE_MODEL & {*config.asked}:
+        return Sized(config)
+    if config.finetune.from_ or is_settled(config) or decide_device(config.machine.device).choice != "cpu":
+        return Sized(config)
+    speed = SIZES_STEP / probe_seconds() * min(torch.get_num_threads(), MOST_THREADS) / SIZES_THREADS
+    size = fitting_size(sizes, minutes * speed, length)
+    if (size.settings.get("batch_size") or config.train.batch_size) % (config.train.micro_batch_size or 1):
+        return Sized(config)  # it was asked for
+    kept = {*config.asked}
+    if config.train.optimizer != PRESETS[config.preset]["optimizer"]:
+        kept.update(OF_THE_OPTIMIZER)
+    fitted = config.resolved(**{name: value for name, value in size.settings.items() if name not in kept})
+    return Sized(fitted, size, speed)
 
 
 def is_settled(config: RunConfig) -> bool:

@@ -1,7 +1,7 @@
 """Memory of a training step by formula: nothing is allocated, so GPT-3 costs as little as a toy. The tests hold every part
 against the tensors of a real step, counted one by one (tests/train/test_memory.py)."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from glassgpt.config import GPTConfig, RunConfig
 from glassgpt.model.size import bytes_of, count_parameters
@@ -10,8 +10,8 @@ from glassgpt.train.loss import CHUNK_WORDS, chunk_rows
 from glassgpt.train.trial import trial_rows
 
 # A process grows by more than its tensors. What a step allocates and frees has pieces between it that stay, so that the same
-# size rarely fits into the place that it left: with glibc 1.2 to 1.45 times as much, measured over all presets.
-FRAGMENTATION = 1.35
+# size rarely fits into the place that it left: with glibc 1.15 to 1.5 times as much, measured over all presets.
+FRAGMENTATION = {"float32": 1.35, "bfloat16": 1.45}
 # What `glassgpt train` loads after torch: tokenizer, plot, kernels. Measured with a model of no size.
 LOADED = 80 << 20
 
@@ -26,10 +26,14 @@ class TrainingMemory:
     optimizer: int
     activations: int
     logits: int
+    # The same of each for itself, whenever it takes the most.
+    most_activations: int
+    most_logits: int
+    fragmentation: float
 
     @property
     def tensors(self) -> int:
-        return sum(getattr(self, f.name) for f in fields(self))
+        return self.weights + self.gradients + self.optimizer + self.step
 
     @property
     def step(self) -> int:
@@ -44,7 +48,7 @@ class TrainingMemory:
     @property
     def growth(self) -> int:
         """What the process grows by on a CPU."""
-        return self.tensors + int((FRAGMENTATION - 1) * self.step)
+        return self.tensors + int((self.fragmentation - 1) * self.step)
 
 
 def training_memory(
@@ -96,6 +100,9 @@ def training_memory(
         optimizer=remembered,
         activations=activations,
         logits=of_loss,
+        most_activations=replicas * (kept + working),
+        most_logits=replicas * (3 * whole or in_chunk),
+        fragmentation=FRAGMENTATION["bfloat16" if half else "float32"],
     )
 
 
@@ -106,13 +113,14 @@ def process_bytes(
     and the places between them. Freed memory is kept for what comes next, so that of the trial before training (one replica,
     float32) and of training itself the larger counts. Each further replica has a part of the heap to itself. `with_copy`: a
     checkpoint is written on the way."""
-    memory = training_memory(config, micro_batch_size, replicas=replicas)
+    compiled = config.machine.compile == "on"
+    memory = training_memory(config, micro_batch_size, replicas=replicas, whole_logits=compiled)
     in_trial = min(micro_batch_size * replicas, trial_rows(config.model.context_length))
     trial = training_memory(config.resolved(precision="float32"), in_trial)
-    each = int(FRAGMENTATION * max(memory.step // replicas, evaluation_bytes(config.model)))
+    each = int(memory.fragmentation * max(memory.step // replicas, evaluation_bytes(config.model)))
     gradients = memory.gradients // replicas
     training = memory.optimizer + gradients + each + (memory.checkpoint if with_copy else 0)
-    first = max(training, memory.weights + int(FRAGMENTATION * trial.step))
+    first = max(training, memory.weights + int(trial.fragmentation * trial.step))
     return before + LOADED + memory.weights + first + (replicas - 1) * (gradients + each)
 
 

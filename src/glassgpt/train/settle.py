@@ -219,9 +219,9 @@ def require_memory(config: RunConfig, device: torch.device) -> None:
         )
 
 
-def fitting_micro_batch(config: RunConfig, device: torch.device) -> int:
-    """The largest divisor of batch_size that leaves half of the free memory free."""
-    room = free_memory(device) / 2
+def fitting_micro_batch(config: RunConfig, device: torch.device, room: float | None = None) -> int:
+    """The largest divisor of batch_size whose step takes at most `room` bytes: half of what is free, if not said."""
+    room = free_memory(device) / 2 if room is None else room
     whole_logits = config.machine.compile != "off"  # the safe side while it is open which loss will run
     most = config.train.batch_size
     if device.type != "cuda":
