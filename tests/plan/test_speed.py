@@ -7,6 +7,7 @@ from glassgpt.config import build_config
 from glassgpt.errors import ConfigError
 from glassgpt.model import ARCHITECTURES
 from glassgpt.model.lora import LoRALinear
+from glassgpt.model.size import count_parameters
 from glassgpt.plan import speed
 from glassgpt.plan.speed import measure_speed, speed_of_parts, speed_of_whole
 
@@ -46,7 +47,7 @@ def clocked(monkeypatch):
     monkeypatch.setattr(speed, "seconds_of", lambda work: work() or 0.0)
     monkeypatch.setattr(speed, "timed", lambda work: work() or 0.0)
     monkeypatch.setattr(speed, "seconds_of_step", lambda model, optimizer: 0.0)
-    monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0))
+    monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 0.0))
 
 
 def test_a_step_has_every_block_as_often_as_it_has_tokens(clocked):
@@ -80,7 +81,7 @@ def test_no_model_of_the_whole_size_is_built_for_a_large_one(monkeypatch):
         return real(replace(config, n_embd=25 * 4), **how)
 
     monkeypatch.setattr(speed, "build_model", build)
-    monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0))
+    monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 0.0))
     speed_of_parts(build_config(preset="gpt2-xl", flags={"precision": "float32"}), 1, CPU)
     assert built and all(config.n_layer == 1 and config.vocab_size == 64 for config in built)
 
@@ -112,3 +113,9 @@ def test_replicas_that_training_would_refuse_are_refused_and_others_are_counted(
     assert speed_of_whole(asked, 8, CPU).replicas == 2
     with pytest.raises(ConfigError, match="replicas is 2"):
         speed_of_whole(asked, 3, CPU)
+
+
+def test_gradients_of_further_micro_batches_are_added(clocked, monkeypatch):
+    monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 1.0))
+    one, four = (speed_of_parts(configured(), n, CPU).parts["adding gradients"] for n in (8, 2))
+    assert (one, four) == (0, 3 * count_parameters(configured().model).total)

@@ -23,8 +23,9 @@ from glassgpt.model.size import count_parameters, training_flops
 from glassgpt.train.loss import chunk_rows, chunked_loss
 from glassgpt.train.optimizer import Optimizer, adamw, build_optimizer
 from glassgpt.train.recompute import recompute_blocks
-from glassgpt.train.settle import settle_replicas
-from glassgpt.train.step import autocast
+from glassgpt.train.replicas import Replicas
+from glassgpt.train.settle import MOST_REPLICAS, settle_replicas
+from glassgpt.train.step import autocast, update
 from glassgpt.train.trial import Trial
 
 # Operations of a micro batch up to which the whole model is measured; of a piece that decides about precision and replicas.
@@ -33,6 +34,7 @@ FEW_TOKENS = 512  # that decide about them in a small model
 PIECE_SECONDS = 0.1  # of the piece of which one block is measured: threads that meet take a tenth of it at most
 HIDDEN = 2_000_000  # numbers in so many blocks as the optimizer is measured on
 SHORT = 0.1
+DRAWN = 4099  # a prime: no two rows begin alike
 FEW = 16  # tokens that cost next to nothing beside the weights
 SMALL_VOCABULARY, SLICE = 64, 4096  # words: of a block alone, and of the loss
 
@@ -56,24 +58,39 @@ def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device
 
 
 def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
-    """Forward and backward of a micro batch, as training tries them before it begins, and the optimizer."""
+    """Precision and replicas are decided as in training; then an update is done with as many sequences as are at work at once."""
     c, train = config.model, config.train
     model = prepared(build_model(c, device=device), config)
-    text = np.arange(2 * micro_batch_size * c.context_length + 2) % c.vocab_size
+    most = micro_batch_size * max(MOST_REPLICAS, config.machine.replicas)
+    text = np.arange(2 * most * c.context_length + 2) % c.vocab_size
     batches = Batches(text.astype(np.uint32), c.context_length, train.seed)
     few, whole = (Trial(config, model, batches, device, micro_batch_size) for _ in range(2))
     few.most_rows = max(2, FEW_TOKENS // c.context_length)  # what is decided is decided by a few sequences
     precision = decide_precision(
         config.machine.precision, device, lambda choice: few.work(choice, chunked_loss), few.run_seconds, quick_ratio
     ).choice
-    piece = seconds_of(whole.work(precision, chunked_loss))
-    count = int(settle_replicas(config, few, torch.get_num_threads(), precision, piece, quick_ratio).choice)
-    if count > 1:
-        piece = seconds_of(whole.work(precision, chunked_loss, count))
-    parts = {
-        "forward and backward": whole.step_seconds(piece),
-        "optimizer": seconds_of_step(model, build_optimizer(model, train, precision)),
-    }
+    piece = timed(whole.work(precision, chunked_loss)) if not config.machine.replicas else 0.0
+    threads = torch.get_num_threads()
+    count = int(settle_replicas(config, few, threads, precision, piece, quick_ratio).choice)
+    each = micro_batch_size if train.micro_batch_size else micro_batch_size // count  # they share what was not said
+    at_once, optimizer = each * count, build_optimizer(model, train, precision)
+    read = batches.batch(0, at_once)
+    batch = Batch(read.tokens.to(device), read.targets.to(device))
+    settled, replicas = config.resolved(micro_batch_size=each, batch_size=at_once).train, Replicas(model, count)
+    try:
+        if count > 1:
+            torch.set_num_threads(1)
+        step = seconds_of(
+            lambda: update(
+                model, optimizer, batch,
+                step=0, learning_rate=1e-9, config=settled, precision=precision, loss=chunked_loss, replicas=replicas,
+            )
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
+    in_optimizer = seconds_of_step(model, optimizer)
+    times = train.batch_size / at_once
+    parts = {"forward and backward": times * max(0.0, step - in_optimizer), "optimizer": in_optimizer}
     return Speed(step=sum(parts.values()), precision=precision, replicas=count, parts=parts)
 
 
@@ -117,12 +134,14 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
         return at(positions, math.prod(small), of_small, math.prod(large), of_large, longer)
 
     block = of_micro_batch(with_blocks[0] - around[0], with_blocks[1] - around[1])
-    in_loss, for_weight = loss_seconds(config, positions, device, precision)
+    in_loss, to_move, to_add = loss_seconds(config, positions, device, precision)
+    learning = 0 if config.finetune.lora else count.total
     step = {
         "blocks": micro_steps * c.n_layer * block,
         "embedding and last norm": micro_steps * of_micro_batch(*around),
         "loss": micro_steps * in_loss,
-        "optimizer": in_optimizer + for_weight * (0 if config.finetune.lora else count.total - c.n_layer * in_blocks),
+        "adding gradients": (micro_steps - 1) * to_add * learning,
+        "optimizer": in_optimizer + to_move * max(0, learning - c.n_layer * in_blocks),
     }
     return Speed(step=sum(step.values()), precision=precision, replicas=max(1, config.machine.replicas), parts=step)
 
@@ -146,8 +165,9 @@ def at(
     return max(0.0, seconds_of_small - each * small) + longer * each * tokens
 
 
-def loss_seconds(config: RunConfig, positions: int, device: torch.device, precision: str) -> tuple[float, float]:
-    """Of the loss and its gradients over a micro batch; and of AdamW for one weight. Measured on a slice of the vocabulary."""
+def loss_seconds(config: RunConfig, positions: int, device: torch.device, precision: str) -> tuple[float, float, float]:
+    """Of the loss and its gradients over a micro batch; of AdamW for one weight; and of adding one gradient to another.
+    Measured on a slice of the vocabulary."""
     c = config.model
     words, rows = min(c.vocab_size, SLICE), min(positions, chunk_rows(c.vocab_size))
     output = Output(words, c.n_embd, device).requires_grad_(not config.finetune.lora)
@@ -155,8 +175,10 @@ def loss_seconds(config: RunConfig, positions: int, device: torch.device, precis
     of_part, of_rows = both(output.work(part, precision), output.work(rows, precision))
     seconds = at(positions, part, of_part, rows, of_rows)
     optimizer = adamw([output.unembedding], config.train)
-    of_weight = seconds_of_step(output, optimizer) / output.unembedding.numel()
-    return c.vocab_size / words * seconds, of_weight
+    to_move = seconds_of_step(output, optimizer)
+    one, other = (noise(output.unembedding.numel(), device) for _ in range(2))
+    to_add = seconds_of(lambda: one.add_(other)[0].item())
+    return c.vocab_size / words * seconds, to_move / one.numel(), to_add / one.numel()
 
 
 class Output(nn.Module):
@@ -164,7 +186,7 @@ class Output(nn.Module):
 
     def __init__(self, vocab_size: int, n_embd: int, device: torch.device) -> None:
         super().__init__()
-        self.unembedding = nn.Parameter(torch.full((vocab_size, n_embd), 0.01, device=device))
+        self.unembedding = nn.Parameter(noise(vocab_size * n_embd, device).view(vocab_size, -1))
 
     def hidden(self, states: Tensor) -> Tensor:
         """In the place of tokens it is given what they would become."""
@@ -173,7 +195,7 @@ class Output(nn.Module):
     def work(self, positions: int, precision: str) -> Callable[[], object]:
         device = self.unembedding.device
         targets = torch.zeros(1, positions, dtype=torch.long, device=device)
-        states = torch.full((1, positions, self.unembedding.shape[1]), 0.01, device=device, requires_grad=True)
+        states = noise(positions * self.unembedding.shape[1], device).view(1, positions, -1).requires_grad_()
 
         def forward_and_backward() -> float:
             with autocast(device, precision):
@@ -186,11 +208,11 @@ class Output(nn.Module):
 
 
 def prepared(model: LanguageModel, config: RunConfig) -> LanguageModel:
-    """As training has it, but with a small number for every weight: that takes a fraction of drawing them, and computes as
-    fast."""
+    """As training has it, but with the same few thousand random numbers in every weight: that is sooner done than drawing all.
+    (One number for all is even faster, and makes gradients so small that a processor takes twice as long for them.)"""
     with torch.no_grad():
         for p in model.parameters():
-            p.fill_(0.01)
+            p.copy_(noise(p.numel(), p.device).view_as(p))
     if (lora := lora_of(config.finetune)) is not None:
         attach_lora(model, lora, config.train.seed)
         model.embedding.requires_grad_(True)  # as if a block came before: what goes in has a gradient
@@ -199,11 +221,17 @@ def prepared(model: LanguageModel, config: RunConfig) -> LanguageModel:
     return model.train()
 
 
+def noise(count: int, device: torch.device) -> Tensor:
+    """(count,) numbers as a model begins with."""
+    drawn = 0.02 * torch.randn(DRAWN, generator=torch.Generator().manual_seed(1)).to(device)
+    return drawn.repeat(-(-count // DRAWN))[:count]
+
+
 def pass_through(model: LanguageModel, rows: int, length: int, precision: str) -> Callable[[], object]:
     """Forward and backward of everything below the output, over (rows, length) tokens."""
     device = next(model.parameters()).device
-    tokens = torch.zeros(rows, length, dtype=torch.long, device=device)
-    upstream = torch.full((rows, length, model.config.n_embd), 0.01, device=device)
+    tokens = torch.arange(rows * length, device=device).view(rows, length) % model.config.vocab_size
+    upstream = noise(rows * length * model.config.n_embd, device).view(rows, length, -1)
 
     def forward_and_backward() -> float:
         with autocast(device, precision):
@@ -222,7 +250,7 @@ def seconds_of_step(model: nn.Module, optimizer: Optimizer) -> float:
     if not weights:
         return 0.0
     for p in weights:
-        p.grad = torch.full_like(p, 0.01)
+        p.grad = noise(p.numel(), p.device).view_as(p)
 
     def step() -> float:
         norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
