@@ -80,11 +80,12 @@ def planned(folder: Path, out: str) -> dict[str, float]:
 
 def table(found: dict[str, list[dict[str, Any]]], about: str) -> str:
     rounds = len(next(iter(found.values())))
+    times = f"{rounds} round{'s' * (rounds > 1)}"
     lines = [
         f"""## What `plan` says, and what is
 
 `python bench/plan.py`: each configuration trained for a few steps, and planned from its config.toml; median (least to most) of
-{rounds} rounds in turn. The file has what training decided (precision, replicas, micro batch), so that both compute the same.
+{times} in turn. The file has what training decided (precision, replicas, micro batch), so that both compute the same.
 Memory is the peak of the whole process, in MiB, a checkpoint on the way included.
 
 | configuration | memory | planned | planned / measured | ms a step | planned / measured |

@@ -58,7 +58,7 @@ def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device
 
 
 def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
-    """Precision and replicas are decided as in training; then an update is done with as many sequences as are at work at once."""
+    """Precision and replicas are decided as in training; then an update of what is at work at once is done."""
     c, train = config.model, config.train
     model = prepared(build_model(c, device=device), config)
     most = micro_batch_size * max(MOST_REPLICAS, config.machine.replicas)
