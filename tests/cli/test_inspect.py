@@ -68,10 +68,12 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, ref
 def test_a_token_that_looks_like_a_style_is_text(capsys):
     tag = "[/b]"
     key = {"before": tag, "text": tag, "activation": 1.0}
-    neuron = {"layer": 0, "neuron": 3, "activation": 1.0, "adds": None, "keys": [key], "values": [tag]}
+    neuron = {"layer": 0, "neuron": 3, "activation": 1.0, "adds": 0.5, "keys": [key], "values": [tag]}
     console = Console(width=200)
     console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron]}))
     console.print(
         pair_of({"texts": [[tag], ["x"]], "answers": [tag, "y"], "probabilities": [[1, 0], [0, 1]], "known": False})
     )
     assert capsys.readouterr().out.count(tag) == 6
+    console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron | {"adds": None}]}))
+    assert "neurons that are furthest from 0" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import torch
 
 from glassgpt.config import build_config
 from glassgpt.errors import ConfigError
+from glassgpt.machine import threads_restored
 from glassgpt.model import ARCHITECTURES
 from glassgpt.model.lora import LoRALinear
 from glassgpt.model.size import count_parameters
@@ -34,6 +35,13 @@ def test_every_architecture_is_measured_both_ways(architecture):
         found = way(config, 4, CPU)
         assert found.step == pytest.approx(sum(found.parts.values())) and found.step > 0
         assert all(seconds >= 0 for seconds in found.parts.values())
+
+
+@pytest.fixture
+def two_threads():
+    with threads_restored():
+        torch.set_num_threads(2)
+        yield
 
 
 @pytest.fixture
@@ -108,7 +116,7 @@ def test_what_changes_the_work_of_a_block_is_measured_with_it(flags, monkeypatch
     assert found.step > 0
 
 
-def test_replicas_that_training_would_refuse_are_refused_and_others_are_counted():
+def test_replicas_that_training_would_refuse_are_refused_and_others_are_counted(two_threads):
     asked = configured(replicas=2, threads=2)
     assert speed_of_whole(asked, 8, CPU).replicas == 2
     with pytest.raises(ConfigError, match="replicas is 2"):

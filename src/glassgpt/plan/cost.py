@@ -39,9 +39,9 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
     where the model fits. Raises ConfigError for what training would refuse, or where the vocabulary is unknown."""
     before = psutil.Process().memory_info().rss
     config, is_guess = with_vocabulary(with_parent(config))
-    wanted, config = config, sized(config, LONG_TEXT).config
     device = torch.device(decide_device(config.machine.device).choice)
     threads = decide_threads(config.machine.threads)
+    wanted, config = config, sized(config, LONG_TEXT).config
     require_replicas(config, device, threads)
     on_cuda = device.type == "cuda"
     room = torch.cuda.get_device_properties(device).total_memory if on_cuda else total_memory()
