@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from glassgpt.cli.inspect import page_file
+from glassgpt.cli.page import page_file
 
 PAGE = Path("compare.html")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
+from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from glassgpt.generate import Engine
 
 PAGE = Path("inspect.html")
-MARK = b"<title>GlassGPT: "
-WRITTEN_TOKENS = 40
 WORST, STRONGEST = 5, 6
 CONTEXT_TOKENS, LONGEST_CONTEXT = 1024, 128  # of the validation text, in which is looked for what excites neurons
 
@@ -103,23 +102,6 @@ def validation_text(checkpoint: "Checkpoint", engine: "Engine") -> "Tensor | Non
         return None
     rows = min(CONTEXT_TOKENS, len(data.val)) // length
     return torch.from_numpy(data.val[: rows * length].astype("int64")).view(rows, length).to(engine.device)
-
-
-def page_file(out: Path, verb: str) -> None:
-    """Raises ConfigError where something else than a page of ours would be lost."""
-    from glassgpt.errors import ConfigError
-
-    if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder; name a file, such as {out / verb}.html")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out} is in a folder that is not there; make {out.parent}, or choose another --out")
-    if out.exists() and MARK not in beginning(out):
-        raise ConfigError(f"{out} exists and is no page of glassgpt {verb}; choose another --out")
-
-
-def beginning(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(2000)
 
 
 def tables(data: dict[str, Any]) -> list[Any]:

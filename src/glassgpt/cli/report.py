@@ -8,10 +8,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from glassgpt.cli.flags import Device, RunToRead
-from glassgpt.cli.inspect import page_file
+from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 PAGE = Path("report.html")
-WRITTEN_TOKENS = 40
 
 
 def report(

@@ -7,7 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
-from glassgpt.cli.inspect import opened, page_file
+from glassgpt.cli.inspect import opened
+from glassgpt.cli.page import page_file
 
 PAGE = Path("trace.html")
 PROMPT = "Hello, I am"
