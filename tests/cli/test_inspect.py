@@ -53,6 +53,11 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, ref
         )
         assert (folder / "notes.html").read_text() == "mine"
         assert "--out runs is a folder; name a file, such as" in refused_here(verb, "--out", "runs")
+    assert glassgpt_here("trace", "--prompt", "row")[0] == glassgpt_here("trace", "--prompt", "boat")[0] == 0
+    page = (folder / "trace.html").read_text("utf-8")
+    assert "trace.html exists and is no page of glassgpt inspect" in refused_here("inspect", "--out", "trace.html")
+    assert (folder / "trace.html").read_text("utf-8") == page
+    (folder / "trace.html").unlink()
     assert "a prompt of one token has nothing to look back at" in refused_here("inspect", "--prompt", "r")
     for pair, said in (
         (("gen|t",), "--pair takes 2 arguments, it got 1; see glassgpt inspect --help"),

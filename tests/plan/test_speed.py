@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -6,7 +8,7 @@ import torch
 from glassgpt.config import build_config
 from glassgpt.errors import ConfigError
 from glassgpt.machine import threads_restored
-from glassgpt.model import ARCHITECTURES
+from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.lora import LoRALinear
 from glassgpt.model.size import count_parameters
 from glassgpt.plan import speed
@@ -48,7 +50,7 @@ def two_threads():
 def clocked(monkeypatch):
     """A machine on which every piece takes a second for each 1,000 tokens of each of its blocks, and nothing else does."""
 
-    def pass_through(model, rows, length, precision):
+    def pass_through(model, rows, length, precision, twice):
         return lambda: rows * length * len(model.blocks) / 1000
 
     monkeypatch.setattr(speed, "pass_through", pass_through)
@@ -68,7 +70,7 @@ def test_a_step_has_every_block_as_often_as_it_has_tokens(clocked):
 
 
 def test_what_a_micro_batch_pays_for_the_weights_alone_is_paid_for_each(clocked, monkeypatch):
-    monkeypatch.setattr(speed, "pass_through", lambda model, rows, length, precision: lambda: 5.0 * len(model.blocks))
+    monkeypatch.setattr(speed, "pass_through", lambda model, *how, twice: lambda: 5.0 * len(model.blocks))
     few, many = (speed_of_parts(configured(), n, CPU).step for n in (8, 2))
     assert few == pytest.approx(5 * 3) and many == pytest.approx(4 * few)
 
@@ -104,11 +106,10 @@ def test_the_threads_are_as_before():
 def test_what_changes_the_work_of_a_block_is_measured_with_it(flags, monkeypatch):
     seen, real = [], speed.pass_through
 
-    def watched(model, *how):
+    def watched(model, *how, twice):
         adapted = any(isinstance(module, LoRALinear) for module in model.modules())
-        again = any("checkpoint" in repr(block.forward) for block in model.blocks)
-        seen.append((adapted, again, model.embedding.requires_grad))
-        return real(model, *how)
+        seen.append((adapted, twice, model.embedding.requires_grad))
+        return real(model, *how, twice=twice)
 
     monkeypatch.setattr(speed, "pass_through", watched)
     found = speed_of_parts(configured(**flags), 4, CPU)
@@ -126,4 +127,28 @@ def test_replicas_that_training_would_refuse_are_refused_and_others_are_counted(
 def test_gradients_of_further_micro_batches_are_added(clocked, monkeypatch):
     monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 1.0))
     one, four = (speed_of_parts(configured(), n, CPU).parts["adding gradients"] for n in (8, 2))
-    assert (one, four) == (0, 3 * count_parameters(configured().model).total)
+    count = count_parameters(configured().model)
+    # Each micro batch adds the embedding's own gradient to that of the output layer, and all but the first all of theirs.
+    assert (one, four) == (count.embedding, 3 * count.total + 4 * count.embedding)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_with_gradient_checkpointing_every_block_runs_forward_once_more(twice, monkeypatch):
+    model = speed.prepared(build_model(configured().model), configured())
+    runs, real = [], model.blocks[0].forward
+    monkeypatch.setattr(
+        model.blocks[0], "forward", lambda *x, **y: runs.append(torch.is_grad_enabled()) or real(*x, **y)
+    )
+    speed.pass_through(model, 2, 8, "float32", twice)()
+    assert runs == [False] * twice + [True]
+
+
+def test_no_compiler_is_loaded_to_measure():
+    """It takes a second, which gradient checkpointing itself and a backward that is given its gradient would pay."""
+    code = (
+        "import sys, torch; from glassgpt.config import build_config; from glassgpt.plan.speed import measure_speed\n"
+        f"config = build_config(preset='gpt2', flags={SHAPE} | dict(max_steps=10, gradient_checkpointing=True))\n"
+        "measure_speed(config, 8, torch.device('cpu')); print({'sympy', 'torch._dynamo'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

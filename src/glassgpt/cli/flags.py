@@ -1,6 +1,7 @@
 """Every setting as a flag of the same name: the dataclasses in config/schema.py are the only place that lists them."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,3 +76,8 @@ def _default(name: str) -> Any:
 def sources(arguments: Sequence[str]) -> tuple[str, ...]:
     """Positional texts as the data package names them."""
     return tuple("-" if argument == STANDARD_INPUT else argument for argument in arguments)
+
+
+def prompt_text(argument: str) -> str:
+    """What --prompt stands for: itself, or all of standard input."""
+    return sys.stdin.read() if argument == STANDARD_INPUT else argument

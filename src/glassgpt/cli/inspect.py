@@ -1,12 +1,11 @@
 """`glassgpt inspect`: a page that shows what a model does with a prompt, and the heart of it in the terminal."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
+from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel, prompt_text
 from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ def inspect(
     prompt the last 128 tokens are shown."""
     from rich.console import Console
 
-    from glassgpt.cli.main import STANDARD_INPUT
     from glassgpt.cli.progress import PreparationDisplay
     from glassgpt.disk import as_argument, replace_file
     from glassgpt.errors import ConfigError
@@ -58,12 +56,10 @@ def inspect(
             f"glassgpt trace {as_argument(checkpoint.folder)}, or look into the model that it was trained from"
         )
     pairs = [read_pair(engine, one, other) for one, other in pair or ()]
-    prompt = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
-    if not prompt:
-        prompt = engine.generate(max_new_tokens=WRITTEN_TOKENS)
+    text = prompt_text(prompt) or engine.generate(max_new_tokens=WRITTEN_TOKENS)
     with PreparationDisplay() as display:
         contexts = validation_text(checkpoint, engine)
-        data = look(engine, prompt, lambda what, done, of: display.on_prepare(what, done / of), pairs, contexts)
+        data = look(engine, text, lambda what, done, of: display.on_prepare(what, done / of), pairs, contexts)
     replace_file(out, render("inspect.html", data).encode())
     console = Console(highlight=False)
     for table in tables(data):

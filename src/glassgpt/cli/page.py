@@ -4,17 +4,16 @@ from pathlib import Path
 
 from glassgpt.errors import ConfigError
 
-MARK = b"<title>GlassGPT: "
 WRITTEN_TOKENS = 40  # by the model itself, where no prompt is given
 
 
 def page_file(out: Path, verb: str) -> None:
-    """Raises ConfigError where something else than a page of ours would be lost."""
+    """Raises ConfigError where something else than an earlier page of this verb would be lost."""
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name a file, such as {out / verb}.html")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out} is in a folder that is not there; make {out.parent}, or choose another --out")
-    if out.exists() and MARK not in beginning(out):
+    if out.exists() and f'content="glassgpt {verb}"'.encode() not in beginning(out):
         raise ConfigError(f"{out} exists and is no page of glassgpt {verb}; choose another --out")
 
 

@@ -1,13 +1,12 @@
 """`glassgpt report`: one page of a run, and its figures in the terminal."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, RunToRead
+from glassgpt.cli.flags import Device, RunToRead, prompt_text
 from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 PAGE = Path("report.html")
@@ -59,13 +58,13 @@ def looked_into(
     """{"found": what inspect finds, "why": why it finds nothing}. A report is worth having without it, unless a prompt was
     asked for. `sample` is looked at where no prompt is given, and what the model writes itself where there is no sample."""
     from glassgpt.checkpoint import find_checkpoint
-    from glassgpt.cli.main import STANDARD_INPUT, say
+    from glassgpt.cli.main import say
     from glassgpt.disk import as_argument
     from glassgpt.errors import GlassError, is_out_of_memory
     from glassgpt.generate import load_run
     from glassgpt.inspection import findings, look
 
-    prompt = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
+    prompt = prompt_text(prompt)
     try:
         report("loading the model", 0.0)
         checkpoint = find_checkpoint(run, say)

@@ -1,11 +1,10 @@
 """`glassgpt sample`: let a trained model write."""
 
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, RunToRead, Temperature, TokenizerOfModel, TopK, TopP, WholeNumber
+from glassgpt.cli.flags import Device, RunToRead, Temperature, TokenizerOfModel, TopK, TopP, WholeNumber, prompt_text
 
 
 def sample(
@@ -29,14 +28,14 @@ def sample(
 
     The model sees its last context_length tokens: a longer prompt is cut at its beginning, a longer text goes on.
     """
-    from glassgpt.cli.main import STANDARD_INPUT, say
+    from glassgpt.cli.main import say
     from glassgpt.generate import load_run
 
     settings = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
     }  # fmt: skip
     engine = load_run(run, device, say, tokenizer)
-    prompt = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
+    prompt = prompt_text(prompt)
     pieces = engine.stream_many(prompt, num_samples, **settings)
     steps = [next(pieces)]  # a prompt that cannot be read fails here, before anything is printed
     print(heading(1, num_samples) + prompt + steps[0][0], end="", flush=True)

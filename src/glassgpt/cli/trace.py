@@ -1,12 +1,11 @@
 """`glassgpt trace`: the source of the model, and beside each line the tensor that it made of a prompt."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
+from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel, prompt_text
 from glassgpt.cli.inspect import opened
 from glassgpt.cli.page import page_file
 
@@ -25,13 +24,10 @@ def trace(
 ) -> None:
     """Read the code and watch it run: one self-contained page with the source of the model's own file, and beside each line
     the shape, the statistics and a small picture of the tensor that it made, for this prompt and this checkpoint."""
-    from glassgpt.cli.main import STANDARD_INPUT
     from glassgpt.disk import replace_file
     from glassgpt.inspection import render, traced
 
     page_file(out, "trace")
     _, engine = opened(run, device, tokenizer)
-    replace_file(
-        out, render("trace.html", traced(engine, sys.stdin.read() if prompt == STANDARD_INPUT else prompt)).encode()
-    )
+    replace_file(out, render("trace.html", traced(engine, prompt_text(prompt))).encode())
     print(f"written to {out}: open it in a browser")

@@ -22,21 +22,18 @@ from glassgpt.model.lora import attach_lora, lora_of
 from glassgpt.model.size import count_parameters, training_flops
 from glassgpt.train.loss import chunk_rows, chunked_loss
 from glassgpt.train.optimizer import Optimizer, adamw, build_optimizer
-from glassgpt.train.recompute import recompute_blocks
 from glassgpt.train.replicas import Replicas
 from glassgpt.train.settle import MOST_REPLICAS, settle_replicas
 from glassgpt.train.step import autocast, update
 from glassgpt.train.trial import Trial
 
 # Operations of a micro batch up to which the whole model is measured; of a piece that decides about precision and replicas.
-WHOLE, DECIDING = 40e9, 10e9
-FEW_TOKENS = 512  # that decide about them in a small model
+WHOLE, DECIDING = 40e9, 3e9
 PIECE_SECONDS = 0.1  # of the piece of which one block is measured: threads that meet take a tenth of it at most
 HIDDEN = 2_000_000  # numbers in so many blocks as the optimizer is measured on
-SHORT = 0.1
 DRAWN = 4099  # a prime: no two rows begin alike
 FEW = 16  # tokens that cost next to nothing beside the weights
-SMALL_VOCABULARY, SLICE = 64, 4096  # words: of a block alone, and of the loss
+SMALL_VOCABULARY, SLICE = 64, 8192  # words: of a block alone, and of the loss: more than fit into a processor's memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +50,8 @@ def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device
     """Of a step of `config`, whose vocabulary is known, in micro batches of that size. torch.compile is left out. Raises
     ConfigError for replicas that training would refuse."""
     tokens = micro_batch_size * config.model.context_length
-    how = speed_of_whole if training_flops(config.model) * tokens <= WHOLE else speed_of_parts
-    return how(config, micro_batch_size, device)
+    is_small = training_flops(config.model) * tokens <= WHOLE and not config.train.gradient_checkpointing
+    return (speed_of_whole if is_small else speed_of_parts)(config, micro_batch_size, device)
 
 
 def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
@@ -64,14 +61,20 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
     most = micro_batch_size * max(MOST_REPLICAS, config.machine.replicas)
     text = np.arange(2 * most * c.context_length + 2) % c.vocab_size
     batches = Batches(text.astype(np.uint32), c.context_length, train.seed)
-    few, whole = (Trial(config, model, batches, device, micro_batch_size) for _ in range(2))
-    few.most_rows = max(2, FEW_TOKENS // c.context_length)  # what is decided is decided by a few sequences
+    trial, threads = Trial(config, model, batches, device, micro_batch_size), torch.get_num_threads()
+    rows = trial.rows  # of training's own trial; here a few decide
+    trial.most_rows = max(1, int(DECIDING / (training_flops(c) * c.context_length)))
     precision = decide_precision(
-        config.machine.precision, device, lambda choice: few.work(choice, chunked_loss), few.run_seconds, quick_ratio
+        config.machine.precision,
+        device,
+        lambda choice: trial.work(choice, chunked_loss),
+        trial.run_seconds,
+        quick_ratio,
     ).choice
-    piece = timed(whole.work(precision, chunked_loss)) if not config.machine.replicas else 0.0
-    threads = torch.get_num_threads()
-    count = int(settle_replicas(config, few, threads, precision, piece, quick_ratio).choice)
+    trial.most_rows = max(2, trial.most_rows)  # one for each of two replicas
+    few = trial.work(precision, chunked_loss)
+    piece = timed(few) * rows / trial.rows if not config.machine.replicas else 0.0
+    count = int(settle_replicas(config, trial, threads, precision, piece, quick_ratio).choice)
     each = micro_batch_size if train.micro_batch_size else micro_batch_size // count  # they share what was not said
     at_once, optimizer = each * count, build_optimizer(model, train, precision)
     read = batches.batch(0, at_once)
@@ -84,7 +87,8 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
             lambda: update(
                 model, optimizer, batch,
                 step=0, learning_rate=1e-9, config=settled, precision=precision, loss=chunked_loss, replicas=replicas,
-            )
+            ),
+            enough=0.1,
         )  # fmt: skip
     finally:
         torch.set_num_threads(threads)
@@ -103,31 +107,34 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
     thin = prepared(build_model(one_block, device=device), config)
     flops = training_flops(one_block)
 
+    def work(rows: int, length: int, precision: str) -> Callable[[], object]:
+        return pass_through(thin, rows, length, precision, twice=train.gradient_checkpointing)
+
     deciding = min(c.context_length, max(1, int(DECIDING / flops)))
     precision = decide_precision(
         config.machine.precision,
         device,
-        lambda choice: pass_through(thin, 1, deciding, choice),
+        lambda choice: work(1, deciding, choice),
         lambda piece: 60 * train.minutes or train.max_steps * micro_steps * c.n_layer * positions / deciding * piece,
         quick_ratio,
     ).choice
 
     # Whole windows, or where one takes too long a part of it; the operations then tell what the rest takes.
-    piece = pass_through(thin, 1, deciding, precision)
+    piece = work(1, deciding, precision)
     piece()  # the first one takes several times as long
     of_window = timed(piece) * c.context_length / deciding
     rows = min(micro_batch_size, int(PIECE_SECONDS / of_window))
     length = c.context_length if rows else max(2, int(PIECE_SECONDS / of_window * c.context_length))
     large = max(1, rows), length
     small = 1, max(1, min(FEW, length // 2))
-    with_blocks = both(*(pass_through(thin, *size, precision) for size in (small, large)))
+    with_blocks = both(*(work(*size, precision) for size in (small, large)))
     count = count_parameters(c)
     in_blocks = (count.attention + count.mlp) // c.n_layer
     layers = max(1, min(c.n_layer, HIDDEN // in_blocks))
     several = thin if layers == 1 else prepared(build_model(thinned(c, layers), device=device), config)
     in_optimizer = seconds_of_step(several, build_optimizer(several, train, precision)) * c.n_layer / layers
     del thin.blocks[:]
-    around = both(*(pass_through(thin, *size, precision) for size in (small, large)))
+    around = both(*(work(*size, precision) for size in (small, large)))
     longer = flops / training_flops(replace(one_block, context_length=length))
 
     def of_micro_batch(of_small: float, of_large: float) -> float:
@@ -135,12 +142,13 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
 
     block = of_micro_batch(with_blocks[0] - around[0], with_blocks[1] - around[1])
     in_loss, to_move, to_add = loss_seconds(config, positions, device, precision)
-    learning = 0 if config.finetune.lora else count.total
+    # The embedding's gradient is as large as itself, mostly zeros, and joins that of the output layer.
+    learning, embedding = (0, 0) if config.finetune.lora else (count.total, count.embedding)
     step = {
         "blocks": micro_steps * c.n_layer * block,
         "embedding and last norm": micro_steps * of_micro_batch(*around),
         "loss": micro_steps * in_loss,
-        "adding gradients": (micro_steps - 1) * to_add * learning,
+        "adding gradients": to_add * ((micro_steps - 1) * learning + micro_steps * embedding),
         "optimizer": in_optimizer + to_move * max(0, learning - c.n_layer * in_blocks),
     }
     return Speed(step=sum(step.values()), precision=precision, replicas=max(1, config.machine.replicas), parts=step)
@@ -216,8 +224,6 @@ def prepared(model: LanguageModel, config: RunConfig) -> LanguageModel:
     if (lora := lora_of(config.finetune)) is not None:
         attach_lora(model, lora, config.train.seed)
         model.embedding.requires_grad_(True)  # as if a block came before: what goes in has a gradient
-    if config.train.gradient_checkpointing:
-        recompute_blocks(model)
     return model.train()
 
 
@@ -227,17 +233,24 @@ def noise(count: int, device: torch.device) -> Tensor:
     return drawn.repeat(-(-count // DRAWN))[:count]
 
 
-def pass_through(model: LanguageModel, rows: int, length: int, precision: str) -> Callable[[], object]:
-    """Forward and backward of everything below the output, over (rows, length) tokens."""
+def pass_through(
+    model: LanguageModel, rows: int, length: int, precision: str, twice: bool = False
+) -> Callable[[], object]:
+    """Forward and backward of everything below the output, over (rows, length) tokens. `twice`: as with gradient
+    checkpointing, whose own code loads the compiler first, which takes a second."""
     device = next(model.parameters()).device
     tokens = torch.arange(rows * length, device=device).view(rows, length) % model.config.vocab_size
     upstream = noise(rows * length * model.config.n_embd, device).view(rows, length, -1)
 
     def forward_and_backward() -> float:
         with autocast(device, precision):
+            if twice:
+                with torch.no_grad():
+                    model.hidden(tokens)
             hidden = model.hidden(tokens)
         if hidden.requires_grad:  # not of frozen weights around no block
-            hidden.backward(upstream)  # type: ignore[no-untyped-call]
+            # Of a number: a backward that is given its gradient loads sympy first, which takes a quarter of a second.
+            torch.dot(hidden.flatten(), upstream.flatten()).backward()  # type: ignore[no-untyped-call]
         model.zero_grad()
         return hidden.flatten()[0].item()  # a GPU has done nothing before it is waited for
 
@@ -263,11 +276,10 @@ def seconds_of_step(model: nn.Module, optimizer: Optimizer) -> float:
     return seconds
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """The best of two, or of as many as SHORT allows, after one that also pays for memory and kernels."""
-    work()
+def seconds_of(work: Callable[[], object], enough: float = 0.03) -> float:
+    """The best of two, or of as many as take `enough` seconds; the first also pays for memory and kernels."""
     seconds = [timed(work), timed(work)]
-    while sum(seconds) < SHORT:
+    while sum(seconds) < enough:
         seconds.append(timed(work))
     return min(seconds)
 
