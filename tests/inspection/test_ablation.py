@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from glassgpt.inspection import ablate
 from glassgpt.inspection.capture import ATTENTION, LAST_OF_ATTENTION, LAST_OF_MLP, MLP, child_of
+from glassgpt.train.recompute import recompute_blocks
 
 
 def loss_of(model, tokens):
@@ -36,3 +37,28 @@ def test_the_loss_without_a_sublayer_is_that_of_a_model_that_writes_nothing_ther
             for p in child_of(child_of(other.blocks[1], names[0]), names[1]).parameters():
                 p.zero_()
         assert abs(getattr(found, part)[1].item() - (loss_of(other, tokens) - found.loss)) < 1e-5
+
+
+def test_the_model_is_as_before_and_no_block_before_the_part_is_computed_again(model, tokens):
+    runs = []
+    hooks = [
+        child_of(block, ATTENTION).register_forward_hook(lambda *_, i=i: runs.append(i))
+        for i, block in enumerate(model.blocks)
+    ]
+    before = [dict(vars(block)) for block in model.blocks]
+    whole = model(tokens)
+    runs.clear()
+    ablate(model, tokens)
+    for hook in hooks:
+        hook.remove()
+    L, parts = len(model.blocks), model.config.n_head + 2
+    assert [runs.count(i) for i in range(L)] == [1 + parts * (i + 1) for i in range(L)]
+    assert [vars(block).keys() for block in model.blocks] == [found.keys() for found in before]
+    assert torch.equal(model(tokens), whole)
+
+
+def test_blocks_that_gradient_checkpointing_runs_are_left_as_they_were(model, tokens):
+    recompute_blocks(model)
+    before = [block.forward for block in model.blocks]
+    ablate(model, tokens)
+    assert [block.forward for block in model.blocks] == before

@@ -47,7 +47,9 @@ def inspect(
     from glassgpt.disk import as_argument, replace_file
     from glassgpt.errors import ConfigError
     from glassgpt.inspection import look, read_pair, render
+    from glassgpt.machine import keep_freed_memory
 
+    keep_freed_memory()
     page_file(out, "inspect")
     checkpoint, engine = opened(run, device, tokenizer)
     if checkpoint.labels:

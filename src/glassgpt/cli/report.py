@@ -31,8 +31,9 @@ def report(
     from glassgpt.disk import as_argument, replace_file
     from glassgpt.errors import ConfigError
     from glassgpt.inspection import render, report_run, run_with_figures
-    from glassgpt.machine import decide_device
+    from glassgpt.machine import decide_device, keep_freed_memory
 
+    keep_freed_memory()
     page_file(out, "report")
     if prompt and not look:
         raise ConfigError("--prompt is looked into, and --no-look says not to; leave one of them out")

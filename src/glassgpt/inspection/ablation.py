@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glassgpt.inspection.capture import Edit, edited
+from glassgpt.inspection.capture import Edit, begun_at, capture, edited
+from glassgpt.inspection.stream import stages
 from glassgpt.model import LanguageModel
 
 
@@ -29,26 +30,34 @@ def ablate(
     """Silence is zero: a part that is left out writes nothing into the residual stream (but for a bias behind it, where the
     model has some). `tokens` (B, T), T at least 2; `progress` hears how many of how many forwards are done."""
     L, H = len(model.blocks), model.config.n_head
-    losses = []
-    edits = [{}, *_each(L, H)]
+    read, targets = tokens[:, :-1], tokens[:, 1:].flatten()
+    parts = list(_each(L, H))
     with torch.inference_mode():
-        for done, edit in enumerate(edits, start=1):
-            with edited(model, edit):
-                logits = model(tokens[:, :-1])
-            losses.append(F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten()))
-            progress(done, len(edits))
-    whole, without = losses[0], torch.stack(losses[1:])
-    more = (without - whole).cpu()
-    return Ablation(whole.item(), more[: L * H].view(L, H), more[L * H : -L], more[-L:])
+        found = capture(model, read, stages(model))
+        losses = [_loss(found["logits"], targets)]
+        progress(1, 1 + len(parts))
+        for done, (block, edit) in enumerate(parts, start=2):
+            with begun_at(model, block, found[stages(model)[block]]), edited(model, edit):
+                losses.append(_loss(model(read), targets))
+            progress(done, 1 + len(parts))
+    whole, *without = losses
+    more = torch.tensor(without) - whole
+    return Ablation(whole, more[: L * H].view(L, H), more[L * H : -L], more[-L:])
 
 
-def _each(L: int, H: int) -> Iterator[dict[str, Edit]]:
+def _loss(logits: Tensor, targets: Tensor) -> float:
+    # No tensor: a small one that is kept lies behind the logits, whose memory could then not be used again for the next ones.
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets).item()
+
+
+def _each(L: int, H: int) -> Iterator[tuple[int, dict[str, Edit]]]:
+    """The block that a part is in, and the edit that silences it."""
     for i in range(L):
         for head in range(H):
-            yield {f"block.{i}.heads": _without_head(head)}
+            yield i, {f"block.{i}.heads": _without_head(head)}
     for part in ("attention", "mlp"):
         for i in range(L):
-            yield {f"block.{i}.{part}": torch.zeros_like}
+            yield i, {f"block.{i}.{part}": torch.zeros_like}
 
 
 def _without_head(head: int) -> Edit:

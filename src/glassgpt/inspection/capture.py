@@ -96,6 +96,25 @@ def edited(model: LanguageModel, edits: Mapping[str, Edit]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def begun_at(model: LanguageModel, block: int, stream: Tensor) -> Iterator[None]:
+    """While this lasts, the blocks before this one compute nothing, and `stream` (B, T, C) goes into it: for many forwards
+    that differ only from there on."""
+    skipped = list(model.blocks)[:block]
+    before = [vars(one).get("forward") for one in skipped]  # gradient checkpointing puts one there
+    for one in skipped:
+        one.forward = lambda x, *rest: x
+    try:
+        with model.blocks[block].register_forward_pre_hook(_on_input(lambda x: stream)):
+            yield
+    finally:
+        for one, forward in zip(skipped, before, strict=True):
+            if forward is None:
+                del one.forward
+            else:
+                one.forward = forward
+
+
 def _attached(model: LanguageModel, name: str, edit: Edit) -> AbstractContextManager[object]:
     blocks = model.blocks
     if name == "embedding":

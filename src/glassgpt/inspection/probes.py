@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import Edit, capture, edited
+from glassgpt.inspection.capture import Edit, begun_at, capture, edited
 from glassgpt.inspection.stream import stages
 from glassgpt.model import LanguageModel
 
@@ -54,11 +54,15 @@ def attribute(
     with torch.inference_mode():
         for number, pair in enumerate(pairs):
             tokens, answers = _side_by_side(pair)
-            found = capture(model, tokens, [f"block.*.{part}" for part in ("heads", "attention", "mlp")])
+            found = capture(
+                model, tokens, [*stages(model), *(f"block.*.{part}" for part in ("heads", "attention", "mlp"))]
+            )
             wholes.append(_preference(found["logits"][:, -1], answers))
             for i in range(L):
                 edit = _each_part_exchanged(found, i, H)
-                patched = _patched(model, edit, tokens.repeat(H + 2, 1), answers.repeat(H + 2, 1))
+                stream = found[stages(model)[i]].repeat(H + 2, 1, 1)
+                with begun_at(model, i, stream):
+                    patched = _patched(model, edit, tokens.repeat(H + 2, 1), answers.repeat(H + 2, 1))
                 after[i] += patched.view(H + 2, 2).sum(dim=1).cpu()
                 progress(number * L + i + 1, len(pairs) * L)
     whole = torch.cat(wholes).cpu()
