@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from glassgpt.cli.plan import duration, in_short, number_of_tokens, size
+from glassgpt.cli.plan import in_short, number_of_tokens, roughly, size
 from glassgpt.errors import ConfigError
 
 TINY = ["--n-layer", 2, "--n-head", 2, "--n-embd", 32, "--context-length", 32, "--batch-size", 4]
@@ -74,6 +74,6 @@ def test_what_is_none(text):
 def test_numbers_as_people_read_them():
     assert (size(3 * 2**20), size(5 * 2**30)) == ("3.0 MiB", "5.00 GiB")
     assert (in_short(4.92e9), in_short(1e12), in_short(950)) == ("4.92B", "1T", "950")
-    assert (duration(5), duration(600), duration(86400 * 3), duration(86400 * 4000)) == (
+    assert (roughly(5), roughly(600), roughly(86400 * 3), roughly(86400 * 4000)) == (
         "5.0 seconds", "10.0 minutes", "3.0 days", "11.0 years",
     )  # fmt: skip

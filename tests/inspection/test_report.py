@@ -177,6 +177,8 @@ def test_the_best_is_marked_where_runs_compare(tmp_path):
     for run, vocabulary in ((a, "{}"), (b, "{ }")):  # of one kind and size, but not the same
         (run.checkpoint_folder(30) / "tokenizer.json").write_text(vocabulary)
     assert "different tokenizers" in marked(a, b)[1][0]
+    assert marked(a, run_of(tmp_path / "young", result=better))[1] == []  # without a checkpoint: the same settings
+    assert "different tokenizers" in marked(a, other)[1][0]
 
 
 def test_labels_are_told_apart_in_a_table(tmp_path):

@@ -135,7 +135,7 @@ def tables(costs: dict[str, Any]) -> list[Any]:
             size(machine["needed"]),
             size(machine["memory"]),
             f"{mark}{speed:,.0f}" if speed and machine["fits"] else "",
-            f"{mark}{duration(machine['seconds'])}" if machine["seconds"] else "does not fit",
+            f"{mark}{roughly(machine['seconds'])}" if machine["seconds"] else "does not fit",
         )
     taken = (
         f"Here a piece of a step was measured ({here['precision']}, without torch.compile); validations, samples and "
@@ -191,7 +191,7 @@ def in_short(number: float) -> str:
     return f"{number / unit:.3g}{letter}"
 
 
-def duration(seconds: float) -> str:
+def roughly(seconds: float) -> str:
     unit, name = next(((u, n) for u, n in TIMES if seconds >= 1.5 * u), TIMES[-1])
     return f"{seconds / unit:,.1f} {name}"
 

@@ -1,6 +1,7 @@
 """Several runs side by side, as plain numbers: what differs, what compares, and which is best."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from glassgpt.checkpoint import Run
 from glassgpt.checkpoint.files import TOKENIZER
@@ -91,7 +92,7 @@ def comparability(runs: Sequence[Run], reports: Sequence[Report]) -> dict[str, s
     texts = [(run.config().data.data, run.config().data.text_field) for run in runs]
     other_texts = len(set(baselines)) > 1 if None not in baselines else len(set(texts)) > 1
     labelled = {report["task"] == "labels" or "accuracy" in report["validation"] for report in reports}
-    if len({tokenizer_of(run) for run in runs}) > 1 and labelled != {True}:  # of labels, a loss is in nats a text
+    if len(set(tokenizers_of(runs))) > 1 and labelled != {True}:  # of labels, a loss is in nats a text
         notes["tokenizer"] = "These runs have different tokenizers: val_loss, in nats a token, is not comparable" + (
             "." if other_texts else "; bits_per_byte is."
         )
@@ -104,12 +105,19 @@ def comparability(runs: Sequence[Run], reports: Sequence[Report]) -> dict[str, s
     return notes
 
 
-def tokenizer_of(run: Run) -> str:
-    """The same for runs that cut text into the same tokens."""
+def tokenizers_of(runs: Sequence[Run]) -> list[str]:
+    """The same for runs that cut text into the same tokens. A run that has no checkpoint yet has only the settings of its
+    tokenizer, and then those are what is compared."""
+    files = [newest_tokenizer(run) for run in runs]
+    if None not in files:
+        return [sha256_of(file) for file in files if file]
+    configs = [run.config() for run in runs]
+    return [f"{config.data.tokenizer} {config.model.vocab_size}" for config in configs]
+
+
+def newest_tokenizer(run: Run) -> Path | None:
     files = [run.checkpoint_folder(step) / TOKENIZER for step in run.steps()]
-    file = next((file for file in reversed(files) if file.is_file()), None)
-    config = run.config()
-    return sha256_of(file) if file else f"{config.data.tokenizer} {config.model.vocab_size}"
+    return next((file for file in reversed(files) if file.is_file()), None)
 
 
 def bits_per_nat(validation: Report) -> float | None:

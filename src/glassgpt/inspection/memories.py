@@ -28,23 +28,30 @@ def look_at_neurons(
     model = engine.model
     end, expected = found[stages(model)[-1]][-1], found["logits"][-1].argmax()
     read = tokens if contexts is None else contexts
-    neurons = {f"block.{i}.neurons": found[f"block.{i}.neurons"][None] for i in range(model.config.n_layer)}
+    names = [f"block.{i}.neurons" for i in range(model.config.n_layer)]
+    activations = [found[name][-1] for name in names]  # (F,) each
+    adds = [
+        neuron_contributions(model, i, activation, end, expected) if is_sum(model) else None
+        for i, activation in enumerate(activations)
+    ]
+    choices = [
+        (activation.abs() if written is None else written).topk(min(NEURONS, len(activation))).indices
+        for activation, written in zip(activations, adds, strict=True)
+    ]
+    neurons = {name: found[name][None][..., chosen] for name, chosen in zip(names, choices, strict=True)}
     if contexts is not None:
 
-        def keep(name: str, activation: Tensor) -> Tensor:
-            neurons[name] = activation
+        def keep(name: str, chosen: Tensor, activation: Tensor) -> Tensor:
+            neurons[name] = activation[..., chosen]
             return activation
 
-        with edited(model, {name: partial(keep, name) for name in neurons}):
+        with edited(model, {name: partial(keep, name, chosen) for name, chosen in zip(names, choices, strict=True)}):
             model.hidden(contexts)  # nobody needs its logits, which are many
     rows = []
-    for i in range(model.config.n_layer):
-        activation = found[f"block.{i}.neurons"][-1]  # (F,)
-        written = neuron_contributions(model, i, activation, end, expected) if is_sum(model) else None
-        chosen = (activation.abs() if written is None else written).topk(min(NEURONS, len(activation))).indices
+    for i, (activation, written, chosen) in enumerate(zip(activations, adds, choices, strict=True)):
         # In gated MLPs a neuron may be far below 0, and writes the opposite then.
         sign = 1 - 2 * (activation[chosen] < 0).int()
-        excited = highest(neurons[f"block.{i}.neurons"][..., chosen] * sign, KEYS)
+        excited = highest(neurons[names[i]] * sign, KEYS)
         writes = neuron_writes(model, i, chosen).float() * sign[:, None]
         for n, neuron in enumerate(chosen.tolist()):
             keys = [

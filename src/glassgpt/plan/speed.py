@@ -29,11 +29,13 @@ from glassgpt.train.trial import Trial
 
 # Operations of a micro batch up to which the whole model is measured; of a piece that decides about precision and replicas.
 WHOLE, DECIDING = 40e9, 3e9
-PIECE_SECONDS = 0.1  # of the piece of which one block is measured: threads that meet take a tenth of it at most
+# Of the piece of which one block is measured: threads that meet take a tenth of it at most. Longer where the precision is
+# decided already, which leaves time for it.
+PIECE_SECONDS = 0.15, 0.1
 HIDDEN = 2_000_000  # numbers in so many blocks as the optimizer is measured on
 DRAWN = 4099  # a prime: no two rows begin alike
 FEW = 16  # tokens that cost next to nothing beside the weights
-SMALL_VOCABULARY, SLICE = 64, 8192  # words: of a block alone, and of the loss: more than fit into a processor's memory
+SMALL_VOCABULARY, SLICE = 64, 4096  # words: of a block alone, and of the loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +125,9 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
     piece = work(1, deciding, precision)
     piece()  # the first one takes several times as long
     of_window = timed(piece) * c.context_length / deciding
-    rows = min(micro_batch_size, int(PIECE_SECONDS / of_window))
-    length = c.context_length if rows else max(2, int(PIECE_SECONDS / of_window * c.context_length))
+    windows = PIECE_SECONDS[config.machine.precision == "auto"] / of_window
+    rows = min(micro_batch_size, int(windows))
+    length = c.context_length if rows else max(2, int(windows * c.context_length))
     large = max(1, rows), length
     small = 1, max(1, min(FEW, length // 2))
     with_blocks = both(*(work(*size, precision) for size in (small, large)))
