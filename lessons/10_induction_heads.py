@@ -93,6 +93,6 @@ left.set(xlabel="step", ylim=(0, 1.05))
 left.legend(frameon=False, fontsize="small")
 for axes, head in ((middle, before), (right, best)):
     axes.imshow(weights[f"block.{head // 2}.weights"][0, head % 2].detach().numpy(), cmap="Blues", vmin=0, vmax=1)
-    axes.set(title=names[head], xlabel="looks at", ylabel="position")
+    axes.set(title=names[head], xlabel="looks at", ylabel="position", xticks=range(0, 18, 3), yticks=range(0, 18, 3))
 Path("figures").mkdir(exist_ok=True)
 figure.savefig("figures/10_induction_heads.png", dpi=120)
