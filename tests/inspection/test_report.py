@@ -179,6 +179,7 @@ def test_the_best_is_marked_where_runs_compare(tmp_path):
     assert "different tokenizers" in marked(a, b)[1][0]
     assert marked(a, run_of(tmp_path / "young", result=better))[1] == []  # without a checkpoint: the same settings
     assert "different tokenizers" in marked(a, other)[1][0]
+    assert "different tokenizers" in marked(a, b, run_of(tmp_path / "younger", result=better))[1][0]
 
 
 def test_labels_are_told_apart_in_a_table(tmp_path):

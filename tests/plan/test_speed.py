@@ -80,6 +80,7 @@ def test_a_small_model_is_measured_whole_and_a_large_one_in_parts(monkeypatch):
     monkeypatch.setattr(speed, "speed_of_parts", lambda config, size, device: "parts")
     assert measure_speed(configured(), 8, CPU) == "whole"
     assert measure_speed(build_config(preset="gpt2"), 1, CPU) == "parts"
+    assert measure_speed(configured(gradient_checkpointing=True), 8, CPU) == "parts"
 
 
 def test_no_model_of_the_whole_size_is_built_for_a_large_one(monkeypatch):
@@ -124,31 +125,38 @@ def test_replicas_that_training_would_refuse_are_refused_and_others_are_counted(
         speed_of_whole(asked, 3, CPU)
 
 
-def test_gradients_of_further_micro_batches_are_added(clocked, monkeypatch):
+@pytest.mark.parametrize("tied", [True, False])
+def test_gradients_of_further_micro_batches_are_added(tied, clocked, monkeypatch):
     monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 1.0))
-    one, four = (speed_of_parts(configured(), n, CPU).parts["adding gradients"] for n in (8, 2))
-    count = count_parameters(configured().model)
-    # Each micro batch adds the embedding's own gradient to that of the output layer, and all but the first all of theirs.
-    assert (one, four) == (count.embedding, 3 * count.total + 4 * count.embedding)
+    config = configured(tie_embeddings=tied)
+    one, four = (speed_of_parts(config, n, CPU).parts["adding gradients"] for n in (8, 2))
+    count = count_parameters(config.model)
+    # All micro batches but the first add their gradients; each, where it is tied, those of the embedding and the output layer.
+    assert (one, four) == (tied * count.embedding, 3 * count.total + 4 * tied * count.embedding)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("twice", [False, True])
-def test_with_gradient_checkpointing_every_block_runs_forward_once_more(twice, monkeypatch):
+def test_with_gradient_checkpointing_every_block_runs_forward_once_more(twice, precision, monkeypatch):
     model = speed.prepared(build_model(configured().model), configured())
     runs, real = [], model.blocks[0].forward
     monkeypatch.setattr(
         model.blocks[0], "forward", lambda *x, **y: runs.append(torch.is_grad_enabled()) or real(*x, **y)
     )
-    speed.pass_through(model, 2, 8, "float32", twice)()
+    monkeypatch.setattr(model, "zero_grad", lambda: None)
+    speed.pass_through(model, 2, 8, precision, twice)()
     assert runs == [False] * twice + [True]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.blocks.parameters())
 
 
 def test_no_compiler_is_loaded_to_measure():
-    """It takes a second, which gradient checkpointing itself and a backward that is given its gradient would pay."""
+    """Gradient checkpointing itself would load it, and a backward that is given its gradient sympy: a second in all."""
     code = (
         "import sys, torch; from glassgpt.config import build_config; from glassgpt.plan.speed import measure_speed\n"
-        f"config = build_config(preset='gpt2', flags={SHAPE} | dict(max_steps=10, gradient_checkpointing=True))\n"
-        "measure_speed(config, 8, torch.device('cpu')); print({'sympy', 'torch._dynamo'} & {*sys.modules})"
+        "for checkpointing in (True, False):\n"
+        f"    config = build_config(preset='gpt2', flags={SHAPE} | dict(max_steps=10, gradient_checkpointing=checkpointing))\n"
+        "    measure_speed(config, 8, torch.device('cpu'))\n"
+        "print({'sympy', 'torch._dynamo'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

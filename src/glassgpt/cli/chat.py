@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, Temperature, TopK, TopP, WholeNumber
+from glassgpt.cli.flags import Device, Temperature, TopK, TopP, WholeNumber, prompt_text
 from glassgpt.errors import ConfigError
 from glassgpt.signals import unwinding
 
@@ -38,7 +38,7 @@ def chat(
 
     The model sees its last context_length tokens: the oldest messages are forgotten first, what --system says never.
     """
-    from glassgpt.cli.main import STANDARD_INPUT, say
+    from glassgpt.cli.main import say
     from glassgpt.generate import SamplingSettings, load_chat
 
     settings = {
@@ -46,7 +46,7 @@ def chat(
     }  # fmt: skip
     SamplingSettings(**settings)  # type: ignore[arg-type] # a wrong one is said before the model is loaded
     talk = load_chat(run, device, say, system)
-    asked = sys.stdin.read() if prompt == STANDARD_INPUT else prompt
+    asked = prompt_text(prompt)
     for number, question in enumerate([asked] if asked else questions()):
         try:
             for piece in talk.say(question, **settings | {"seed": seed + number}):

@@ -34,7 +34,7 @@ def ablate(
     parts = list(_each(L, H))
     with torch.inference_mode():
         found = capture(model, read, stages(model))
-        losses = [_loss(found["logits"], targets)]
+        losses = [_loss(found.pop("logits"), targets)]
         progress(1, 1 + len(parts))
         for done, (block, edit) in enumerate(parts, start=2):
             with begun_at(model, block, found[stages(model)[block]]), edited(model, edit):

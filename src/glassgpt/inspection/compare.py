@@ -92,7 +92,7 @@ def comparability(runs: Sequence[Run], reports: Sequence[Report]) -> dict[str, s
     texts = [(run.config().data.data, run.config().data.text_field) for run in runs]
     other_texts = len(set(baselines)) > 1 if None not in baselines else len(set(texts)) > 1
     labelled = {report["task"] == "labels" or "accuracy" in report["validation"] for report in reports}
-    if len(set(tokenizers_of(runs))) > 1 and labelled != {True}:  # of labels, a loss is in nats a text
+    if have_different_tokenizers(runs) and labelled != {True}:  # of labels, a loss is in nats a text
         notes["tokenizer"] = "These runs have different tokenizers: val_loss, in nats a token, is not comparable" + (
             "." if other_texts else "; bits_per_byte is."
         )
@@ -105,14 +105,11 @@ def comparability(runs: Sequence[Run], reports: Sequence[Report]) -> dict[str, s
     return notes
 
 
-def tokenizers_of(runs: Sequence[Run]) -> list[str]:
-    """The same for runs that cut text into the same tokens. A run that has no checkpoint yet has only the settings of its
-    tokenizer, and then those are what is compared."""
+def have_different_tokenizers(runs: Sequence[Run]) -> bool:
+    """By their files; a run that has no checkpoint yet is known by the settings of its tokenizer alone."""
     files = [newest_tokenizer(run) for run in runs]
-    if None not in files:
-        return [sha256_of(file) for file in files if file]
-    configs = [run.config() for run in runs]
-    return [f"{config.data.tokenizer} {config.model.vocab_size}" for config in configs]
+    settings = {(config.data.tokenizer, config.model.vocab_size) for config in (run.config() for run in runs)}
+    return len({sha256_of(file) for file in files if file}) > 1 or (None in files and len(settings) > 1)
 
 
 def newest_tokenizer(run: Run) -> Path | None:

@@ -1,8 +1,8 @@
 """How long a training step takes on this machine, from half a second of measuring.
 
-A model whose micro batch is computed at once is built and trained for a few steps. Of a larger one a single block is, and a
-slice of the loss, and the optimizer on that block: a step is so many of each. What every micro batch pays for the weights
-alone (they are converted, their gradients added) is measured with next to no tokens.
+A model whose micro batch is computed at once is built and trained for a few steps. Of a larger one, or with gradient
+checkpointing, a single block is, and a slice of the loss, and the optimizer on that block: a step is so many of each. What
+every micro batch pays for the weights alone (they are converted, their gradients added) is measured with next to no tokens.
 """
 
 import math
@@ -64,7 +64,7 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
     text = np.arange(2 * most * c.context_length + 2) % c.vocab_size
     batches = Batches(text.astype(np.uint32), c.context_length, train.seed)
     trial, threads = Trial(config, model, batches, device, micro_batch_size), torch.get_num_threads()
-    rows = trial.rows  # of training's own trial; here a few decide
+    # A few decide here, fewer than in training.
     trial.most_rows = max(1, int(DECIDING / (training_flops(c) * c.context_length)))
     precision = decide_precision(
         config.machine.precision,
@@ -73,9 +73,11 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
         trial.run_seconds,
         quick_ratio,
     ).choice
-    trial.most_rows = max(2, trial.most_rows)  # one for each of two replicas
+    trial.most_rows = max(min(threads, MOST_REPLICAS), trial.most_rows)  # one for each replica
     few = trial.work(precision, chunked_loss)
-    piece = timed(few) * rows / trial.rows if not config.machine.replicas else 0.0
+    if config.machine.precision != "auto" and not config.machine.replicas:
+        few()  # the first one takes several times as long
+    piece = timed(few) if not config.machine.replicas else 0.0
     count = int(settle_replicas(config, trial, threads, precision, piece, quick_ratio).choice)
     each = micro_batch_size if train.micro_batch_size else micro_batch_size // count  # they share what was not said
     at_once, optimizer = each * count, build_optimizer(model, train, precision)
@@ -137,7 +139,7 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
     several = thin if layers == 1 else prepared(build_model(thinned(c, layers), device=device), config)
     in_optimizer = seconds_of_step(several, build_optimizer(several, train, precision)) * c.n_layer / layers
     del thin.blocks[:]
-    around = both(*(work(*size, precision) for size in (small, large)))
+    around = both(*(pass_through(thin, *size, precision, twice=False) for size in (small, large)))
     longer = flops / training_flops(replace(one_block, context_length=length))
 
     def of_micro_batch(of_small: float, of_large: float) -> float:
@@ -145,13 +147,14 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
 
     block = of_micro_batch(with_blocks[0] - around[0], with_blocks[1] - around[1])
     in_loss, to_move, to_add = loss_seconds(config, positions, device, precision)
-    # The embedding's gradient is as large as itself, mostly zeros, and joins that of the output layer.
-    learning, embedding = (0, 0) if config.finetune.lora else (count.total, count.embedding)
+    learning = 0 if config.finetune.lora else count.total
+    # Where the output layer is the embedding, both have a gradient as large as it, and one is added to the other.
+    joined = count.embedding if learning and c.tie_embeddings else 0
     step = {
         "blocks": micro_steps * c.n_layer * block,
         "embedding and last norm": micro_steps * of_micro_batch(*around),
         "loss": micro_steps * in_loss,
-        "adding gradients": to_add * ((micro_steps - 1) * learning + micro_steps * embedding),
+        "adding gradients": to_add * ((micro_steps - 1) * learning + micro_steps * joined),
         "optimizer": in_optimizer + to_move * max(0, learning - c.n_layer * in_blocks),
     }
     return Speed(step=sum(step.values()), precision=precision, replicas=max(1, config.machine.replicas), parts=step)
@@ -240,19 +243,19 @@ def pass_through(
     model: LanguageModel, rows: int, length: int, precision: str, twice: bool = False
 ) -> Callable[[], object]:
     """Forward and backward of everything below the output, over (rows, length) tokens. `twice`: as with gradient
-    checkpointing, whose own code loads the compiler first, which takes a second."""
+    checkpointing, whose own code loads the compiler first, which takes 0.8 seconds."""
     device = next(model.parameters()).device
     tokens = torch.arange(rows * length, device=device).view(rows, length) % model.config.vocab_size
     upstream = noise(rows * length * model.config.n_embd, device).view(rows, length, -1)
 
     def forward_and_backward() -> float:
+        if twice:  # with a conversion of the weights of its own, as there
+            with torch.no_grad(), autocast(device, precision):
+                model.hidden(tokens)
         with autocast(device, precision):
-            if twice:
-                with torch.no_grad():
-                    model.hidden(tokens)
             hidden = model.hidden(tokens)
         if hidden.requires_grad:  # not of frozen weights around no block
-            # Of a number: a backward that is given its gradient loads sympy first, which takes a quarter of a second.
+            # Of a number: a backward that is given its gradient loads sympy first, which takes 0.3 seconds.
             torch.dot(hidden.flatten(), upstream.flatten()).backward()  # type: ignore[no-untyped-call]
         model.zero_grad()
         return hidden.flatten()[0].item()  # a GPU has done nothing before it is waited for
