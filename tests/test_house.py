@@ -101,7 +101,7 @@ def test_the_commands_of_the_readme_exist():
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    _, snippet = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
     (tmp_path / "song.txt").write_text("Row, row, row your boat,\ngently down the stream.\n" * 90)
     done = subprocess.run(
         [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -109,6 +109,26 @@ def test_the_python_of_the_readme_runs(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") >= 2 and re.search(r"torch\.Size\(\[8, \d+\]\)", done.stdout)
+
+
+def test_the_python_that_looks_inside_runs(tmp_path):
+    snippet, _ = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    names = ("self", "path")
+    text = "".join(
+        f"def f({name}):\n        return {name}\n\ndef read(self, path):\n        return {name}\n\n" for name in names
+    )
+    (tmp_path / "code.txt").write_text(text * 60)
+    flags = {"data": "code.txt", "max_steps": 20, "tokenizer": "bpe", "vocab_size": 290, "context_length": 32}
+    before = (
+        "import glassgpt\n"
+        f"glassgpt.train_run(glassgpt.build_config(preset='char-cpu', flags={flags}), out='runs/python-1')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", before + snippet], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"GLASSGPT_CACHE": str(tmp_path / "cache"), "GOMP_SPINCOUNT": "1000"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"torch\.Size\(\[1, \d+, \d+, \d+\]\)", done.stdout) and done.stdout.count("tensor(") == 2
 
 
 def test_the_tree_in_the_readme_is_the_tree():

@@ -36,6 +36,9 @@ def test_train_sample_and_the_files_between(folder):
     process.communicate()
     code, dashed, err = glassgpt(folder, "sample", "--prompt", "-", "--max-new-tokens", 5, stdin="boat")
     assert code == 0 and dashed.startswith("boat"), err
+    assert (
+        glassgpt(folder, "sample", "--prompt", "-", "--max-new-tokens", 5, stdin="boat\n")[1] == dashed
+    )  # as `echo` has it
 
     line = refused(folder, "sample", "--prompt", "row Z")
     assert "'Z'" in line and "4" in line

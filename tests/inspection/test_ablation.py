@@ -2,9 +2,11 @@
 
 import copy
 
+import pytest
 import torch
 import torch.nn.functional as F
 
+from glassgpt.errors import ConfigError
 from glassgpt.inspection import ablate
 from glassgpt.inspection.capture import ATTENTION, LAST_OF_ATTENTION, LAST_OF_MLP, MLP, child_of
 from glassgpt.train.recompute import recompute_blocks
@@ -55,6 +57,12 @@ def test_the_model_is_as_before_and_no_block_before_the_part_is_computed_again(m
     assert [runs.count(i) for i in range(L)] == [1 + parts * (i + 1) for i in range(L)]
     assert [vars(block).keys() for block in model.blocks] == [found.keys() for found in before]
     assert torch.equal(model(tokens), whole)
+
+
+def test_a_loss_needs_a_next_token(model, tokens):
+    for few in (tokens[:, :1], tokens[0]):
+        with pytest.raises(ConfigError, match="T at least 2"):
+            ablate(model, few)
 
 
 def test_blocks_that_gradient_checkpointing_runs_are_left_as_they_were(model, tokens):

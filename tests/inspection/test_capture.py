@@ -107,6 +107,24 @@ def test_a_name_that_is_none_is_refused_with_the_one_that_was_meant(model, token
         capture(model, tokens, ["block.0.weight"])
 
 
+def test_an_edit_may_be_of_many_and_a_name_be_alone(model, tokens):
+    silent = {"block.*.heads": torch.zeros_like}
+    found = capture(model, tokens, "block.*.heads", silent)
+    assert len(found) == 1 + len(model.blocks)
+    assert not any(activation.any() for name, activation in found.items() if name != "logits")
+    one_by_one = {f"block.{i}.heads": torch.zeros_like for i in range(len(model.blocks))}
+    with edited(model, one_by_one):
+        assert torch.equal(model(tokens), found["logits"])
+    with pytest.raises(ConfigError, match="'block.9.head'"), edited(model, {"block.9.head": torch.zeros_like}):
+        pass
+
+
+def test_tokens_of_another_shape_are_refused(model, tokens):
+    for wrong in (tokens[0], tokens.tolist(), "text"):
+        with pytest.raises(ConfigError, match="tokens have to be a tensor"):
+            capture(model, wrong, ["embedding"])
+
+
 def test_gradients_are_followed_where_they_are_enabled(model, tokens):
     found = capture(model, tokens, ["block.0"])
     (gradient,) = torch.autograd.grad(found["logits"].sum(), found["block.0"])

@@ -104,6 +104,14 @@ def test_advice_is_what_then_fits_and_no_more():
     assert "--lora" in line
     (line,) = advice(config, here, place(10**8))
     assert "nothing here holds it" in line
+    long = config.resolved(context_length=500_000, gradient_checkpointing=True, from_="gpt2", lora=4)
+    (line,) = advice(long, here, place(10**10))
+    context = int(line.removeprefix("--context-length ").split()[0])
+    fits = [
+        needed(long.resolved(context_length=n), 1, 1, place(0), with_copy=False) <= 10**10
+        for n in (context, 2 * context)
+    ]
+    assert fits == [True, False]
     (line,) = advice(config.resolved(from_="gpt2", lora=4), here, place(10**9))
     assert "--lora" not in line
 

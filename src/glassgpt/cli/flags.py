@@ -79,5 +79,5 @@ def sources(arguments: Sequence[str]) -> tuple[str, ...]:
 
 
 def prompt_text(argument: str) -> str:
-    """What --prompt stands for: itself, or all of standard input."""
-    return sys.stdin.read() if argument == STANDARD_INPUT else argument
+    """What --prompt stands for: itself, or all of standard input but for the line break that `echo` puts at its end."""
+    return sys.stdin.read().removesuffix("\n") if argument == STANDARD_INPUT else argument

@@ -24,7 +24,11 @@ def inspect(
     /,
     *,
     prompt: Annotated[
-        str, Parameter(help="text to look at; none: 40 tokens that the model writes itself", allow_leading_hyphen=True)
+        str,
+        Parameter(
+            help="text to look at; -: standard input; none: 40 tokens that the model writes itself",
+            allow_leading_hyphen=True,
+        ),
     ] = "",
     pair: Annotated[
         list[tuple[str, str]] | None,
@@ -58,12 +62,18 @@ def inspect(
             f"glassgpt trace {as_argument(checkpoint.folder)}, or look into the model that it was trained from"
         )
     pairs = [read_pair(engine, one, other) for one, other in pair or ()]
-    text = prompt_text(prompt) or engine.generate(max_new_tokens=WRITTEN_TOKENS)
+    asked = prompt_text(prompt)
+    text = asked or engine.generate(max_new_tokens=WRITTEN_TOKENS)
     with PreparationDisplay() as display:
         contexts = validation_text(checkpoint, engine)
         data = look(engine, text, lambda what, done, of: display.on_prepare(what, done / of), pairs, contexts)
     replace_file(out, render("inspect.html", data).encode())
     console = Console(highlight=False)
+    if not asked:
+        print("without --prompt, what the model wrote itself:")
+    given, seen = data["model"]["given"], data["model"]["shown"]
+    if given > seen:
+        print(f"of the prompt's {given:,} tokens the last {seen}:")
     for table in tables(data):
         console.print(table)
     print(f"written to {out}: open it in a browser")
@@ -117,8 +127,10 @@ def tables(data: dict[str, Any]) -> list[Any]:
     surprising = Table(
         "token", "its probability", "expected instead", box=None, title="what surprised it most", title_justify="left"
     )
-    for token in sorted(data["tokens"][1:], key=lambda token: token["probability"])[:WORST]:
-        instead = ", ".join(f"{shown(text)} {p:.0%}" for text, p in token["alternatives"][:3])
+    unexpected = [token for token in data["tokens"][1:] if token["probability"] < 0.5]
+    for token in sorted(unexpected, key=lambda token: token["probability"])[:WORST]:
+        others = [(text, p) for text, p in token["alternatives"] if text != token["text"]]
+        instead = ", ".join(f"{shown(text)} {p:.0%}" for text, p in others[:3])
         surprising.add_row(Text(shown(token["text"])), f"{token['probability']:.2%}", Text(instead))
     lens = Table("after", "would say", "surely", box=None, title="what each layer would say next", title_justify="left")
     for stage, row in zip(data["stages"], data["lens"], strict=True):

@@ -134,8 +134,8 @@ def tables(costs: dict[str, Any]) -> list[Any]:
             f"{machine['micro_batch_size']}{' x ' + str(machine['replicas']) if machine.get('replicas', 1) > 1 else ''}",
             size(machine["needed"]),
             size(machine["memory"]),
-            f"{mark}{speed:,.0f}" if speed and machine["fits"] else "",
-            f"{mark}{roughly(machine['seconds'])}" if machine["seconds"] else "does not fit",
+            (f"{speed:,.0f}" if machine["measured"] else f"~{in_short(speed)}") if speed and machine["fits"] else "",
+            mark + roughly(machine["seconds"]) if machine["seconds"] else "does not fit",
         )
     taken = (
         f"Here a piece of a step was measured ({here['precision']}, without torch.compile); validations, samples and "
@@ -193,7 +193,7 @@ def in_short(number: float) -> str:
 
 def roughly(seconds: float) -> str:
     unit, name = next(((u, n) for u, n in TIMES if seconds >= 1.5 * u), TIMES[-1])
-    return f"{seconds / unit:,.1f} {name}"
+    return f"{seconds / unit:,.1f} {name}" if seconds >= 0.1 else "< 0.1 s"
 
 
 def show_family(presets: list[str], as_json: bool) -> None:

@@ -1,13 +1,16 @@
 """`glassgpt trace`: the source of the model, and beside each line the tensor that it made of a prompt."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel, prompt_text
 from glassgpt.cli.inspect import opened
-from glassgpt.cli.page import page_file
+from glassgpt.cli.page import WRITTEN_TOKENS, page_file
+
+if TYPE_CHECKING:
+    from glassgpt.generate import Engine
 
 PAGE = Path("trace.html")
 PROMPT = "Hello, I am"
@@ -17,7 +20,14 @@ def trace(
     run: RunToRead = None,
     /,
     *,
-    prompt: Annotated[str, Parameter(help=f"text that the model reads [{PROMPT}]", allow_leading_hyphen=True)] = PROMPT,
+    prompt: Annotated[
+        str,
+        Parameter(
+            help=f"text that the model reads, its last 64 tokens; -: standard input; none: {PROMPT!r}, or what the model "
+            "writes itself where it cannot read that",
+            allow_leading_hyphen=True,
+        ),
+    ] = "",
     out: Annotated[Path, Parameter(help="the page; one of an earlier trace is replaced [trace.html]")] = PAGE,
     tokenizer: TokenizerOfModel = None,
     device: Device = "auto",
@@ -29,5 +39,15 @@ def trace(
 
     page_file(out, "trace")
     _, engine = opened(run, device, tokenizer)
-    replace_file(out, render("trace.html", traced(engine, prompt_text(prompt))).encode())
+    replace_file(out, render("trace.html", traced(engine, prompt_text(prompt) or readable(engine))).encode())
     print(f"written to {out}: open it in a browser")
+
+
+def readable(engine: "Engine") -> str:
+    from glassgpt.errors import TokenizerError
+
+    try:
+        engine.encode_prompt(PROMPT)
+    except TokenizerError:  # of a vocabulary of few characters
+        return engine.generate(max_new_tokens=WRITTEN_TOKENS)
+    return PROMPT

@@ -61,8 +61,11 @@ def capture(
     """What the model computes on its way from `tokens` (B, T) to logits (B, T, V), by name; "logits" is always among it.
 
     A name may stand for many: "block.*.weights". With `edits`, activations are replaced on the way (see `edited`), and seen
-    after that. Gradients are followed where they are enabled. Raises ConfigError for a name that there is not.
+    after that. Gradients are followed where they are enabled. Raises ConfigError for a name that there is not, and for tokens
+    of another shape.
     """
+    if not isinstance(tokens, Tensor) or tokens.dim() != 2:
+        raise ConfigError("tokens have to be a tensor (B, T), such as engine.encode_prompt(text)")
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Edit:
@@ -72,7 +75,7 @@ def capture(
 
         return see
 
-    wanted = matching(model, names)
+    wanted = matching(model, [names] if isinstance(names, str) else names)
     with edited(model, edits or {}), edited(model, {name: keep(name) for name in wanted}):
         logits = model(tokens)
     return {name: found[name] for name in wanted} | {"logits": logits}
@@ -89,10 +92,12 @@ def matching(model: LanguageModel, names: Sequence[str]) -> list[str]:
 @contextmanager
 def edited(model: LanguageModel, edits: Mapping[str, Edit]) -> Iterator[None]:
     """While this lasts, each activation that is named is replaced by what its function makes of it; a function that returns
-    what it was given changes nothing, not even a bit."""
+    what it was given changes nothing, not even a bit. A name may stand for many, as in `capture`. Raises ConfigError for one
+    that there is not."""
     with ExitStack() as stack:
         for name, edit in edits.items():
-            stack.enter_context(_attached(model, name, edit))
+            for one in matching(model, [name]):
+                stack.enter_context(_attached(model, one, edit))
         yield
 
 

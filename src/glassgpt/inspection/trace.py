@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.generate import Engine
+from glassgpt.inspection.words import token_text
 from glassgpt.model import LanguageModel
 
 PACKAGE = LanguageModel.__module__.rpartition(".")[0]
@@ -60,7 +61,8 @@ def trace(model: LanguageModel, tokens: Tensor) -> dict[Path, list[TracedLine]]:
 
 def traced(engine: Engine, prompt: str) -> dict[str, Any]:
     """`trace` of the prompt's last tokens, at most 64 of them, as plain numbers for the page."""
-    tokens = engine.encode_prompt(prompt)[:, -min(MOST_TOKENS, engine.model.config.context_length) :]
+    given = engine.encode_prompt(prompt)
+    tokens = given[:, -min(MOST_TOKENS, engine.model.config.context_length) :]
     files = [
         {
             "name": path.name,
@@ -70,13 +72,15 @@ def traced(engine: Engine, prompt: str) -> dict[str, Any]:
         }
         for path, lines in trace(engine.model, tokens).items()
     ]
-    words = " ".join(
-        f"[{engine.tokenizer.decode([id])}]" for id in tokens[0].tolist() if id < engine.tokenizer.vocab_size
+    words = " ".join(f"[{token_text(engine, id)}]" for id in tokens[0].tolist()).replace("\n", "\N{RETURN SYMBOL}")
+    count, cut = (
+        tokens.shape[1],
+        f", the last of the prompt's {given.shape[1]:,}" if given.shape[1] > tokens.shape[1] else "",
     )
     about = (
-        f"Every line of the file that computes this model, with the tensors that it made of {tokens.shape[1]} tokens: "
-        f"{words}. A picture shows the first text and the first head: rows are positions, columns features; blue above "
-        "zero, red below."
+        f"Every line of the file that computes this model, with the tensors that it made of {count} "
+        f"token{'s' * (count > 1)}{cut}: {words}. A picture shows the first text and the first head: rows are positions, "
+        "columns features; blue above zero, red below."
     )
     return {"about": about, "files": files}
 

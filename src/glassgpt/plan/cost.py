@@ -19,6 +19,7 @@ from glassgpt.train.memory import process_bytes, training_memory
 from glassgpt.train.settle import fitting_micro_batch, require_replicas
 
 TOKENS_A_PARAMETER = 20  # what Hoffmann et al. 2022 (2203.15556) found best for a given number of operations
+SHORTEST_CONTEXT = 64  # that is worth advising
 LONG_TEXT = 10**10  # tokens: so many that no model knows them by heart
 
 
@@ -227,4 +228,9 @@ def advice(config: RunConfig, here: dict[str, Any], place: Place) -> list[str]:
         ]
     if here["fits"]:
         return ["close other programs: what is free now is less than it needs"]
-    return ["nothing here holds it; a smaller preset, or a GPU that it fits"]
+    context = 2 ** max(0, (config.model.context_length - 1).bit_length() - 1)  # the power of two below it
+    while context >= SHORTEST_CONTEXT and not fits(config.resolved(context_length=context), 1):
+        context //= 2
+    if context >= SHORTEST_CONTEXT:
+        return [f"--context-length {context} --micro-batch-size 1: what a step holds grows with the context"]
+    return ["nothing here holds it; a smaller preset, or a larger machine"]
