@@ -11,7 +11,7 @@ from glassgpt.machine import threads_restored
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.lora import LoRALinear
 from glassgpt.model.size import count_parameters
-from glassgpt.plan import speed
+from glassgpt.plan import speed, timing
 from glassgpt.plan.speed import measure_speed, speed_of_parts, speed_of_whole
 
 CPU = torch.device("cpu")
@@ -55,7 +55,8 @@ def clocked(monkeypatch):
 
     monkeypatch.setattr(speed, "pass_through", pass_through)
     monkeypatch.setattr(speed, "seconds_of", lambda work: work() or 0.0)
-    monkeypatch.setattr(speed, "timed", lambda work: work() or 0.0)
+    for module in (speed, timing):
+        monkeypatch.setattr(module, "timed", lambda work: work() or 0.0)
     monkeypatch.setattr(speed, "seconds_of_step", lambda model, optimizer: 0.0)
     monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 0.0))
 

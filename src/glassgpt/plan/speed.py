@@ -6,7 +6,6 @@ every micro batch pays for the weights alone (they are converted, their gradient
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from glassgpt.machine import decide_precision
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.lora import attach_lora, lora_of
 from glassgpt.model.size import count_parameters, training_flops
+from glassgpt.plan.timing import both, quick_ratio, seconds_of, timed
 from glassgpt.train.loss import chunk_rows, chunked_loss
 from glassgpt.train.optimizer import Optimizer, adamw, build_optimizer
 from glassgpt.train.replicas import Replicas
@@ -280,32 +280,3 @@ def seconds_of_step(model: nn.Module, optimizer: Optimizer) -> float:
     seconds = seconds_of(step)
     model.zero_grad()
     return seconds
-
-
-def seconds_of(work: Callable[[], object], enough: float = 0.03) -> float:
-    """The best of two, or of as many as take `enough` seconds; the first also pays for memory and kernels."""
-    seconds = [timed(work), timed(work)]
-    while sum(seconds) < enough:
-        seconds.append(timed(work))
-    return min(seconds)
-
-
-def both(small: Callable[[], object], large: Callable[[], object]) -> tuple[float, float]:
-    """The best of two of each, after one that also pays for memory and kernels."""
-    small(), large()
-    seconds = [(timed(small), timed(large)) for _ in range(2)]
-    return min(s for s, _ in seconds), min(s for _, s in seconds)
-
-
-def quick_ratio(
-    plain: Callable[[], object], other: Callable[[], object], run_seconds: Callable[[float], float]
-) -> float:
-    """As training's own trial, which takes seconds; `plain` has run before."""
-    other()
-    return timed(plain) / timed(other)
-
-
-def timed(work: Callable[[], object]) -> float:
-    before = time.perf_counter()
-    work()
-    return time.perf_counter() - before
