@@ -70,9 +70,9 @@ def glassgpt(folder, *arguments, stdin="", **more):
     return process.returncode, out, err
 
 
-def refused(folder, *arguments, code=2):
+def refused(folder, *arguments, code=2, **options):
     """The one line on standard error of a command that is refused."""
-    return line_of(*glassgpt(folder, *arguments), code)
+    return line_of(*glassgpt(folder, *arguments, **options), code)
 
 
 def line_of(returned, out, err, code):

@@ -40,6 +40,8 @@ def test_train_sample_and_the_files_between(folder):
         glassgpt(folder, "sample", "--prompt", "-", "--max-new-tokens", 5, stdin="boat\n")[1] == dashed
     )  # as `echo` has it
 
+    line = refused(folder, "sample", "--prompt", "-", stdin="\n")
+    assert "nothing came on standard input, which --prompt - reads" in line
     line = refused(folder, "sample", "--prompt", "row Z")
     assert "'Z'" in line and "4" in line
     code, out, err = glassgpt(folder, "resume")

@@ -1,9 +1,12 @@
 """`inspect` and `trace` as a user meets them."""
 
+from pathlib import Path
+
 from rich.console import Console
 
 from glassgpt.cli.inspect import neurons_of, pair_of
 
+GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "format-1"
 TRAIN = ["train", "song.txt", "--tokenizer", "char", "--context-length", 16, "--n-layer", 2, "--n-head", 2, "--n-embd", 16,
          "--batch-size", 4, "--warmup-steps", 2, "--precision", "float32", "--threads", 1, "--max-steps", 5]  # fmt: skip
 
@@ -41,6 +44,15 @@ def test_pairs_are_probed_with(folder, glassgpt_here):
     assert " do" in known and "turns round" in known and "layer 0, mlp" in known and "%" in known
     assert "it hardly prefers the right answers, if at all: there is nothing to attribute" in unknown
     assert (folder / "inspect.html").read_text("utf-8").count('"differs":') == 2
+
+
+def test_a_classifier_is_no_subject_of_inspect_and_reads_what_it_has_letters_for(folder, glassgpt_here, refused_here):
+    assert "expects no next token; see what its lines compute: glassgpt trace" in refused_here(
+        "inspect", GOLDEN / "labels"
+    )
+    assert "cannot read 'Hello, I am'; say what it should read: --prompt TEXT" in refused_here(
+        "trace", GOLDEN / "labels"
+    )
 
 
 def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, refused_here):

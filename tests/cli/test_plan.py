@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from glassgpt.cli.plan import in_short, number_of_tokens, roughly, size
 from glassgpt.errors import ConfigError
 
+GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "format-1"
 TINY = ["--n-layer", 2, "--n-head", 2, "--n-embd", 32, "--context-length", 32, "--batch-size", 4]
 
 
@@ -30,13 +32,22 @@ def test_one_json_object(folder, glassgpt_here):
     assert [model["preset"] for model in json.loads(out)["models"]] == ["gpt2", "gpt2-xl"]
 
 
-def test_the_settings_of_a_run_are_planned_from_its_file(folder, glassgpt_here):
+def test_the_settings_of_a_run_are_planned_from_its_file(folder, glassgpt_here, refused_here):
     train = ["train", "song.txt", "--tokenizer", "char", *TINY, "--max-steps", 2, "--warmup-steps", 1, "--threads", 1]
     assert glassgpt_here(*train)[0] == 0
+    with_preset = refused_here("plan", "--preset", "baby", "--config", "runs/song-1/config.toml")
+    assert "the file says every setting, so that preset baby would change nothing" in with_preset
     code, out, err = glassgpt_here("plan", "--config", "runs/song-1/config.toml", "--json")
     assert code == 0, err
     run = json.loads((folder / "runs/song-1/result.json").read_text())
     assert json.loads(out)["parameters"]["total"] == run["parameters"]
+
+
+def test_a_plan_of_short_texts_says_that_they_are_counted_as_long(folder, glassgpt_here):
+    said = "counted as if it filled the context"
+    for kind, is_said in (("labels", True), ("gpt2", False)):
+        code, out, err = glassgpt_here("plan", "--config", GOLDEN / kind / "config.toml")
+        assert code == 0 and (said in out) is is_said, err
 
 
 def test_the_family(folder, glassgpt_here):

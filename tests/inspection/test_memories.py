@@ -31,7 +31,9 @@ def test_they_are_those_that_write_most_for_the_expected_token(engine):
         found = capture(engine.model, tokens, [*parts(engine.model), *stages(engine.model)])
         expected = found["logits"][0, -1].argmax()
         L = engine.model.config.n_layer
-        assert [neuron["layer"] for neuron in data["neurons"]] == [i for i in range(L) for _ in range(NEURONS)]
+        assert sorted(neuron["layer"] for neuron in data["neurons"]) == [i for i in range(L) for _ in range(NEURONS)]
+        strengths = [neuron["adds"] for neuron in data["neurons"]]
+        assert strengths == sorted(strengths, reverse=True)
         for i in range(L):
             neurons, matrix = neurons_of(engine, tokens, i)[0, -1], last_of_mlp(engine.model.blocks[i]).weight
             adds = [
@@ -99,3 +101,5 @@ def test_where_the_stream_is_no_sum_they_are_those_furthest_from_0():
     there = [neuron for neuron in data["neurons"] if neuron["layer"] == 1]
     assert [neuron["neuron"] for neuron in there] == neurons.abs().topk(NEURONS).indices.tolist()
     assert all(neuron["adds"] is None for neuron in there)
+    strengths = [abs(neuron["activation"]) for neuron in data["neurons"]]
+    assert strengths == sorted(strengths, reverse=True)

@@ -1,7 +1,9 @@
 import copy
 
+import pytest
 import torch
 
+from glassgpt.errors import ConfigError
 from glassgpt.inspection import (
     capture,
     contributions,
@@ -64,6 +66,12 @@ def test_what_the_neurons_write_is_what_their_mlp_writes(model, tokens):
 
 def test_chosen_neurons_write_what_they_write_among_all(model):
     torch.testing.assert_close(neuron_writes(model, 1, torch.tensor([7, 2])), neuron_writes(model, 1)[[7, 2]])
+
+
+@pytest.mark.parametrize("layer", [2, -1])
+def test_a_layer_that_there_is_not_is_named(model, layer):
+    with pytest.raises(ConfigError, match=f"there is no layer {layer}; the model's are 0 to 1"):
+        neuron_writes(model, layer)
 
 
 def test_what_parts_write_counts_adapters_in(model, tokens):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection import Pair, attribute, capture, edited
+from glassgpt.inspection import Pair, attribute, capture, carried, edited
 
 from ..model.conftest import small, some_tokens
 
@@ -58,6 +58,16 @@ def test_texts_of_different_lengths_are_no_pair(model):
         attribute(model, [pair()._replace(other_text=some_tokens(5))])
     with pytest.raises(ConfigError, match="there is no pair to probe with; give at least one"):
         attribute(model, [])
+    same = pair()._replace(other_text=pair().text)
+    for probe in (attribute, carried):
+        for one in (same, pair()._replace(other_answer=pair().answer)):
+            with pytest.raises(ConfigError, match="have to differ, and so do its answers"):
+                probe(model, one)
+
+
+def test_one_pair_needs_no_list(model):
+    alone, listed = attribute(model, pair()), attribute(model, [pair()])
+    assert alone.preference == listed.preference and torch.equal(alone.heads, listed.heads)
 
 
 def test_parts_are_exchanged_one_at_a_time(model):

@@ -92,6 +92,10 @@ def test_a_run_under_way_is_as_far_as_its_lines(tmp_path):
     assert expected.items() <= report["figures"].items()
     assert report["figures"]["tokens_per_second"] == pytest.approx(64 / 0.2)
     assert [label for label, _ in report["rows"]].count("time in all") == 0
+    assert "newest checkpoint" not in dict(report["rows"])
+    for step in (9, 14):
+        run.checkpoint_folder(step).mkdir(parents=True)
+    assert dict(report_run(run)["rows"])["newest checkpoint"] == "14"  # saved as it stopped, between two logged steps
     before = report_run(run_of(tmp_path / "b", lines[:2], None, samples=()))
     assert before["validation"]["step"] == [] and before["samples"] == []
     assert "val_loss" not in before["figures"] and before["figures"]["train_loss"] == lines[1]["train_loss"]

@@ -35,6 +35,12 @@ def test_what_the_heads_add_is_what_attention_adds(model, tokens):
         assert not rest.any() or model.config.bias
 
 
+def test_what_was_not_captured_is_named(model, tokens):
+    found = capture(model, tokens, parts(model))
+    with pytest.raises(ConfigError, match=r"lacks block.1; capture \[\*parts\(model\), \*stages\(model\)\]"):
+        contributions(model, found, tokens)
+
+
 @pytest.mark.parametrize("changes", [{"norm_position": "post"}, {"residual": False}])
 def test_a_stream_that_is_no_sum_has_no_parts(tokens, changes):
     model = small("textbook", **changes)

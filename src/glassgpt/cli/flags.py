@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter, Token
 from glassgpt.cli.main import STANDARD_INPUT
 from glassgpt.config.presets import DEFAULT_PRESET, PRESETS
 from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, shown_name
+from glassgpt.errors import ConfigError
 
 
 def whole_number(kind: Any, tokens: Sequence[Token]) -> int:
@@ -80,4 +81,8 @@ def sources(arguments: Sequence[str]) -> tuple[str, ...]:
 
 def prompt_text(argument: str) -> str:
     """What --prompt stands for: itself, or all of standard input but for the line break that `echo` puts at its end."""
-    return sys.stdin.read().removesuffix("\n") if argument == STANDARD_INPUT else argument
+    if argument != STANDARD_INPUT:
+        return argument
+    if text := sys.stdin.read().removesuffix("\n"):
+        return text
+    raise ConfigError("nothing came on standard input, which --prompt - reads; send it a text, or leave --prompt out")

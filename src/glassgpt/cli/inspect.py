@@ -59,7 +59,7 @@ def inspect(
     if checkpoint.labels:
         raise ConfigError(
             f"{checkpoint.folder} tells labels apart and expects no next token; see what its lines compute: "
-            f"glassgpt trace {as_argument(checkpoint.folder)}, or look into the model that it was trained from"
+            f"glassgpt trace {as_argument(checkpoint.folder)} --prompt TEXT"
         )
     pairs = [read_pair(engine, one, other) for one, other in pair or ()]
     asked = prompt_text(prompt)
@@ -159,11 +159,7 @@ def neurons_of(data: dict[str, Any]) -> Any:
     table = Table(
         "neuron", "adds", "most excited by", "writes for", box=None, title_justify="left", title=Text(f"neurons {does}")
     )  # fmt: skip
-
-    def strength(neuron: dict[str, Any]) -> float:
-        return float(neuron["adds"] if is_sum else abs(neuron["activation"]))
-
-    for neuron in sorted(data["neurons"], key=strength, reverse=True)[:STRONGEST]:
+    for neuron in data["neurons"][:STRONGEST]:
         adds = "" if neuron["adds"] is None else f"{neuron['adds']:+.2f}"
         (key, *_), values = neuron["keys"], " ".join(shown(text) for text in neuron["values"])
         excited = Text(key["before"] and shown(key["before"]), "dim") + Text(shown(key["text"]), "bold")

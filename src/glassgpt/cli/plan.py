@@ -66,11 +66,13 @@ def plan(
 
 @contextmanager
 def garbage_kept() -> Iterator[None]:
-    """Looking for garbage takes a tenth of the import of torch, and finds none that matters."""
+    """Looking for garbage takes a tenth of the import of torch, and another tenth of a second afterwards, where all that was
+    loaded is looked through again; and finds none that matters."""
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 
@@ -156,6 +158,8 @@ def tables(costs: dict[str, Any]) -> list[Any]:
             f"The size is what {costs['sized_for_minutes']:g} minutes here are worth for a long text; a short one takes a "
             "smaller model, or ends sooner."
         )
+    if costs["task"] in ("labels", "conversations"):
+        notes.append("Every text is counted as if it filled the context; shorter ones take less time, and less memory.")
     notes += [f"To make it fit here: {line}" for line in costs["advice"]]
     return [parts, rate, memory, times, *(Text(note) for note in notes)]
 
@@ -197,7 +201,8 @@ def roughly(seconds: float) -> str:
 
 
 def show_family(presets: list[str], as_json: bool) -> None:
-    from glassgpt.plan import family
+    with garbage_kept():
+        from glassgpt.plan import family  # loads torch
 
     told = family(presets or None)
     if as_json:

@@ -10,6 +10,7 @@ from glassgpt.cli.inspect import opened
 from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 if TYPE_CHECKING:
+    from glassgpt.checkpoint import Checkpoint
     from glassgpt.generate import Engine
 
 PAGE = Path("trace.html")
@@ -23,8 +24,8 @@ def trace(
     prompt: Annotated[
         str,
         Parameter(
-            help=f"text that the model reads, its last 64 tokens; -: standard input; none: {PROMPT!r}, or what the model "
-            "writes itself where it cannot read that",
+            help=f"text that the model reads, its last 64 tokens; -: standard input; none: {PROMPT!r}, or where the model "
+            "cannot read that what it writes itself",
             allow_leading_hyphen=True,
         ),
     ] = "",
@@ -38,16 +39,21 @@ def trace(
     from glassgpt.inspection import render, traced
 
     page_file(out, "trace")
-    _, engine = opened(run, device, tokenizer)
-    replace_file(out, render("trace.html", traced(engine, prompt_text(prompt) or readable(engine))).encode())
+    checkpoint, engine = opened(run, device, tokenizer)
+    text = prompt_text(prompt) or readable(engine, checkpoint)
+    replace_file(out, render("trace.html", traced(engine, text)).encode())
     print(f"written to {out}: open it in a browser")
 
 
-def readable(engine: "Engine") -> str:
-    from glassgpt.errors import TokenizerError
+def readable(engine: "Engine", checkpoint: "Checkpoint") -> str:
+    from glassgpt.errors import ConfigError, TokenizerError
 
     try:
         engine.encode_prompt(PROMPT)
     except TokenizerError:  # of a vocabulary of few characters
+        if checkpoint.labels:
+            raise ConfigError(
+                f"{checkpoint.folder} tells labels apart and cannot read {PROMPT!r}; say what it should read: --prompt TEXT"
+            ) from None
         return engine.generate(max_new_tokens=WRITTEN_TOKENS)
     return PROMPT

@@ -83,6 +83,10 @@ def _merged(preset: str | None, in_file: FileContent, flags: Mapping[str, Any]) 
     whole = (
         preset is None and in_file.values.keys() >= FIELDS.keys()
     )  # a run's file needs no preset, not even a known one
+    if preset and in_file.values.keys() >= FIELDS.keys():
+        raise ConfigError(
+            f"the file says every setting, so that preset {preset} would change nothing; leave one of them out"
+        )
     known = PRESETS | ({recipe: RECIPES[recipe]} if recipe in RECIPES else {})
     if name not in known and not whole:
         raise ConfigError(f"preset {name!r} is not known{suggestion(name, PRESETS)}; there are: {', '.join(PRESETS)}")

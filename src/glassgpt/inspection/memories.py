@@ -23,8 +23,8 @@ def look_at_neurons(
     engine: Engine, found: Mapping[str, Tensor], tokens: Tensor, contexts: Tensor | None
 ) -> list[dict[str, Any]]:
     """Of each layer the neurons that write most for the token which the model expects next, or where the stream is no sum
-    those that are furthest from 0 there. `found`: what `capture` has of the prompt, (T, ...) each; `tokens` (1, T). Keys are
-    looked for in `contexts` (B, T), or in the prompt where there are none."""
+    those that are furthest from 0 there; the strongest first. `found`: what `capture` has of the prompt, (T, ...) each;
+    `tokens` (1, T). Keys are looked for in `contexts` (B, T), or in the prompt where there are none."""
     model = engine.model
     end, expected = found[stages(model)[-1]][-1], found["logits"][-1].argmax()
     read = tokens if contexts is None else contexts
@@ -66,7 +66,7 @@ def look_at_neurons(
                 "adds": None if written is None else written[neuron].item(),
                 "keys": keys, "values": [text for text, _ in likeliest(engine, writes[n], VALUES)],
             })  # fmt: skip
-    return rows
+    return sorted(rows, key=lambda row: abs(row["activation"]) if row["adds"] is None else row["adds"], reverse=True)
 
 
 def _before(engine: Engine, ids: Tensor) -> str:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glassgpt.errors import ConfigError
 from glassgpt.inspection.capture import capture, last_of_mlp
 from glassgpt.inspection.stream import require_sum, through_norm
 from glassgpt.model import LanguageModel
@@ -43,7 +44,8 @@ def highest(neurons: Tensor, k: int) -> Excitement:
 
 def neuron_writes(model: LanguageModel, layer: int, neurons: Tensor | slice = EVERY) -> Tensor:
     """What one unit of each neuron adds to every token's logit, the last norm left out: (F, V), or (n, V) of the `neurons`
-    (n,)."""
+    (n,). Raises ConfigError for a layer that there is not."""
+    require_layer(model, layer)
     return matrix_of(last_of_mlp(model.blocks[layer])).T[neurons] @ model.unembedding.T
 
 
@@ -51,12 +53,18 @@ def neuron_contributions(model: LanguageModel, layer: int, neurons: Tensor, stre
     """How much of the logit of `tokens` (...) each neuron of a layer writes directly, through the last norm as it came out, as
     in `contributions`: neurons (..., F) and the stream after the last block (..., C) -> (..., F). With the bias of the MLP's
     last matrix they sum to what the MLP writes. Holds (..., F, C) at once: meant for a few positions. Raises ConfigError where
-    the stream is no sum of its parts."""
+    the stream is no sum of its parts, or there is no such layer."""
     require_sum(model)
+    require_layer(model, layer)
     written = matrix_of(last_of_mlp(model.blocks[layer])).T  # (F, C)
     directions = model.unembedding[tokens]  # (..., C)
     shares = through_norm(model.final_norm, written, stream[..., None, :])  # (..., F, C)
     return neurons * (shares @ directions[..., None])[..., 0]
+
+
+def require_layer(model: LanguageModel, layer: int) -> None:
+    if not 0 <= layer < len(model.blocks):
+        raise ConfigError(f"there is no layer {layer}; the model's are 0 to {len(model.blocks) - 1}")
 
 
 def similar_rows(matrix: Tensor, rows: Sequence[int], k: int = 10) -> tuple[Tensor, Tensor]:

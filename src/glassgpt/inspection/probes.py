@@ -41,14 +41,14 @@ class Attribution(NamedTuple):
 
 
 def attribute(
-    model: LanguageModel, pairs: Sequence[Pair], progress: Callable[[int, int], None] = lambda done, of: None
+    model: LanguageModel, pairs: Pair | Sequence[Pair], progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Attribution:
-    """`progress` hears how many of how many passes are done. Raises ConfigError where the two texts of a pair are not
-    equally long, or there is no pair."""
+    """Of one pair or several. `progress` hears how many of how many passes are done. Raises ConfigError where there is none,
+    none that differs, or one whose two texts are not equally long."""
+    pairs = [pairs] if isinstance(pairs, Pair) else pairs
     if not pairs:
         raise ConfigError("there is no pair to probe with; give at least one")
-    for pair in pairs:
-        _require_equal_length(pair)
+    _require_difference(pairs)
     L, H = len(model.blocks), model.config.n_head
     wholes, after = [], torch.zeros(L, H + 2)
     with torch.inference_mode():
@@ -75,7 +75,7 @@ def attribute(
 def carried(model: LanguageModel, pair: Pair) -> Tensor:
     """Where the difference is on its way to the end, (L + 1, T): how much of the pair's preference is turned round when the
     residual stream, at this of its `stages` and at this position, is taken from the other text. Raises as `attribute`."""
-    _require_equal_length(pair)
+    _require_difference([pair])
     tokens, answers = _side_by_side(pair)
     T = tokens.shape[1]
     rows = []
@@ -89,11 +89,14 @@ def carried(model: LanguageModel, pair: Pair) -> Tensor:
     return torch.stack(rows).cpu()
 
 
-def _require_equal_length(pair: Pair) -> None:
-    if len(pair.text) != len(pair.other_text):
-        raise ConfigError(
-            f"the texts of a pair have {len(pair.text)} and {len(pair.other_text)} tokens; they have to be equally long"
-        )
+def _require_difference(pairs: Sequence[Pair]) -> None:
+    for pair in pairs:
+        if len(pair.text) != len(pair.other_text):
+            raise ConfigError(
+                f"the texts of a pair have {len(pair.text)} and {len(pair.other_text)} tokens; they have to be equally long"
+            )
+    if all(torch.equal(pair.text, pair.other_text) or pair.answer == pair.other_answer for pair in pairs):
+        raise ConfigError("the texts of a pair have to differ, and so do its answers; here they are the same")
 
 
 def _side_by_side(pair: Pair) -> tuple[Tensor, Tensor]:

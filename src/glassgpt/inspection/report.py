@@ -50,7 +50,7 @@ def report_run(run: Run) -> Report:
     steps = [line for line in lines if "tokens" in line]
     validated = [line for line in lines if "val_loss" in line]
     faults = [{name: line.get(name) for name in ("step", "skipped", "fault")} for line in lines if "fault" in line]
-    figures = figures_of(steps, validated, result)
+    figures = figures_of(steps, validated, result, max(run.steps(), default=None))
     curves = curves_of(steps)
     return {
         "name": run.folder.resolve().name,

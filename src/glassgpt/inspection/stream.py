@@ -36,9 +36,13 @@ def contributions(model: LanguageModel, found: Mapping[str, Tensor], tokens: Ten
 
     The last norm divides by a length that all parts have made together: it is taken as it came out (direct logit
     attribution, Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"). Raises ConfigError where the stream
-    is no sum of its parts, as in a post-norm model.
+    is no sum of its parts, as in a post-norm model, or `found` lacks one of them.
     """
     require_sum(model)
+    if missing := [name for name in [*parts(model), stages(model)[-1]] if name not in found]:
+        raise ConfigError(
+            f"what was captured lacks {', '.join(missing)}; capture [*parts(model), *stages(model)] for contributions"
+        )
     stream = found[stages(model)[-1]]
     direction = model.unembedding[tokens]  # (B, T, C)
     norm = model.final_norm

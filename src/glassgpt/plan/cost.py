@@ -56,6 +56,7 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
         machine["seconds"] = budget / rate if rate and machine["fits"] else None
     return {
         "preset": config.preset,
+        "task": config.data.task,
         "architecture": config.model.architecture,
         "shape": shape(config.model),
         "sized_for_minutes": config.train.minutes if config.model != wanted.model else None,

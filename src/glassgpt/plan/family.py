@@ -16,15 +16,31 @@ SAID = {
     "gpt2-xl": ("1542M", "Radford et al. 2019, table 2"),
     "gpt3-175b": ("175.0B", "Brown et al. 2020, table 2.1"),
 }
-TEXT_READ = dict.fromkeys(("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"), "~9B x ?") | {"gpt3-175b": "300B"}
+# What there is to explain, and of which sizes.
+OF_GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 WHY = (
-    "117M, 124M and 163M are said of one model. 124,439,808 numbers are in its file: the output layer is the token embedding "
-    "(tied). 163,037,184 counts that matrix twice, as code does that does not tie; the book's, which leaves out the biases of "
-    "query, key and value too, has 163,009,536. 117M stands in the paper, and was a miscount, as its authors said later.",
-    "In the same way 345M in the paper is 354,823,168 in the file, hence 355M; 762M is 774M, and 1542M is 1558M.",
-    "~ is an estimate: the 40 GB of WebText are about nine billion tokens, and how often GPT-2 read them was not published. "
-    "GPT-3 read 300 billion; its paper rounds every size, 174,604,259,328 is what its shape comes to.",
+    (
+        ("gpt2",),
+        "117M, 124M and 163M are said of one model. 124,439,808 numbers are in its file: the output layer is the token "
+        "embedding (tied). 163,037,184 counts that matrix twice, as code does that does not tie; the book's, which leaves out "
+        "the biases of query, key and value too, has 163,009,536. 117M stands in the paper, and was a miscount, as its "
+        "authors said later.",
+    ),
+    (
+        OF_GPT2[1:],
+        "345M in the paper is 354,823,168 in the file, hence 355M; 762M is 774M, and 1542M is 1558M: the same miscount.",
+    ),
+    (
+        OF_GPT2,
+        "~ is an estimate: the 40 GB of WebText are about nine billion tokens, and how often GPT-2 read them was not "
+        "published.",
+    ),
+    (
+        ("gpt3-175b",),
+        "GPT-3 read 300 billion tokens; its paper rounds every size, 174,604,259,328 is what its shape comes to.",
+    ),
 )
+TEXT_READ = dict.fromkeys(OF_GPT2, "~9B x ?") | {"gpt3-175b": "300B"}
 
 
 def family(presets: Sequence[str] | None = None) -> dict[str, Any]:
@@ -42,4 +58,5 @@ def family(presets: Sequence[str] | None = None) -> dict[str, Any]:
             "vocabulary_guessed": guessed, "weights": bytes_of(counted["total"]),
             "flops_a_token": training_flops(config.model), "text_read": TEXT_READ.get(name),
         })  # fmt: skip
-    return {"models": rows, "why": list(WHY) if any(row["said"] for row in rows) else []}
+    shown = {row["preset"] for row in rows}
+    return {"models": rows, "why": [line for presets, line in WHY if shown & {*presets}]}
