@@ -1,5 +1,6 @@
 """The command in a folder with one small text, and in this process."""
 
+import gc
 import signal
 
 import pytest
@@ -32,6 +33,7 @@ def glassgpt_here(folder, monkeypatch, capsys):
         return left.value.code, *capsys.readouterr()
 
     yield run
+    gc.unfreeze()  # `plan` sets aside what was alive then
     signal.signal(signal.SIGTERM, on_terminate)
     torch.set_num_threads(threads)
 

@@ -416,3 +416,16 @@ def test_doctor_says_what_a_bug_report_needs(folder):
     for word in ("torch", "device", "precision", "compile", "free memory", "free disk"):
         assert word in out
     assert re.search(r"one training step +ok", out) and re.search(r"one generation +ok", out)
+
+
+@pytest.mark.parametrize(
+    ("redirect", "said"), [("<&-", "nothing came on standard input"), ("< bytes", "lone surrogate")]
+)
+def test_standard_input_that_is_closed_or_no_text_is_said_in_one_line(folder, redirect, said):
+    """As a shell starts it: without one, and with bytes that are no UTF-8."""
+    (folder / "bytes").write_bytes(b"row \xff")
+    run = Path(__file__).resolve().parent.parent / "golden" / "format-1" / "gpt2"
+    command = f'"{sys.executable}" -m glassgpt sample "{run}" --prompt - {redirect}'
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr

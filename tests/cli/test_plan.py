@@ -57,6 +57,12 @@ def test_the_family(folder, glassgpt_here):
         assert shown in out
 
 
+def test_a_vocabulary_that_is_a_guess_is_marked_in_the_family(folder, glassgpt_here):
+    _, out, _ = glassgpt_here("plan", "--compare", "gpt2", "baby")
+    assert re.search(r"^baby +~[\d,]+ +~[\d,]+ +[\d,]+", out, re.M) and "~ at baby: the vocabulary" in out
+    assert re.search(r"^gpt2 +124,439,808 +163,037,184", out, re.M)
+
+
 def test_what_is_no_plan_is_refused_in_one_line(folder, refused_here):
     assert "'3x' is no number of tokens; say it as 300M" in refused_here("plan", "--tokens", "3x")
     assert "preset 'nope' is not known" in refused_here("plan", "--preset", "nope")

@@ -37,6 +37,17 @@ def test_a_head_of_one_habit_has_that_score(model, back, name):
     assert all(score.shape == (2, model.config.n_head) and (score[0] < 1).all() for score in scores)
 
 
+def test_a_head_that_spreads_its_weight_evenly_has_what_the_docstring_says():
+    def evenly(given):
+        even = torch.ones_like(given).tril()
+        return even / even.sum(dim=-1, keepdim=True)
+
+    model = small(context_length=128)
+    with edited(model, {"block.*.weights": evenly}):
+        scores = head_scores(model)
+    assert [round(score.mean().item(), 3) for score in scores] == [0.038, 0.038, 0.014, 0.014]
+
+
 def test_heads_are_told_apart_by_layer_and_number(model):
     def only_head_2(given):
         changed = given.clone()

@@ -72,6 +72,8 @@ def test_chosen_neurons_write_what_they_write_among_all(model):
 def test_a_layer_that_there_is_not_is_named(model, layer):
     with pytest.raises(ConfigError, match=f"there is no layer {layer}; the model's are 0 to 1"):
         neuron_writes(model, layer)
+    with pytest.raises(ConfigError, match=f"there is no layer {layer}"):
+        head_outputs(model, layer, torch.zeros(1, model.config.n_head, 2, model.config.head_width))
 
 
 def test_what_parts_write_counts_adapters_in(model, tokens):

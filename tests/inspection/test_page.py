@@ -18,6 +18,13 @@ BROWSER = next(
 )
 PROMPT = "</script><img src=x onerror=document.title='run'><b>&amp;"
 
+# Somebody points at a token of the text under attention: it is marked, and the last one is not any more.
+END = 'document.body.dataset.drawn = "yes"'
+HAND = """const under = [...document.querySelectorAll(".axes ~ .prompt span")];
+under[2].dispatchEvent(new MouseEvent("mouseenter"));
+document.body.dataset.pointed = under.flatMap((span, i) => span.style.outline ? [i] : []).join();
+"""
+
 
 def page(kind, architecture="gpt2"):
     engine = engine_of(architecture, context_length=64)
@@ -49,7 +56,10 @@ def test_no_tag_can_begin_or_end_in_the_data():
 @pytest.mark.parametrize("kind", ["inspect", "trace"])
 def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture):
     file = tmp_path / "page.html"
-    file.write_text(page(kind, architecture), encoding="utf-8")
+    html = page(kind, architecture)
+    if kind == "inspect":
+        html = html.replace(END, HAND + END)
+    file.write_text(html, encoding="utf-8")
     command = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
         f"--user-data-dir={tmp_path / 'profile'}",
@@ -62,6 +72,7 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
     assert "&lt;" in shown and shown.count("<canvas") > 5
     if kind == "inspect":
         assert "to float32 rounding: nothing is folded, centred or rescaled" in shown
+        assert 'data-pointed="2"' in dom
         assert shown.count('class="left"') == shown.count('class="top"') > 10  # the tokens beside and above attention
         assert shown.count("nats, on average") == 2 and shown.count("the model does not know it") == 1
         assert shown.count(">residual stream after<") == 1 and "direction: cosine with the end" in shown

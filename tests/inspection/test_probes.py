@@ -60,9 +60,11 @@ def test_texts_of_different_lengths_are_no_pair(model):
         attribute(model, [])
     same = pair()._replace(other_text=pair().text)
     for probe in (attribute, carried):
-        for one in (same, pair()._replace(other_answer=pair().answer)):
-            with pytest.raises(ConfigError, match="have to differ, and so do its answers"):
+        for what, one in (("texts", same), ("answers", pair()._replace(other_answer=pair().answer))):
+            with pytest.raises(ConfigError, match=f"the {what} of a pair have to differ"):
                 probe(model, one)
+        with pytest.raises(ConfigError, match="a text of a pair is empty"):
+            probe(model, pair()._replace(text=pair().text[:0], other_text=pair().text[:0]))
 
 
 def test_one_pair_needs_no_list(model):

@@ -1,13 +1,24 @@
 """Each line beside what it made: against the file, and against what `capture` sees."""
 
+import base64
 import importlib.util
 import sys
 
 import pytest
+import torch
 
-from glassgpt.inspection import capture, trace
+from glassgpt.inspection import capture, render, trace, traced
 
 from ..model.conftest import small, some_tokens
+from .test_look import engine_of
+
+
+@pytest.fixture
+def engine_of_diverged():
+    engine = engine_of("gpt2")
+    with torch.no_grad():
+        engine.model.ln_f.weight[0] = torch.nan
+    return engine
 
 
 def line_with(traced, text):
@@ -31,18 +42,57 @@ def test_a_line_has_the_tensor_that_it_made_once_a_block():
     traced = trace(model, tokens)
     found = capture(model, tokens, ["block.*", "embedding"])
     after = line_with(traced, "return x + self.mlp(self.ln_2(x))")
-    assert [[value.name for value in run] for run in after.runs] == [["returned"]] * 2
-    for i, (value,) in enumerate(after.runs):
+    assert [[value.name for value in run.values] for run in after.runs] == [["returned"]] * 2
+    for i, run in enumerate(after.runs):
+        assert run.block == i
+        (value,) = run.values
         stream = found[f"block.{i}"]
         assert value.shape == (5, 7, 18)
         expected = (stream.mean().item(), stream.std(correction=0).item(), stream.min().item(), stream.max().item())
         assert (value.mean, value.std, value.least, value.most) == pytest.approx(expected)
         assert value.picture.equal(stream[0].float())
-    q, k, v = line_with(traced, "self.c_attn(x).split").runs[1]
+    q, k, v = line_with(traced, "self.c_attn(x).split").runs[1].values
     assert (q.name, k.name, v.name) == ("q", "k", "v") and q.shape == (5, 7, 18)
     (embedded,) = line_with(traced, "x = self.drop(").runs
-    assert embedded[0].mean == pytest.approx(found["embedding"].mean().item())
+    assert embedded.block is None and embedded.values[0].mean == pytest.approx(found["embedding"].mean().item())
     assert not line_with(traced, "class Block").runs
+
+
+def test_each_run_of_a_line_is_of_the_block_and_the_module_that_it_ran_in(model, tokens):
+    """Also where a line runs several times in a block, or behind the last one, as a norm of all does."""
+    traced, found = trace(model, tokens), capture(model, tokens, ["block.*"])
+    modules = dict(model.named_modules())
+    names = {id(block): i for i, block in enumerate(model.blocks)}
+    for line in (line for lines in traced.values() for line in lines):
+        for run in line.runs:
+            inside = [
+                i for i, block in enumerate(model.blocks) if any(m is modules[run.module] for m in block.modules())
+            ]
+            assert run.block in (inside or [None, *names.values()]), line
+    (calls,) = [line for lines in traced.values() for line in lines if line.source.strip().startswith("x = block(x")]
+    for i, run in enumerate(calls.runs):  # of the line that calls the blocks, the run in which one was called is its
+        assert run.block == i and run.values[0].mean == pytest.approx(found[f"block.{i}"].mean().item())
+
+
+def test_a_norm_that_runs_four_times_in_a_block_is_told_apart():
+    traced = trace(small("modern"), some_tokens(2, 7))
+    runs = [(run.block, run.module.rpartition(".")[2]) for run in line_with(traced, "return super().forward(x").runs]
+    inside = ("input_layernorm", "q_norm", "k_norm", "post_attention_layernorm")
+    assert runs == [*((i, name) for i in (0, 1) for name in inside), (None, "norm")]
+    of_queries_and_keys = [(run.block, run.module) for run in line_with(traced, "return x * cos").runs]
+    assert of_queries_and_keys == [
+        (i, f"model.layers.{i}.self_attn") for i in (0, 0, 1, 1)
+    ]  # which called the function
+
+
+def test_a_model_that_diverged_is_traced(engine_of_diverged):
+    data = traced(engine_of_diverged, "some words")
+    values = [v for file in data["files"] for line in file["lines"] for run in line["runs"] for v in run["values"]]
+    assert any(v["mean"] is None for v in values) and any(v["mean"] is not None for v in values)
+    (normed,) = [v for v in values if v["mean"] is None and v["name"] == "returned" and v["shape"][-1] == 18]
+    cells = torch.frombuffer(bytearray(base64.b64decode(normed["picture"])), dtype=torch.uint8).view(normed["grid"])
+    assert (cells[:, 0] == 128).all() and (cells[:, 1:] != 128).any()  # what is not finite is left out, and only that
+    render("trace.html", data)
 
 
 def test_the_model_computes_the_same_and_the_debugger_is_given_back(model, tokens):
@@ -56,7 +106,7 @@ def test_pictures_are_small_whatever_the_tensor():
     ((_, lines),) = trace(model, some_tokens(1, 80, vocab_size=301)).items()
     for line in lines:
         for run in line.runs:
-            assert all(v.picture.shape[0] <= 24 and v.picture.shape[1] <= 96 for v in run)
+            assert all(v.picture.shape[0] <= 24 and v.picture.shape[1] <= 96 for v in run.values)
 
 
 SPREAD = """
@@ -86,5 +136,6 @@ def test_a_statement_of_several_lines_is_one(tmp_path, monkeypatch):
         ("hidden = (", 1),
         ("return hidden", 1),
     ]
-    ((value,),) = line_with({0: own}, "hidden = (").runs
+    (run,) = line_with({0: own}, "hidden = (").runs
+    (value,) = run.values
     assert value.shape == (5, 7, 23)

@@ -196,6 +196,7 @@ def test_the_family_and_why_it_goes_by_several_numbers():
     assert all(number in words for number in ("117M", "124", "163,009,536", "345M", "355M", "estimate"))
     assert told["models"][0]["text_read"].startswith("~") and not told["models"][2]["text_read"].startswith("~")
     assert family(["mini"])["why"] == []
+    assert [row["vocabulary_guessed"] for row in family(["gpt2", "baby"])["models"]] == [False, True]
     told = " ".join(family(["gpt2", "mini"])["why"])  # of what is shown, and of nothing else
     assert "117M" in told and "345M" not in told and "GPT-3" not in told
     with pytest.raises(ConfigError, match="gpt5"):

@@ -73,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Threads of GNU OpenMP that wait for each other spin, and on a machine that does anything else at the same time they
     # spin most of it away: a training step took up to 60 times as long. Read once, when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if sys.stdin is None:  # closed by the shell: <&-
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - it is that until the process ends
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # the tokenizer says what is no text
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a question mark for what this terminal cannot show, not a traceback

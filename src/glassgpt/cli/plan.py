@@ -159,7 +159,14 @@ def tables(costs: dict[str, Any]) -> list[Any]:
             "smaller model, or ends sooner."
         )
     if costs["task"] in ("labels", "conversations"):
-        notes.append("Every text is counted as if it filled the context; shorter ones take less time, and less memory.")
+        notes.append(
+            "Every text is counted as if it filled the context; shorter ones take less time, and less memory."
+            + (
+                " And as if every word of the vocabulary were scored at every token, which labels do not ask for."
+                if costs["task"] == "labels"
+                else ""
+            )
+        )
     notes += [f"To make it fit here: {line}" for line in costs["advice"]]
     return [parts, rate, memory, times, *(Text(note) for note in notes)]
 
@@ -216,20 +223,25 @@ def show_family(presets: list[str], as_json: bool) -> None:
     counts = table("preset", "parameters", "output untied", "rule of thumb", "the paper says")
     for model in told["models"]:
         shape, count = model["shape"], model["parameters"]
+        about = "~" * model["vocabulary_guessed"]
         shapes.add_row(
             model["preset"], *(f"{shape[name]:,}" for name in ("n_layer", "n_head", "n_embd", "context_length")),
-            size(model["weights"]), f"{model['flops_a_token'] / 1e9:,.2f}", model["text_read"] or "",
+            about + size(model["weights"]), f"{about}{model['flops_a_token'] / 1e9:,.2f}", model["text_read"] or "",
         )  # fmt: skip
         counts.add_row(
             model["preset"],
-            f"{count['total']:,}",
-            f"{count['untied']:,}",
+            f"{about}{count['total']:,}",
+            f"{about}{count['untied']:,}",
             f"{count['rule_of_thumb']:,}",
             model["said"] or "",
         )
     console.print(shapes)
     console.print()
     console.print(counts)
+    guessed = [model["preset"] for model in told["models"] if model["vocabulary_guessed"]]
+    if guessed:
+        vocabulary = f"~ at {', '.join(guessed)}: the vocabulary will be made of the text, and is a guess until then."
+        told["why"].append(vocabulary)
     for line in told["why"]:
         console.print()
         console.print(Text(line))

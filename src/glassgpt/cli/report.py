@@ -17,7 +17,11 @@ def report(
     /,
     *,
     prompt: Annotated[
-        str, Parameter(help="text to look into the model with; none: what it writes itself", allow_leading_hyphen=True)
+        str,
+        Parameter(
+            help="text to look into the model with; -: standard input; none: what it writes itself",
+            allow_leading_hyphen=True,
+        ),
     ] = "",
     look: Annotated[bool, Parameter(help="look into the model, which takes the longest of a large one [on]")] = True,
     out: Annotated[Path, Parameter(help="the page; one of an earlier report is replaced [report.html]")] = PAGE,

@@ -24,8 +24,8 @@ def trace(
     prompt: Annotated[
         str,
         Parameter(
-            help=f"text that the model reads, its last 64 tokens; -: standard input; none: {PROMPT!r}, or where the model "
-            "cannot read that what it writes itself",
+            help=f"text that the model reads, its last 64 tokens; -: standard input; none: {PROMPT!r}, or a text of the "
+            "model's own where it cannot read that",
             allow_leading_hyphen=True,
         ),
     ] = "",

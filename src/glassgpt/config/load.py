@@ -60,7 +60,8 @@ def build_config(
     """One run configuration. Precedence: default < preset < file < flag.
 
     `flags` maps setting names to values, absent ones left out. A preset named here wins over one named in the file.
-    Raises ConfigError on unknown names, wrong types and values that do not fit.
+    Raises ConfigError on unknown names, wrong types and values that do not fit, and for a preset beside a file that says every
+    setting, as a run's does.
     """
     return _merged(preset, read_file(file) if file else FileContent({}, None, (), {}), flags or {})
 
@@ -80,10 +81,8 @@ def _merged(preset: str | None, in_file: FileContent, flags: Mapping[str, Any]) 
     both = in_file.values | in_flags
     recipe = "lora" if both.get("lora") else "finetune" if both.get("from_") else DEFAULT_PRESET
     name = preset or in_file.preset or recipe
-    whole = (
-        preset is None and in_file.values.keys() >= FIELDS.keys()
-    )  # a run's file needs no preset, not even a known one
-    if preset and in_file.values.keys() >= FIELDS.keys():
+    whole = in_file.values.keys() >= FIELDS.keys()  # a run's file needs no preset, not even a known one
+    if preset and whole:
         raise ConfigError(
             f"the file says every setting, so that preset {preset} would change nothing; leave one of them out"
         )

@@ -19,13 +19,14 @@ from glassgpt.inspection.pairs import read_pair
 from glassgpt.inspection.probes import Attribution, Pair, attribute, carried
 from glassgpt.inspection.report import report_run, run_with_figures
 from glassgpt.inspection.stream import contributions, head_outputs, logit_lens, parts, stages
-from glassgpt.inspection.trace import TracedLine, Value, trace, traced
+from glassgpt.inspection.trace import LineRun, TracedLine, Value, trace, traced
 
 __all__ = [
     "Ablation",
     "Attribution",
     "Excitement",
     "HeadScores",
+    "LineRun",
     "Pair",
     "TracedLine",
     "Value",

@@ -27,7 +27,8 @@ class HeadScores(NamedTuple):
 
 
 def head_scores(model: LanguageModel, seed: int = 1337) -> HeadScores:
-    """The scores of every head. A head that spread its weight evenly would have about 0.03 everywhere.
+    """The scores of every head. A head that spread its weight evenly would have about 0.04 for the first two, and 0.014 for
+    the others.
 
     Raises ConfigError where the context is too short for a repetition."""
     length = min(REPEATED, model.config.context_length // 2)

@@ -151,6 +151,11 @@ def child_of(module: nn.Module, names: Sequence[str]) -> nn.Module:
     return child
 
 
+def require_layer(model: LanguageModel, layer: int) -> None:
+    if not 0 <= layer < len(model.blocks):
+        raise ConfigError(f"there is no layer {layer}; the model's are 0 to {len(model.blocks) - 1}")
+
+
 def last_of_attention(block: nn.Module) -> nn.Linear:
     last = child_of(child_of(block, ATTENTION), LAST_OF_ATTENTION)
     assert isinstance(last, nn.Linear)

@@ -52,7 +52,7 @@ def compare_runs(runs: Sequence[Run]) -> Report:
                 "best": best_of(name, figures, notes),
             }
             for name, kind in KINDS.items()
-            if any(one.get(name) is not None for one in figures)
+            if name != "saved_step" and any(one.get(name) is not None for one in figures)
         ],
         "differ": [
             {

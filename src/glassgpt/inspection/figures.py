@@ -8,9 +8,9 @@ Figures = dict[str, Any]
 Lines = Sequence[dict[str, Any]]
 
 
-def figures_of(steps: Lines, validated: Lines, result: dict[str, Any] | None, checkpoint: int | None = None) -> Figures:
+def figures_of(steps: Lines, validated: Lines, result: dict[str, Any] | None, saved_step: int | None = None) -> Figures:
     """The figures of a run by the names of result.json, or where that is not written yet, of metrics.jsonl, with the step of
-    its newest `checkpoint`."""
+    its newest checkpoint."""
     last: dict[str, Any] = steps[-1] if steps else {}
     losses = [line["train_loss"] for line in steps if number(line.get("train_loss")) is not None]
     found: Figures = {"train_loss": losses[-1] if losses else None}
@@ -19,7 +19,7 @@ def figures_of(steps: Lines, validated: Lines, result: dict[str, Any] | None, ch
     best = min(validated, key=lambda line: line["val_loss"], default={})
     found |= {
         "steps": last.get("step", 0),
-        "checkpoint": checkpoint,
+        "saved_step": saved_step,
         "tokens": last.get("tokens"),
         "training_seconds": last.get("seconds"),
     }
@@ -49,7 +49,7 @@ COUNT, LOSS, SHARE = "{:,}".format, "{:.4f}".format, "{:.1%}".format
 NATS = "nats a token"
 KINDS = {
     "steps": Kind("steps", COUNT),
-    "checkpoint": Kind("newest checkpoint", COUNT),
+    "saved_step": Kind("newest checkpoint", COUNT),
     "tokens": Kind("tokens", COUNT),
     "seconds": Kind("time in all", duration),
     "training_seconds": Kind("time in the loop", duration),

@@ -28,5 +28,7 @@ def gradient_norms(model: LanguageModel, tokens: Tensor) -> dict[str, float]:
             p.requires_grad_(False)
     squares = dict.fromkeys(["embedding", *(f"block.{i}" for i in range(len(model.blocks))), "head"], 0.0)
     for p, gradient in zip(weights, gradients, strict=True):
-        squares[blocks.get(id(p), "head" if id(p) in behind else "embedding")] += gradient.square().sum().item()
+        squares[blocks.get(id(p), "head" if id(p) in behind else "embedding")] += (
+            gradient.cpu().double().square().sum().item()
+        )
     return {name: square**0.5 for name, square in squares.items()}

@@ -42,8 +42,8 @@ def look(
 ) -> Look:
     """What the model makes of the last tokens of `prompt`, at most 128 of them and at most a context. `progress` hears what is
     being done, and how much of it is done. `pairs` are probed with; what excites neurons is looked for in `contexts` (B, T),
-    without them in the prompt. Raises ConfigError where the prompt has fewer than two tokens, or the model's scores are not
-    finite."""
+    without them in the prompt. Raises ConfigError where the prompt has fewer than two tokens, or the model's weights or scores
+    are not finite."""
     model = engine.model
     tokens = engine.encode_prompt(prompt)
     most = min(MOST_TOKENS, model.config.context_length)
@@ -52,6 +52,9 @@ def look(
         raise ConfigError("a prompt of one token has nothing to look back at; give --prompt a few words")
     names = [*stages(model), *parts(model), "block.*.weights", "block.*.neurons"]
     with torch.inference_mode():
+        for name, weight in model.named_parameters():
+            if not weight.isfinite().all():
+                raise ConfigError(f"{name} of this model is not finite everywhere; it cannot be looked into")
         found = {name: activation[0].float() for name, activation in capture(model, tokens, names).items()}
         if not found["logits"].isfinite().all():
             raise ConfigError("this model's scores are not finite; it cannot be looked into")
@@ -59,7 +62,10 @@ def look(
             "model": _model(engine, given, tokens),
             "tokens": _tokens(engine, tokens[0], found["logits"]),
             "next": likeliest(engine, found["logits"][-1].softmax(dim=-1), ALTERNATIVES),
-            "attention": _quantized(torch.stack([found[f"block.{i}.weights"] for i in range(model.config.n_layer)])),
+            # Of its root, as it is drawn: small weights keep two digits.
+            "attention": _quantized(
+                torch.stack([found[f"block.{i}.weights"] for i in range(model.config.n_layer)]).sqrt()
+            ),
             "stages": stages(model),
             "norms": [found[name].norm(dim=-1).tolist() for name in stages(model)],
             "turns": _turns([found[name] for name in stages(model)]),

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import capture, last_of_mlp
+from glassgpt.inspection.capture import capture, last_of_mlp, require_layer
 from glassgpt.inspection.stream import require_sum, through_norm
 from glassgpt.model import LanguageModel
 from glassgpt.model.lora import matrix_of
@@ -60,11 +59,6 @@ def neuron_contributions(model: LanguageModel, layer: int, neurons: Tensor, stre
     directions = model.unembedding[tokens]  # (..., C)
     shares = through_norm(model.final_norm, written, stream[..., None, :])  # (..., F, C)
     return neurons * (shares @ directions[..., None])[..., 0]
-
-
-def require_layer(model: LanguageModel, layer: int) -> None:
-    if not 0 <= layer < len(model.blocks):
-        raise ConfigError(f"there is no layer {layer}; the model's are 0 to {len(model.blocks) - 1}")
 
 
 def similar_rows(matrix: Tensor, rows: Sequence[int], k: int = 10) -> tuple[Tensor, Tensor]:

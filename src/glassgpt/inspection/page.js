@@ -53,7 +53,7 @@ function bySurprise(parent, tokens) {
   const box = element("div", null, parent, { class: "prompt" });
   for (const t of tokens) {
     const surprise = t.probability == null ? 0 : -Math.log(Math.max(t.probability, 1e-30)), span = element("span", shown(t.text), box, { tabindex: 0 });
-    span.style.background = `rgba(${RED}, ${Math.min(1, surprise / 10)})`;
+    span.style.background = `rgba(${RED}, ${0.65 * Math.min(1, surprise / 10)})`;
     hover(span, `${shown(t.text)} (id ${t.id}): ` + (t.probability == null ? "the first, out of nothing"
       : `${percent(t.probability)}, ${surprise.toFixed(2)} nats, rank ${t.rank}\ninstead:\n` + t.alternatives.map(([text, p]) => `  ${percent(p).padStart(7)}  ${shown(text)}`).join("\n")));
     if (t.text.includes("\n")) element("br", null, box);

@@ -83,4 +83,5 @@ def look_at_pair(engine: Engine, pair: Pair, progress: Callable[[int, int], None
     for part in ("heads", "attention", "mlp"):
         data[part] = getattr(found, part).tolist() if known else None
     follow = known and len(pair.text) <= MOST_POSITIONS
-    return data | {"stages": stages(engine.model), "stream": carried(engine.model, pair).tolist() if follow else None}
+    data |= {"stages": stages(engine.model), "most_positions": MOST_POSITIONS}
+    return data | {"stream": carried(engine.model, pair).tolist() if follow else None}

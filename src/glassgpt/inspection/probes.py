@@ -44,7 +44,7 @@ def attribute(
     model: LanguageModel, pairs: Pair | Sequence[Pair], progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Attribution:
     """Of one pair or several. `progress` hears how many of how many passes are done. Raises ConfigError where there is none,
-    none that differs, or one whose two texts are not equally long."""
+    none whose texts and answers differ, or one whose two texts are not equally long or empty."""
     pairs = [pairs] if isinstance(pairs, Pair) else pairs
     if not pairs:
         raise ConfigError("there is no pair to probe with; give at least one")
@@ -91,12 +91,15 @@ def carried(model: LanguageModel, pair: Pair) -> Tensor:
 
 def _require_difference(pairs: Sequence[Pair]) -> None:
     for pair in pairs:
+        if not len(pair.text):
+            raise ConfigError("a text of a pair is empty; it takes at least one token")
         if len(pair.text) != len(pair.other_text):
             raise ConfigError(
                 f"the texts of a pair have {len(pair.text)} and {len(pair.other_text)} tokens; they have to be equally long"
             )
     if all(torch.equal(pair.text, pair.other_text) or pair.answer == pair.other_answer for pair in pairs):
-        raise ConfigError("the texts of a pair have to differ, and so do its answers; here they are the same")
+        what = "texts" if torch.equal(pairs[0].text, pairs[0].other_text) else "answers"
+        raise ConfigError(f"the {what} of a pair have to differ, and both are the same here")
 
 
 def _side_by_side(pair: Pair) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import last_of_attention
+from glassgpt.inspection.capture import last_of_attention, require_layer
 from glassgpt.model import LanguageModel
 from glassgpt.model.lora import matrix_of
 
@@ -52,7 +52,9 @@ def contributions(model: LanguageModel, found: Mapping[str, Tensor], tokens: Ten
 
 
 def head_outputs(model: LanguageModel, layer: int, heads: Tensor) -> Tensor:
-    """What each head of a layer adds to the stream: heads (B, H, T, D) -> (B, H, T, C). The projection's bias is nobody's."""
+    """What each head of a layer adds to the stream: heads (B, H, T, D) -> (B, H, T, C). The projection's bias is nobody's.
+    Raises ConfigError for a layer that there is not."""
+    require_layer(model, layer)
     projection = last_of_attention(model.blocks[layer])
     matrix = matrix_of(projection)  # (C, H D)
     return torch.einsum("bhtd,chd->bhtc", heads, matrix.view(len(matrix), heads.shape[1], -1))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.generate import Engine
+from glassgpt.inspection.figures import number
 from glassgpt.inspection.words import token_text
 from glassgpt.model import LanguageModel
 
@@ -35,10 +36,18 @@ class Value(NamedTuple):
     picture: Tensor  # (rows, columns) at most (24, 96): of the first text, and of the first head, thinned out evenly
 
 
+class LineRun(NamedTuple):
+    """One time that a line ran."""
+
+    block: int | None  # in which it ran, or which it called; None: before, behind or around all of them
+    module: str  # whose code it is, by the name that the model has for it, or that of the one that called the function
+    values: list[Value]
+
+
 class TracedLine(NamedTuple):
     number: int  # in the file, from 1
     source: str
-    runs: list[list[Value]]  # each time that it ran, in order: block after block
+    runs: list[LineRun]  # each time that it ran, in order
 
 
 def trace(model: LanguageModel, tokens: Tensor) -> dict[Path, list[TracedLine]]:
@@ -51,7 +60,7 @@ def trace(model: LanguageModel, tokens: Tensor) -> dict[Path, list[TracedLine]]:
         for path, source in sources.items()
     }
     seen: Seen = defaultdict(list)
-    with _watching(statements, seen), torch.inference_mode():
+    with _watching(model, statements, seen), torch.inference_mode():
         model(tokens)
     return {
         Path(path): [TracedLine(n, line, seen[path, n]) for n, line in enumerate(source.splitlines(), start=1)]
@@ -67,7 +76,14 @@ def traced(engine: Engine, prompt: str) -> dict[str, Any]:
         {
             "name": path.name,
             "lines": [
-                {"source": line.source, "runs": [[_plain(v) for v in run] for run in line.runs]} for line in lines
+                {
+                    "source": line.source,
+                    "runs": [
+                        {"block": run.block, "module": run.module, "values": [_plain(v) for v in run.values]}
+                        for run in line.runs
+                    ],
+                }
+                for line in lines
             ],
         }
         for path, lines in trace(engine.model, tokens).items()
@@ -82,13 +98,13 @@ def traced(engine: Engine, prompt: str) -> dict[str, Any]:
         f"token{'s' * (count > 1)}{cut}: {words}. A picture shows the first text and the first head: rows are positions, "
         "columns features; blue above zero, red below."
     )
-    return {"about": about, "files": files}
+    return {"about": about, "blocks": engine.model.config.n_layer, "files": files}
 
 
 def _plain(value: Value) -> dict[str, Any]:
-    most = value.picture.abs().max().clamp(min=1e-30)
-    cells = (128 + 127 * value.picture / most).round().to(torch.uint8).cpu()
-    numbers = {name: getattr(value, name) for name in ("mean", "std", "least", "most")}
+    drawn = value.picture.nan_to_num(0.0, 0.0, 0.0)  # what is not finite is left out
+    cells = (128 + 127 * drawn / drawn.abs().max().clamp(min=1e-30)).round().to(torch.uint8)
+    numbers = {name: number(getattr(value, name)) for name in ("mean", "std", "least", "most")}
     return {
         "name": value.name, "shape": value.shape, "grid": cells.shape,
         "picture": base64.b64encode(cells.numpy().tobytes()).decode(),
@@ -119,16 +135,27 @@ def _names(node: ast.stmt) -> list[str]:
     return [name.id for target in targets if target for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 
-Seen = defaultdict[tuple[str, int], list[list[Value]]]  # by file and line
+Seen = defaultdict[tuple[str, int], list[LineRun]]  # by file and line
 
 
 @contextmanager
-def _watching(statements: dict[str, dict[int, ast.stmt]], seen: Seen) -> Iterator[None]:
+def _watching(model: LanguageModel, statements: dict[str, dict[int, ast.stmt]], seen: Seen) -> Iterator[None]:
     """Python says before each line that it is about to run: whatever the line before it has assigned is there by then."""
-    running: dict[FrameType, ast.stmt] = {}
+    running: dict[FrameType, tuple[ast.stmt, int]] = {}  # with the number of blocks that were done when it began
+    names = {id(module): name for name, module in model.named_modules()}
+    within: int | None = None
+    done = 0
+
+    def enter(block: int) -> None:
+        nonlocal within
+        within = block
+
+    def leave() -> None:
+        nonlocal within, done
+        within, done = None, done + 1
 
     def finish(frame: FrameType, returned: Any = None) -> None:
-        node = running.pop(frame, None)
+        node, before = running.pop(frame, (None, done))
         if node is None:
             return
         if isinstance(node, ast.Return):
@@ -136,15 +163,16 @@ def _watching(statements: dict[str, dict[int, ast.stmt]], seen: Seen) -> Iterato
         else:
             values = [value for name in _names(node) for value in _values(name, frame.f_locals.get(name))]
         if values:
-            seen[frame.f_code.co_filename, node.lineno].append(values)
+            block = done - 1 if done == before + 1 else within
+            seen[frame.f_code.co_filename, node.lineno].append(LineRun(block, _module(frame, names), values))
 
     def inside(frame: FrameType, event: str, argument: Any) -> Any:
         if event == "line":
             node = statements[frame.f_code.co_filename].get(frame.f_lineno)
-            if node is not running.get(frame):  # else a further line of the same statement
+            if node is not running.get(frame, (None,))[0]:  # else a further line of the same statement
                 finish(frame)
                 if node is not None:
-                    running[frame] = node
+                    running[frame] = node, done
         elif event == "return":
             finish(frame, argument)
         return inside
@@ -152,12 +180,31 @@ def _watching(statements: dict[str, dict[int, ast.stmt]], seen: Seen) -> Iterato
     def call(frame: FrameType, event: str, argument: Any) -> Any:
         return inside if frame.f_code.co_filename in statements else None
 
+    hooks = [
+        hook
+        for i, block in enumerate(model.blocks)
+        for hook in (
+            block.register_forward_pre_hook(lambda *_, i=i: enter(i)),
+            block.register_forward_hook(lambda *_: leave()),
+        )
+    ]
     before = sys.gettrace()
     sys.settrace(call)
     try:
         yield
     finally:
         sys.settrace(before)
+        for hook in hooks:
+            hook.remove()
+
+
+def _module(frame: FrameType | None, names: dict[int, str]) -> str:
+    """The module whose method this is, or called this; "" where it is the model itself."""
+    while frame is not None:
+        if (name := names.get(id(frame.f_locals.get("self")))) is not None:
+            return name
+        frame = frame.f_back
+    return ""
 
 
 def _values(name: str, value: Any) -> list[Value]:
@@ -166,7 +213,7 @@ def _values(name: str, value: Any) -> list[Value]:
         return [one for i, member in enumerate(value) for one in _values(f"{name}[{i}]", member)]
     if not isinstance(value, Tensor) or value.numel() == 0:
         return []
-    numbers = value.double()
+    numbers = value.detach().cpu().double()  # an Apple GPU has no float64
     std = numbers.std(correction=0).item()
     return [
         Value(
@@ -176,7 +223,7 @@ def _values(name: str, value: Any) -> list[Value]:
             std,
             numbers.min().item(),
             numbers.max().item(),
-            _picture(value),
+            _picture(value.detach().cpu()),
         )
     ]
 
