@@ -124,7 +124,9 @@ def test_trace_shows_what_a_classifier_computes(folder, glassgpt_here):
     lines = [
         line for file in json.loads(data)["files"] for line in file["lines"] if "self.score(hidden)" in line["source"]
     ]
-    assert [value["shape"] for value in lines[0]["runs"][0]] == [[1, 3, 2]]  # two labels, at each of three characters
+    assert [value["shape"] for value in lines[0]["runs"][0]["values"]] == [
+        [1, 3, 2]
+    ]  # two labels, at each of three characters
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -161,3 +162,14 @@ def test_no_compiler_is_loaded_to_measure():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_was_decided_for_is_how_long_a_piece_takes(monkeypatch):
+    """One run of each way: where the other is worth it, its seconds count from then on."""
+    seconds = iter([1.0, 0.9, 0.5])
+    monkeypatch.setattr(timing, "timed", lambda work: next(seconds))
+    decided = timing.Decided(lambda piece: 100 * piece)
+    assert decided.seconds is None and decided.run_seconds(2.0) == 200.0 and decided.seconds == 2.0
+    assert decided.ratio(list, list, math.exp) == 2.0 and decided.seconds == 1.0
+    assert decided.ratio(list, list, math.exp) == pytest.approx(1 / 0.9) and decided.seconds == 1.0  # not worth it
+    assert decided.ratio(list, list, math.exp) == 2.0 and decided.seconds == 0.5

@@ -19,7 +19,7 @@ from glassgpt.machine import decide_precision
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.lora import attach_lora, lora_of
 from glassgpt.model.size import count_parameters, training_flops
-from glassgpt.plan.timing import both, quick_ratio, seconds_of, timed
+from glassgpt.plan.timing import Decided, both, seconds_of, timed
 from glassgpt.train.loss import chunk_rows, chunked_loss
 from glassgpt.train.optimizer import Optimizer, adamw, build_optimizer
 from glassgpt.train.replicas import Replicas
@@ -27,8 +27,9 @@ from glassgpt.train.settle import MOST_REPLICAS, settle_replicas
 from glassgpt.train.step import autocast, update
 from glassgpt.train.trial import Trial
 
-# Operations of a micro batch up to which the whole model is measured; of a piece that decides about precision and replicas.
-WHOLE, DECIDING = 40e9, 3e9
+# Operations of a micro batch up to which the whole model is measured; of a piece of a block that decides about precision: of a
+# quarter, bfloat16 comes out no faster where it is twice as fast in training.
+WHOLE, DECIDING = 40e9, 12e9
 # Of the piece of which one block is measured: threads that meet take a tenth of it at most. Longer where the precision is
 # decided already, which leaves time for it.
 PIECE_SECONDS = 0.15, 0.1
@@ -57,28 +58,31 @@ def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device
 
 
 def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
-    """Precision and replicas are decided as in training; then an update of what is at work at once is done."""
+    """Precision and replicas are decided as in training, on the same piece, which then tells how long a step takes; where both
+    are given, an update of what is at work at once is done."""
     c, train = config.model, config.train
     model = prepared(build_model(c, device=device), config)
     most = micro_batch_size * max(MOST_REPLICAS, config.machine.replicas)
     text = np.arange(2 * most * c.context_length + 2) % c.vocab_size
     batches = Batches(text.astype(np.uint32), c.context_length, train.seed)
     trial, threads = Trial(config, model, batches, device, micro_batch_size), torch.get_num_threads()
-    # A few decide here, fewer than in training.
-    trial.most_rows = max(1, int(DECIDING / (training_flops(c) * c.context_length)))
+    decided = Decided(trial.run_seconds)
     precision = decide_precision(
         config.machine.precision,
         device,
         lambda choice: trial.work(choice, chunked_loss),
-        trial.run_seconds,
-        quick_ratio,
+        decided.run_seconds,
+        decided.ratio,
     ).choice
-    trial.most_rows = max(min(threads, MOST_REPLICAS), trial.most_rows)  # one for each replica
-    few = trial.work(precision, chunked_loss)
-    if config.machine.precision != "auto" and not config.machine.replicas:
+    is_open = config.machine.precision == "auto" or not config.machine.replicas
+    if is_open and decided.seconds is None:
+        few = trial.work(precision, chunked_loss)
         few()  # the first one takes several times as long
-    piece = timed(few) if not config.machine.replicas else 0.0
-    count = int(settle_replicas(config, trial, threads, precision, piece, quick_ratio).choice)
+        decided.seconds = timed(few)
+    count = int(settle_replicas(config, trial, threads, precision, decided.seconds or 0.0, decided.ratio).choice)
+    if decided.seconds is not None:
+        in_optimizer = seconds_of_step(model, build_optimizer(model, train, precision))
+        return speed_of(decided.seconds * train.batch_size / trial.rows, in_optimizer, precision, count)
     each = micro_batch_size if train.micro_batch_size else micro_batch_size // count  # they share what was not said
     at_once, optimizer = each * count, build_optimizer(model, train, precision)
     read = batches.batch(0, at_once)
@@ -97,9 +101,12 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
     finally:
         torch.set_num_threads(threads)
     in_optimizer = seconds_of_step(model, optimizer)
-    times = train.batch_size / at_once
-    parts = {"forward and backward": times * max(0.0, step - in_optimizer), "optimizer": in_optimizer}
-    return Speed(step=sum(parts.values()), precision=precision, replicas=count, parts=parts)
+    return speed_of(train.batch_size / at_once * max(0.0, step - in_optimizer), in_optimizer, precision, count)
+
+
+def speed_of(in_passes: float, in_optimizer: float, precision: str, replicas: int) -> Speed:
+    parts = {"forward and backward": in_passes, "optimizer": in_optimizer}
+    return Speed(step=sum(parts.values()), precision=precision, replicas=replicas, parts=parts)
 
 
 def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
@@ -114,19 +121,24 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
     def work(rows: int, length: int, precision: str) -> Callable[[], object]:
         return pass_through(thin, rows, length, precision, twice=train.gradient_checkpointing)
 
-    deciding = min(c.context_length, max(1, int(DECIDING / flops)))
+    tokens = max(1, int(DECIDING / flops))
+    deciding = min(micro_batch_size, max(1, tokens // c.context_length)), min(c.context_length, tokens)
+    share = positions / math.prod(deciding)
+    decided = Decided(lambda piece: 60 * train.minutes or train.max_steps * micro_steps * c.n_layer * share * piece)
     precision = decide_precision(
         config.machine.precision,
         device,
-        lambda choice: work(1, deciding, choice),
-        lambda piece: 60 * train.minutes or train.max_steps * micro_steps * c.n_layer * positions / deciding * piece,
-        quick_ratio,
+        lambda choice: work(*deciding, choice),
+        decided.run_seconds,
+        decided.ratio,
     ).choice
 
     # Whole windows, or where one takes too long a part of it; the operations then tell what the rest takes.
-    piece = work(1, deciding, precision)
-    piece()  # the first one takes several times as long
-    of_window = timed(piece) * c.context_length / deciding
+    if decided.seconds is None:
+        piece = work(*deciding, precision)
+        piece()  # the first one takes several times as long
+        decided.seconds = timed(piece)
+    of_window = decided.seconds * share / micro_batch_size
     windows = PIECE_SECONDS[config.machine.precision == "auto"] / of_window
     rows = min(micro_batch_size, int(windows))
     length = c.context_length if rows else max(2, int(windows * c.context_length))
