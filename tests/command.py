@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ SIZES = [
     "--batch-size", "4", "--warmup-steps", "2", "--precision", "float32", "--threads", "1",
 ]  # fmt: skip
 TINY = ["--tokenizer", "char", *SIZES]
+GOLDEN = Path(__file__).resolve().parent / "golden" / "format-1"  # runs of every kind, as an earlier version left them
 SONG = "row, row, row your boat,\ngently down the stream.\n" * 60
 
 

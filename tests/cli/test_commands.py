@@ -13,7 +13,7 @@ import pytest
 
 from glassgpt.config.schema import FIELDS, shown_name
 
-from ..command import SIZES, TINY, glassgpt, limited, refused, start, wait_for
+from ..command import GOLDEN, SIZES, TINY, glassgpt, limited, refused, start, wait_for
 
 
 def test_train_sample_and_the_files_between(folder):
@@ -424,7 +424,7 @@ def test_doctor_says_what_a_bug_report_needs(folder):
 def test_standard_input_that_is_closed_or_no_text_is_said_in_one_line(folder, redirect, said):
     """As a shell starts it: without one, and with bytes that are no UTF-8."""
     (folder / "bytes").write_bytes(b"row \xff")
-    run = Path(__file__).resolve().parent.parent / "golden" / "format-1" / "gpt2"
+    run = GOLDEN / "gpt2"
     command = f'"{sys.executable}" -m glassgpt sample "{run}" --prompt - {redirect}'
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, env=environment)

@@ -1,12 +1,11 @@
 """`inspect` and `trace` as a user meets them."""
 
-from pathlib import Path
-
 from rich.console import Console
 
 from glassgpt.cli.inspect import neurons_of, pair_of
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "format-1"
+from ..command import GOLDEN
+
 TRAIN = ["train", "song.txt", "--tokenizer", "char", "--context-length", 16, "--n-layer", 2, "--n-head", 2, "--n-embd", 16,
          "--batch-size", 4, "--warmup-steps", 2, "--precision", "float32", "--threads", 1, "--max-steps", 5]  # fmt: skip
 

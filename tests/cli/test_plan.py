@@ -2,14 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from glassgpt.cli.plan import in_short, number_of_tokens, roughly, size
 from glassgpt.errors import ConfigError
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "format-1"
+from ..command import GOLDEN
+
 TINY = ["--n-layer", 2, "--n-head", 2, "--n-embd", 32, "--context-length", 32, "--batch-size", 4]
 
 

@@ -3,13 +3,11 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
-from ..command import TINY
+from ..command import GOLDEN, TINY
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "format-1"
 TRAIN = ["train", "song.txt", *TINY, "--max-steps", 6, "--log-every", 1, "--eval-every", 3]
 
 

@@ -173,3 +173,13 @@ def test_what_was_decided_for_is_how_long_a_piece_takes(monkeypatch):
     assert decided.ratio(list, list, math.exp) == 2.0 and decided.seconds == 1.0
     assert decided.ratio(list, list, math.exp) == pytest.approx(1 / 0.9) and decided.seconds == 1.0  # not worth it
     assert decided.ratio(list, list, math.exp) == 2.0 and decided.seconds == 0.5
+
+
+def test_where_the_replicas_are_given_a_piece_of_one_does_not_count(monkeypatch):
+    """The precision is still decided on one; a step is then one of as many replicas as were asked for."""
+    done = []
+    monkeypatch.setattr(speed, "update", lambda *_, replicas, **__: done.append(replicas.count))
+    with threads_restored():
+        torch.set_num_threads(2)
+        given = measure_speed(configured(precision="auto", replicas=2), 4, CPU)
+    assert given.replicas == 2 and set(done) == {2}

@@ -159,14 +159,9 @@ def tables(costs: dict[str, Any]) -> list[Any]:
             "smaller model, or ends sooner."
         )
     if costs["task"] in ("labels", "conversations"):
-        notes.append(
-            "Every text is counted as if it filled the context; shorter ones take less time, and less memory."
-            + (
-                " And as if every word of the vocabulary were scored at every token, which labels do not ask for."
-                if costs["task"] == "labels"
-                else ""
-            )
-        )
+        notes.append("Every text is counted as if it filled the context; shorter ones take less time, and less memory.")
+    if costs["task"] == "labels":
+        notes.append("And as if every word of the vocabulary were scored at every token, which labels do not ask for.")
     notes += [f"To make it fit here: {line}" for line in costs["advice"]]
     return [parts, rate, memory, times, *(Text(note) for note in notes)]
 

@@ -58,8 +58,8 @@ def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device
 
 
 def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
-    """Precision and replicas are decided as in training, on the same piece, which then tells how long a step takes; where both
-    are given, an update of what is at work at once is done."""
+    """Precision and replicas are decided as in training, on the same piece, which then tells how long a step takes; where the
+    replicas are given, an update of what is at work at once is done."""
     c, train = config.model, config.train
     model = prepared(build_model(c, device=device), config)
     most = micro_batch_size * max(MOST_REPLICAS, config.machine.replicas)
@@ -74,13 +74,12 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
         decided.run_seconds,
         decided.ratio,
     ).choice
-    is_open = config.machine.precision == "auto" or not config.machine.replicas
-    if is_open and decided.seconds is None:
-        few = trial.work(precision, chunked_loss)
-        few()  # the first one takes several times as long
-        decided.seconds = timed(few)
+    if not config.machine.replicas and decided.seconds is None:
+        piece = trial.work(precision, chunked_loss)
+        piece()  # the first one takes several times as long
+        decided.seconds = timed(piece)
     count = int(settle_replicas(config, trial, threads, precision, decided.seconds or 0.0, decided.ratio).choice)
-    if decided.seconds is not None:
+    if not config.machine.replicas and decided.seconds is not None:
         in_optimizer = seconds_of_step(model, build_optimizer(model, train, precision))
         return speed_of(decided.seconds * train.batch_size / trial.rows, in_optimizer, precision, count)
     each = micro_batch_size if train.micro_batch_size else micro_batch_size // count  # they share what was not said

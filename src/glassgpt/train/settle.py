@@ -157,7 +157,7 @@ def settle_replicas(
     gradients = 4 * (count - 1) * sum(p.numel() for p in trial.model.parameters() if p.requires_grad)
     if wanted or why_not or count == 1:
         return Decision("1", why_not or "one takes all threads")
-    if piece_seconds * trial.usual_rows / trial.rows > LONGEST_PIECE or trial.run_seconds(piece_seconds) < SHORTEST_RUN:
+    if piece_seconds > LONGEST_PIECE or trial.run_seconds(piece_seconds) < SHORTEST_RUN:
         return Decision("1", "not tried")
     if gradients > free_memory(trial.device) * MEMORY_SHARE:
         return Decision("1", "their gradients would take too much memory")

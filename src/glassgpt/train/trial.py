@@ -29,18 +29,12 @@ class Trial:
     ) -> None:
         self.model, self.batches, self.device = model, batches, device
         self.train, self.micro_batch_size = config.train, micro_batch_size
-        self.context_length = config.model.context_length
-        self.most_rows = trial_rows(self.context_length) if device.type == "cpu" else math.inf
+        self.most_rows = trial_rows(config.model.context_length) if device.type == "cpu" else math.inf
 
     @property
     def rows(self) -> int:
         """Sequences of one piece: on a CPU a smaller one tells as much about speed, and costs less."""
         return int(min(self.micro_batch_size, self.most_rows))
-
-    @property
-    def usual_rows(self) -> int:
-        """Of one piece, where `most_rows` was not made smaller."""
-        return int(min(self.micro_batch_size, trial_rows(self.context_length)))
 
     def work(self, precision: str, loss: Loss, count: int = 1) -> Callable[[], object]:
         """A function that does one piece: on as many threads as torch has, or shared out among `count` replicas of the
