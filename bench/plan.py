@@ -3,18 +3,19 @@
     python bench/plan.py
     python bench/plan.py --own-time       only how long `glassgpt plan` itself takes, for the README's table
 
-Each configuration is trained for a few steps by `glassgpt train`, and its config.toml then given to `glassgpt plan`, several
-times in turn. Writes its part of docs/benchmarks.md.
+Each configuration is trained for a few steps by `glassgpt train`, and then given to `glassgpt plan`, several times in turn:
+as its config.toml, where nothing is left to decide, and as the same flags, from which plan has to decide as training did.
+Writes its part of docs/benchmarks.md.
 """
 
 import argparse
 import datetime
 import json
 import os
-import statistics
 import subprocess
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from train import write_page
 
 CHARACTERS = 600_000
 CHARS, BPE = "chars", "bpe"
-# Name, data, flags. Each saves once on its way, as any longer run does.
+FROM_FILE, FROM_FLAGS = "from file", "from flags"
+# Name, data, flags. Each saves once on its way, as any longer run does, and all but the first take the twenty seconds from
+# which on training tries more than the plain way.
 CONFIGURATIONS = {
     "`char-cpu` for 400 steps": (CHARS, "--preset char-cpu --max-steps 400 --save-every 200"),
-    "`mini` for 60 steps": (BPE, "--preset mini --minutes 0 --max-steps 60 --save-every 30"),
-    "`char-best` for 12 steps": (CHARS, "--preset char-best --minutes 0 --max-steps 12 --save-every 6"),
+    "`mini` for 250 steps": (BPE, "--preset mini --minutes 0 --max-steps 250 --save-every 125"),
+    "`char-best` for 40 steps": (CHARS, "--preset char-best --minutes 0 --max-steps 40 --save-every 20"),
     "`baby`": (CHARS, "--preset baby --max-steps 6 --save-every 3"),
     "`gpt-384`, batch 16": (CHARS, "--preset gpt-384 --batch-size 16 --max-steps 6 --save-every 3"),
     "textbook, 4 x 256": (
@@ -61,22 +64,46 @@ def run(command: list[str], folder: Path) -> tuple[str, int, float]:
     assert child.stdout is not None
     printed = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.monotonic() - before
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0, command
-    return printed, usage.ru_maxrss * 1024, time.monotonic() - before
+    os.sync()  # a checkpoint of a gigabyte is still on its way to the disk, and what comes next would be slower
+    return printed, usage.ru_maxrss * 1024, seconds
 
 
-def trained(data: str, flags: str, folder: Path, out: str) -> dict[str, float]:
+def trained(data: str, flags: str, folder: Path, out: str) -> dict[str, Any]:
     _, peak, _ = run([*GLASSGPT, "train", data, *flags.split(), "--log-every", "1", "--out", out], folder)
     rows = [json.loads(line) for line in (folder / out / "metrics.jsonl").read_text("utf-8").splitlines()]
     last = [row for row in rows if "train_loss" in row][-1]  # its speed is the median of the last steps
-    return {"memory": peak, "tokens_per_second": last["tokens_per_second"]}
+    config = tomllib.loads((folder / out / "config.toml").read_text("utf-8"))
+    return {
+        "memory": peak,
+        "tokens_per_second": last["tokens_per_second"],
+        "tokens_a_step": config["train"]["batch_size"] * config["model"]["context_length"],
+        "vocab_size": config["model"]["vocab_size"],
+        "decided": [config["machine"]["precision"], config["machine"]["replicas"], config["train"]["micro_batch_size"]],
+    }
 
 
-def planned(folder: Path, out: str) -> dict[str, float]:
-    printed, _, seconds = run([*GLASSGPT, "plan", "--config", f"{out}/config.toml", "--json"], folder)
+def planned(folder: Path, flags: list[str]) -> dict[str, Any]:
+    printed, _, seconds = run([*GLASSGPT, "plan", *flags, "--json"], folder)
     here = json.loads(printed)["machines"][0]
-    return {"memory": here["needed"], "tokens_per_second": here["tokens_per_second"], "seconds": seconds}
+    return {
+        "memory": here["needed"],
+        "tokens_per_second": here["tokens_per_second"],
+        "seconds": seconds,
+        "decided": [here["precision"], here["replicas"], here["micro_batch_size"]],
+    }
+
+
+def ratios(pairs: list[dict[str, Any]], way: str) -> tuple[list[float], list[float]]:
+    """Planned by measured: memory, and seconds of a step."""
+    measured = [pair["trained"] for pair in pairs]
+    said = [pair[way] for pair in pairs]
+    return (
+        [a["memory"] / b["memory"] for a, b in zip(said, measured, strict=True)],
+        [b["tokens_per_second"] / a["tokens_per_second"] for a, b in zip(said, measured, strict=True)],
+    )
 
 
 def table(found: dict[str, list[dict[str, Any]]], about: str) -> str:
@@ -85,35 +112,52 @@ def table(found: dict[str, list[dict[str, Any]]], about: str) -> str:
     lines = [
         f"""## What `plan` says, and what is
 
-`python bench/plan.py`: each configuration trained for a few steps, and planned from its config.toml; median (least to most) of
-{times} in turn. The file has what training decided (precision, replicas, micro batch), so that both compute the same.
-Memory is the peak of the whole process, in MiB, a checkpoint on the way included.
+`python bench/plan.py`: each configuration trained for a few steps, and planned; median (least to most) of {times} in
+turn. From its config.toml, which has what training decided (precision, replicas, micro batch), so that both compute the
+same; and from the same flags, where plan decides for itself, in a fraction of the time that training has for it. Memory is
+the peak of the whole process, in MiB, a checkpoint on the way included.
 
-| configuration | memory | planned | planned / measured | ms a step | planned / measured |
-|---|---|---|---|---|---|"""
+| configuration | memory | planned / measured | ms a step | planned / measured |
+|---|---|---|---|---|"""
     ]
     for name, pairs in found.items():
-        memory = [pair["trained"]["memory"] for pair in pairs]
-        said = [pair["planned"]["memory"] for pair in pairs]
-        steps = [1000 * pair["tokens_a_step"] / pair["trained"]["tokens_per_second"] for pair in pairs]
-        times = [pair["trained"]["tokens_per_second"] / pair["planned"]["tokens_per_second"] for pair in pairs]
+        memory = [pair["trained"]["memory"] / 2**20 for pair in pairs]
+        steps = [1000 * pair["trained"]["tokens_a_step"] / pair["trained"]["tokens_per_second"] for pair in pairs]
+        of_memory, of_time = ratios(pairs, FROM_FILE)
         lines.append(
-            f"| {name} | {spread([m / 2**20 for m in memory], 0)} | {statistics.median(said) / 2**20:.0f} "
-            f"| {spread([a / b for a, b in zip(said, memory, strict=True)], 2)} | {spread(steps, 0)} | {spread(times, 2)} |"
+            f"| {name} | {spread(memory, 0)} | {spread(of_memory, 2)} | {spread(steps, 0)} | {spread(of_time, 2)} |"
         )
-    seconds = [pair["planned"]["seconds"] for pairs in found.values() for pair in pairs]
-    lines += ["", f"`glassgpt plan` itself took {spread(seconds, 1)} s. {about}", ""]
+    lines += [
+        "",
+        "From the flags alone; decided alike: in how many of the rounds precision, replicas and micro batch were training's.",
+        "",
+        "| configuration | training decided | alike | memory, planned / measured | ms a step, planned / measured |",
+        "|---|---|---|---|---|",
+    ]
+    for name, pairs in found.items():
+        alike = sum(pair[FROM_FLAGS]["decided"] == pair["trained"]["decided"] for pair in pairs)
+        of_memory, of_time = ratios(pairs, FROM_FLAGS)
+        decided = " or ".join(dict.fromkeys(in_words(pair["trained"]["decided"]) for pair in pairs))
+        lines.append(f"| {name} | {decided} | {alike} of {rounds} | {spread(of_memory, 2)} | {spread(of_time, 2)} |")
+    seconds = [[pair[way]["seconds"] for pairs in found.values() for pair in pairs] for way in (FROM_FILE, FROM_FLAGS)]
+    took = f"`glassgpt plan` itself took {spread(seconds[0], 1)} s from the file, {spread(seconds[1], 1)} s from the flags."
+    lines += ["", f"{took} {about}", ""]
     return "\n".join(lines)
 
 
+def in_words(decided: list[Any]) -> str:
+    precision, replicas, micro_batch_size = decided
+    return f"{precision}, {micro_batch_size}{f' x {replicas}' if replicas > 1 else ''}"
+
+
 # Precision and replicas are open in all of them, and tried.
-FROM_FLAGS = ("", "--preset gpt2", "--preset char-best", "--preset gpt2 --gradient-checkpointing", "--compare")
+TIMED = ("", "--preset gpt2", "--preset char-best", "--preset gpt2 --gradient-checkpointing", "--compare")
 
 
 def own_time() -> dict[str, str]:
     """Seconds of the whole command, as an installed package has it: with its bytecode."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    found: dict[str, list[float]] = {flags: [] for flags in FROM_FLAGS}
+    found: dict[str, list[float]] = {flags: [] for flags in TIMED}
     with tempfile.TemporaryDirectory() as folder:
         timed([*GLASSGPT, "plan"], Path(folder))  # writes it
         for _ in range(7):
@@ -139,20 +183,22 @@ def main() -> None:
         for number in range(options.rounds):
             for index, (name, (data, flags)) in enumerate(CONFIGURATIONS.items()):
                 out = f"run-{index}-{number}"
-                pair: dict[str, Any] = {"trained": trained(data, flags, folder, out), "planned": planned(folder, out)}
-                config = (folder / out / "config.toml").read_text("utf-8")
-                pair["tokens_a_step"] = setting(config, "batch_size") * setting(config, "context_length")
+                run_itself = trained(data, flags, folder, out)
+                open_flags = flags.split()
+                if "--vocab-size" not in open_flags:  # training has it from the data
+                    open_flags += ["--vocab-size", str(run_itself["vocab_size"])]
+                pair = {
+                    "trained": run_itself,
+                    FROM_FILE: planned(folder, ["--config", f"{out}/config.toml"]),
+                    FROM_FLAGS: planned(folder, open_flags),
+                }
                 found[name].append(pair)
-                ratios = [pair["planned"]["memory"] / pair["trained"]["memory"]]
-                ratios.append(pair["trained"]["tokens_per_second"] / pair["planned"]["tokens_per_second"])
-                print(f"{name:<64} memory {ratios[0]:.3f}  time {ratios[1]:.3f}  {pair}", flush=True)
+                for way in (FROM_FILE, FROM_FLAGS):
+                    (of_memory,), (of_time,) = ratios([pair], way)
+                    print(f"{name:<64} {way:<10} memory {of_memory:.3f}  time {of_time:.3f}  {pair}", flush=True)
     about = f"{datetime.date.today().isoformat()}, {machine()}."
     write_page("plan", {"text": table(found, about)})
     print(table(found, about))
-
-
-def setting(config: str, name: str) -> int:
-    return next(int(line.split("=")[1].split("#")[0]) for line in config.splitlines() if line.startswith(f"{name} "))
 
 
 if __name__ == "__main__":

@@ -262,6 +262,8 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
         (["train", "song.txt", "--presset", "baby"], "--presset is not an option; did you mean --preset?"),
         (["sample", "--promt", "x"], "--promt is not an option; did you mean --prompt?; see glassgpt sample --help"),
         (["sample", "runs", "The"], "'The' is one argument too many; see glassgpt sample --help"),
+        (["plan", "runs/a"], "'runs/a' is one argument too many; a run's settings are --config RUN/config.toml; see "),
+        (["plan", "--tokens", ""], "--tokens '' is no number of tokens; say it as 300M, 10B or 2.5e9"),
         (
             ["train", "--dataset", "x"],
             "--dataset is not an option; TEXT stands alone: glassgpt train TEXT; see glassgpt",
@@ -419,7 +421,11 @@ def test_doctor_says_what_a_bug_report_needs(folder):
 
 
 @pytest.mark.parametrize(
-    ("redirect", "said"), [("<&-", "nothing came on standard input"), ("< bytes", "lone surrogate")]
+    ("redirect", "said"),
+    [
+        ("<&-", "nothing came on standard input"),
+        ("< bytes", "the text is not UTF-8: after 4 characters comes the byte 0xff"),
+    ],
 )
 def test_standard_input_that_is_closed_or_no_text_is_said_in_one_line(folder, redirect, said):
     """As a shell starts it: without one, and with bytes that are no UTF-8."""

@@ -1,8 +1,10 @@
 """`inspect` and `trace` as a user meets them."""
 
+import re
+
 from rich.console import Console
 
-from glassgpt.cli.inspect import neurons_of, pair_of
+from glassgpt.cli.inspect import neurons_of, pair_of, parts_of
 
 from ..command import GOLDEN
 
@@ -23,6 +25,7 @@ def test_a_model_is_looked_into(folder, glassgpt_here):
         "inspect", "runs/song-1/checkpoints/step-00000005", "--out", "other.html"
     )  # it writes the prompt itself
     assert code == 0 and (folder / "other.html").exists(), err
+    assert out.startswith("without --prompt, what the model wrote itself:\n")
     assert glassgpt_here("inspect", "--out", "other.html")[0] == 0  # a page of ours is replaced
 
     assert '"contexts":' in page and '"contexts":0' not in page  # of the validation text, which is in the cache
@@ -43,6 +46,8 @@ def test_pairs_are_probed_with(folder, glassgpt_here):
     assert " do" in known and "turns round" in known and "layer 0, mlp" in known and "%" in known
     assert "it hardly prefers the right answers, if at all: there is nothing to attribute" in unknown
     assert (folder / "inspect.html").read_text("utf-8").count('"differs":') == 2
+    code, out, err = glassgpt_here("inspect", "--pair", " do|w", " bo|a", "--pair", "row|,", "you|r")
+    assert code == 0 and out.startswith("without --prompt, the first text of --pair:\n do\n\n"), err
 
 
 def test_a_classifier_is_no_subject_of_inspect_and_reads_what_it_has_letters_for(folder, glassgpt_here, refused_here):
@@ -64,7 +69,13 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, ref
         )
         assert (folder / "notes.html").read_text() == "mine"
         assert "--out runs is a folder; name a file, such as" in refused_here(verb, "--out", "runs")
-    assert glassgpt_here("trace", "--prompt", "row")[0] == glassgpt_here("trace")[0] == 0  # it has no H for Hello
+        assert "--prompt is empty, and there is nothing to read; give it a text, or leave it out" in refused_here(
+            verb, "--prompt", ""
+        )
+    code, out, _ = glassgpt_here("trace", "--prompt", "row")
+    assert code == 0 and "without --prompt" not in out
+    code, out, _ = glassgpt_here("trace")  # it has no H for Hello
+    assert code == 0 and out.startswith("without --prompt, it read '") and "Hello" not in out
     page = (folder / "trace.html").read_text("utf-8")
     assert "trace.html exists and is no page of glassgpt inspect" in refused_here("inspect", "--out", "trace.html")
     assert (folder / "trace.html").read_text("utf-8") == page
@@ -84,12 +95,45 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, ref
 def test_a_token_that_looks_like_a_style_is_text(capsys):
     tag = "[/b]"
     key = {"before": tag, "text": tag, "activation": 1.0}
-    neuron = {"layer": 0, "neuron": 3, "activation": 1.0, "adds": 0.5, "keys": [key], "values": [tag]}
+    neuron = {
+        "layer": 0, "neuron": 3, "activation": 1.0, "adds": 0.5, "against": False, "keys": [key], "values": [tag],
+    }  # fmt: skip
     console = Console(width=200)
-    console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron]}))
+    console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron], "signs": ""}))
     console.print(
         pair_of({"texts": [[tag], ["x"]], "answers": [tag, "y"], "probabilities": [[1, 0], [0, 1]], "known": False})
     )
     assert capsys.readouterr().out.count(tag) == 6
-    console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron | {"adds": None}]}))
+    console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron | {"adds": None}], "signs": ""}))
     assert "neurons that are furthest from 0" in capsys.readouterr().out
+
+
+def test_a_neuron_is_shown_with_its_sign_and_its_context_to_the_end(capsys):
+    """In a terminal of the usual width."""
+    key = {"before": "some<e2><80> = {", "text": " import", "activation": 2.0}
+    neuron = {
+        "layer": 11, "neuron": 3071, "activation": -0.17, "adds": 0.5, "against": True, "keys": [key],
+        "values": ["a"] * 3,
+    }  # fmt: skip
+    active = neuron | {"activation": 3.25, "against": False, "keys": []}
+    Console(width=80).print(
+        neurons_of({"next": [("x", 1.0)], "neurons": [neuron, active], "signs": "What a minus means."})
+    )
+    _, _, first, *_, second, note = capsys.readouterr().out.splitlines()
+    assert "-0.17" in first and "  <80>·=·{[·import]  against: a a a" in first
+    assert "+3.25" in second and "nothing here" in second and "against" not in second and note == "What a minus means."
+
+
+def test_parts_that_are_in_the_way_are_shown_too(capsys):
+    console = Console(width=80)
+    lost = {"loss": 2.0, "heads": [[0.5, -0.25, 0.0001]], "attention": [-1.0], "mlp": [-0.0001]}
+    console.print(parts_of(lost))
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [re.split(" {2,}", row.strip()) for row in rows] == [
+        ["layer 0, head 0", "+0.500"],
+        ["layer 0, attention", "-1.000", "better without it"],
+        ["layer 0, head 1", "-0.250", "better without it"],
+    ]
+    console.print(parts_of({"loss": 2.0, "heads": [[0.5]], "attention": [0.25], "mlp": [0.125]}))
+    out = capsys.readouterr().out
+    assert "better without" not in out and "no part is in the way" in out

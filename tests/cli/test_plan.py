@@ -76,13 +76,13 @@ def test_what_is_no_plan_is_refused_in_one_line(folder, refused_here):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("10B", 1e10), ("300m", 3e8), ("2.5e9", 2.5e9), ("1_000", 1e3), ("1,500K", 1.5e6), ("", 0), ("1T", 1e12)],
+    [("10B", 1e10), ("300m", 3e8), ("2.5e9", 2.5e9), ("1_000", 1e3), ("1,500K", 1.5e6), ("1T", 1e12)],
 )
 def test_numbers_of_tokens_as_people_write_them(text, number):
     assert number_of_tokens(text) == number
 
 
-@pytest.mark.parametrize("text", ["x", "-3M", "0", "1e30", "5 apples", "M", "nan", "1e400"])
+@pytest.mark.parametrize("text", ["x", "", "-3M", "0", "1e30", "5 apples", "M", "nan", "1e400"])
 def test_what_is_none(text):
     with pytest.raises(ConfigError, match="no number of tokens"):
         number_of_tokens(text)

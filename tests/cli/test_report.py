@@ -47,7 +47,13 @@ def test_a_run_is_reported(folder, glassgpt_here):
         said.append(data["found"]["loss"])
     assert said[0] != said[1]  # each by its own weights
 
-    (run / "result.json").unlink()  # as while it goes on
+    (run / "result.json").unlink()  # as where it was stopped
+    code, out, err = glassgpt_here("report", "--no-look")
+    assert code == 0 and "song-1, not complete: it was stopped" in out, err
+    assert "\nnot known, since the run is not complete: time in all\n" in out
+    figures = data_of(folder / "report.html")["figures"]
+    for name in ("steps", "tokens", "best_step", "baseline_bits_per_byte", "parameters"):
+        assert figures[name] == result[name], name
     shutil.rmtree(run / "checkpoints")
     code, out, err = glassgpt_here("report", "runs/song-1")
     assert code == 0 and "song-1, not complete" in out and "not looked into: " in out, err
@@ -81,7 +87,7 @@ def test_every_kind_of_run_is_reported(folder, glassgpt_here):
         assert code == 0 and "bits_per_byte" in out, err
         assert data_of(folder / "report.html")["found"]["run"].endswith(kind)
     code, out, err = glassgpt_here("report", "old/labels")
-    assert code == 0 and "accuracy" in out and "tells labels apart and writes no text" in out, err
+    assert code == 0 and "accuracy" in out and "inspect" not in out and "loading" not in err, err
     assert data_of(folder / "report.html")["confusion"]["labels"] == ["rest", "work"]
     code, out, err = glassgpt_here("compare", "old/labels", "old/chat", "old/lora")
     assert code == 0 and "Some of these runs tell labels apart" in out, err
@@ -108,6 +114,10 @@ def test_every_kind_of_run_is_reported(folder, glassgpt_here):
         (("report", "old/gpt2", "--out", "old"), "--out old is a folder; name a file, such as"),
         (("report", "old/gpt2", "--out", "no/r.html"), "in a folder that is not there; make no, or choose another"),
         (("report", "old/gpt2", "--prompt", "€"), "€"),
+        (
+            ("report", "old/labels", "--prompt", "a text"),
+            "tells labels apart and writes no text; use: glassgpt classify",
+        ),
         (("report", "old/gpt2", "--device", "abacus"), "device 'abacus' is not known"),
     ],
 )

@@ -60,9 +60,18 @@ def test_the_model_is_as_before_and_no_block_before_the_part_is_computed_again(m
 
 
 def test_a_loss_needs_a_next_token(model, tokens):
-    for few in (tokens[:, :1], tokens[0]):
-        with pytest.raises(ConfigError, match="T at least 2"):
-            ablate(model, few)
+    with pytest.raises(ConfigError, match="T at least 2"):
+        ablate(model, tokens[:, :1])
+    for wrong in (tokens[0], tokens.tolist()):
+        with pytest.raises(ConfigError, match="tokens have to be a tensor"):
+            ablate(model, wrong)
+
+
+def test_a_last_token_that_the_model_does_not_have_is_refused(model, tokens):
+    """It is never read, and the loss asks for it."""
+    tokens[0, -1] = model.config.vocab_size
+    with pytest.raises(ConfigError, match=f"there is no token {model.config.vocab_size}"):
+        ablate(model, tokens)
 
 
 def test_blocks_that_gradient_checkpointing_runs_are_left_as_they_were(model, tokens):

@@ -1,6 +1,7 @@
 """Activations by name, against what the model's parts compute when they are called by hand."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -119,10 +120,54 @@ def test_an_edit_may_be_of_many_and_a_name_be_alone(model, tokens):
         pass
 
 
-def test_tokens_of_another_shape_are_refused(model, tokens):
-    for wrong in (tokens[0], tokens.tolist(), "text"):
+def test_logits_may_be_asked_for_by_name(model, tokens):
+    assert [*capture(model, tokens, "logits")] == ["logits"]
+    found = capture(model, tokens, ["logits", "hidden"])
+    assert [*found] == ["hidden", "logits"] and found["logits"].equal(model(tokens))
+    with pytest.raises(ConfigError, match="'logits' is no activation"), edited(model, {"logits": torch.zeros_like}):
+        pass
+
+
+PARTS = [
+    "embedding",
+    "hidden",
+    "block.1",
+    *(f"block.1.{part}" for part in ("weights", "heads", "attention", "neurons", "mlp")),
+]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_an_edit_that_returns_no_such_tensor_is_named(model, tokens, name):
+    whole = capture(model, tokens, [name])[name]
+    torch.testing.assert_close(capture(model, tokens, [], {name: torch.clone})["logits"], model(tokens))
+    for edit, returned in (
+        (lambda a: None, "NoneType"),
+        (lambda a: a.numpy(), "ndarray"),
+        (lambda a: a[:, :2], re.escape(f"a tensor {tuple(whole[:, :2].shape)}")),
+        (lambda a: a.sum(), re.escape("a tensor ()")),
+    ):
+        shape = re.escape(str(tuple(whole.shape)))
+        message = f"^the edit of {name} returned {returned}; it has to return a tensor {shape}$"
+        with torch.inference_mode(), pytest.raises(ConfigError, match=message):
+            capture(model, tokens, [name], {name: edit})
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_tokens_that_are_none_of_the_models_are_refused(model, tokens):
+    for wrong in (tokens[0], tokens.tolist(), "text", tokens[:, :0]):
         with pytest.raises(ConfigError, match="tokens have to be a tensor"):
             capture(model, wrong, ["embedding"])
+    for dtype in (torch.float32, torch.bool, torch.uint8):
+        with pytest.raises(ConfigError, match=f"tokens are {dtype}, and have to be ids, torch.int64"):
+            capture(model, tokens.to(dtype), ["embedding"])
+    last = model.config.vocab_size - 1
+    for id in (-1, last + 1):
+        wrong = tokens.clone()
+        wrong[3, 2] = id
+        with pytest.raises(ConfigError, match=f"there is no token {id}; the model's are 0 to {last}"):
+            capture(model, wrong, ["embedding"])
+    wrong[3, 2] = last
+    assert capture(model, wrong, [])["logits"].shape == (*tokens.shape, last + 1)
 
 
 def test_gradients_are_followed_where_they_are_enabled(model, tokens):

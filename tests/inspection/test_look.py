@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 
 from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
-from glassgpt.inspection import ablate, capture, look, stages
+from glassgpt.inspection import ablate, capture, look, stages, strongest
+from glassgpt.inspection.look import opposed
+from glassgpt.inspection.words import end_of, token_text
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.tokenizer import build_tokenizer
 
@@ -82,6 +85,30 @@ def test_the_numbers_are_the_models_own(engine):
 def test_every_token_has_a_text_that_can_be_told(engine):
     texts = [token["text"] for token in look(engine, PROMPT)["tokens"]]
     assert texts[:8] == ["a", "b", " ", "<", "b", ">", "&", "<c3>"] and "\n" in texts
+
+
+def test_what_is_no_whole_character_is_shown_as_bytes_and_the_rest_of_its_token_as_text():
+    tokens = [
+        b" \xe2\x80",
+        b"\x93 a",
+        b"\x1b[0m",
+        "\u00e9".encode(),
+        "\N{REPLACEMENT CHARACTER}".encode(),
+        b"\xff\xe6\n",
+    ]
+    engine = SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=6, token_bytes=tokens.__getitem__))
+    shown = [" <e2><80>", "<93> a", "<1b>[0m", "\u00e9", "\N{REPLACEMENT CHARACTER}", "<ff><e6>\n"]
+    assert [token_text(engine, id) for id in range(6)] == shown
+    assert token_text(engine, 6) == end_of(engine, [6], 3) == "<6>"
+    assert end_of(engine, [3, 0, 1], 4) == " \N{EN DASH} a"
+    assert end_of(engine, [3, 0], 3) == " <e2><80>"
+
+
+def test_parts_are_ranked_from_both_ends():
+    values = {"heads": [[0.5, -0.25], [0.0, 3.0]], "attention": [-1.0, 2.0], "mlp": [0.125, -0.5]}
+    assert strongest(values, 3) == [(3.0, "layer 1, head 1"), (2.0, "layer 1, attention"), (0.5, "layer 0, head 0")]
+    assert opposed(values, 2) == [(-1.0, "layer 0, attention"), (-0.5, "layer 1, mlp")]
+    assert opposed(values) == [*opposed(values, 2), (-0.25, "layer 0, head 1")]
 
 
 def test_of_a_long_prompt_the_end_is_shown(engine):

@@ -5,7 +5,7 @@ import torch
 
 from glassgpt.inspection import capture, contributions, look, neuron_writes, parts, stages
 from glassgpt.inspection.capture import last_of_mlp
-from glassgpt.inspection.memories import KEYS, NEURONS, VALUES
+from glassgpt.inspection.memories import KEYS, NEURONS, VALUES, about_signs
 from glassgpt.inspection.stream import through_norm
 from glassgpt.model import ARCHITECTURES
 
@@ -64,6 +64,11 @@ def bias_of(engine, layer, found, expected):
     return float(through_norm(engine.model.final_norm, bias, stream) @ engine.model.unembedding[expected])
 
 
+def side(engine, neuron):
+    """Of 0, on which its contexts are looked for."""
+    return -1 if engine.model.config.is_modern and neuron["activation"] < 0 else 1
+
+
 @pytest.mark.parametrize("given", [True, False])
 def test_keys_are_found_in_the_contexts_that_are_given_or_in_the_prompt(engine, given):
     contexts = torch.randint(97, 122, (3, 9), generator=torch.Generator().manual_seed(2)) if given else None
@@ -72,26 +77,49 @@ def test_keys_are_found_in_the_contexts_that_are_given_or_in_the_prompt(engine, 
     read = contexts if given else engine.encode_prompt(PROMPT)
     for neuron in data["neurons"]:
         values = neurons_of(engine, read, neuron["layer"])[..., neuron["neuron"]]
-        sign = -1 if neuron["activation"] < 0 else 1
+        sign = side(engine, neuron)
         top = (sign * values).flatten().topk(KEYS)
-        assert [key["activation"] for key in neuron["keys"]] == pytest.approx((sign * top.values).tolist(), rel=1e-4)
-        if given:
+        excited = [sign * value for value in top.values.tolist() if value > 0]
+        assert [key["activation"] for key in neuron["keys"]] == pytest.approx(excited, rel=1e-4)
+        if given and excited:
             row, position = divmod(int(top.indices[0]), 9)
             first = neuron["keys"][0]
             assert first["before"] + first["text"] == bytes(contexts[row, : position + 1].tolist()).decode()
 
 
 def test_values_are_the_tokens_that_it_writes_for(engine):
-    signs = set()
-    for neuron in look(engine, PROMPT)["neurons"]:
-        sign = -1 if neuron["activation"] < 0 else 1
-        signs.add(sign)
-        writes = sign * neuron_writes(engine.model, neuron["layer"])[neuron["neuron"]]
+    data, gated = look(engine, PROMPT), engine.model.config.is_modern
+    below = [neuron for neuron in data["neurons"] if neuron["activation"] < 0]
+    assert below and [neuron for neuron in data["neurons"] if neuron["against"]] == ([] if gated else below)
+    said = "The sign of a gated neuron is a convention" if gated else "A neuron below 0 is not excited"
+    assert said in data["signs"]
+    assert about_signs([neuron for neuron in data["neurons"] if neuron not in below]) == ""
+    for neuron in data["neurons"]:
+        writes = side(engine, neuron) * neuron_writes(engine.model, neuron["layer"])[neuron["neuron"]]
         ids = writes[: engine.tokenizer.vocab_size].topk(VALUES).indices.tolist()
         assert len(neuron["values"]) == VALUES
         for id, text in zip(ids, neuron["values"], strict=True):
             assert text in (chr(id), f"<{id:02x}>", "<|endoftext|>")
-    assert signs == {1, -1} or not engine.model.config.is_modern  # a gated neuron that is below 0 writes the opposite
+
+
+@pytest.mark.parametrize("architecture", ["modern", "ngram"])
+def test_the_sign_of_a_gated_neuron_is_a_convention(architecture):
+    """The same model, written with every neuron's sign turned round, has the same keys and values."""
+    engine = engine_of(architecture)
+    scatter(engine)
+    before = look(engine, PROMPT)["neurons"]
+    with torch.no_grad():
+        for block in engine.model.blocks:
+            block.mlp.up_proj.weight.neg_()
+            block.mlp.down_proj.weight.neg_()
+    after = look(engine, PROMPT)["neurons"]
+    assert len({neuron["activation"] < 0 for neuron in before}) == 2
+    for one, other in zip(before, after, strict=True):
+        assert one["activation"] == -other["activation"] and one["adds"] == other["adds"]
+        assert [(key["text"], key["activation"]) for key in one["keys"]] == [
+            (key["text"], -key["activation"]) for key in other["keys"]
+        ]
+        assert one["values"] == other["values"]
 
 
 def test_where_the_stream_is_no_sum_they_are_those_furthest_from_0():

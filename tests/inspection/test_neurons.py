@@ -76,6 +76,16 @@ def test_a_layer_that_there_is_not_is_named(model, layer):
         head_outputs(model, layer, torch.zeros(1, model.config.n_head, 2, model.config.head_width))
 
 
+def test_a_neuron_that_there_is_not_is_named(model):
+    last = model.config.mlp_width - 1
+    for neuron in (99999, last + 1, -1):
+        with pytest.raises(ConfigError, match=f"there is no neuron {neuron}; each layer's are 0 to {last}"):
+            neuron_writes(model, 0, torch.tensor([3, neuron]))
+    torch.testing.assert_close(
+        neuron_writes(model, 0, torch.tensor([last])), neuron_writes(model, 0, slice(last, None))
+    )
+
+
 def test_what_parts_write_counts_adapters_in(model, tokens):
     """A model with adapters, and the same with these folded in."""
     attach_lora(model, LoRA(2, 4.0, "all"))

@@ -51,22 +51,28 @@ def test_no_tag_can_begin_or_end_in_the_data():
     assert json.loads(data)["about"] == PROMPT
 
 
+def drawn(tmp_path, html, width=1280):
+    """The page as a browser has it when its script came to its end."""
+    file = tmp_path / "page.html"
+    file.write_text(html, encoding="utf-8")
+    command = [
+        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
+        f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", file.as_uri(),
+    ]  # fmt: skip
+    dom = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=120).stdout
+    assert 'data-drawn="yes"' in dom
+    return dom
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("kind", ["inspect", "trace"])
 def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture):
-    file = tmp_path / "page.html"
     html = page(kind, architecture)
     if kind == "inspect":
         html = html.replace(END, HAND + END)
-    file.write_text(html, encoding="utf-8")
-    command = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", file.as_uri(),
-    ]  # fmt: skip
-    dom = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=120).stdout
-    assert 'data-drawn="yes"' in dom  # the script came to its end
+    dom = drawn(tmp_path, html)
     assert "<title>GlassGPT: " in dom and "<img" not in dom
     shown = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
     assert "&lt;" in shown and shown.count("<canvas") > 5
@@ -77,3 +83,36 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
         assert shown.count("nats, on average") == 2 and shown.count("the model does not know it") == 1
         assert shown.count(">residual stream after<") == 1 and "direction: cosine with the end" in shown
         assert "most excited by" in shown and "NaN" not in shown and "undefined" not in shown
+        assert ">worst without<" in shown and ">better without<" in shown
+        gated = architecture in ("modern", "ngram")
+        assert ("The sign of a gated neuron" in shown) == gated and ("below 0 is not excited" in shown) == (not gated)
+        assert ("against: " in shown) == (not gated)
+
+
+# Where the last picture ends, on how many lines the names and shapes stand, and where tensors stand against their line.
+MEASURE = """const most = (chosen, of) => Math.max(...[...document.querySelectorAll(chosen)].map(of));
+document.body.dataset.ends = most("canvas", c => c.getBoundingClientRect().right);
+document.body.dataset.lines = most(".value b", b => b.getClientRects().length);
+const tops = ["td.made", "td.code"].map(cell => document.querySelector(".ran " + cell).getBoundingClientRect().top);
+document.body.dataset.stands = tops[0] > tops[1] ? "below" : "beside";
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize(("width", "stands"), [(500, "below"), (1000, "beside")])
+def test_the_tensors_of_a_traced_line_are_in_sight_and_their_shapes_on_one_line(tmp_path, width, stands):
+    dom = drawn(tmp_path, page("trace", "modern").replace(END, MEASURE + END), width)
+    (ends,) = re.findall(r'data-ends="([\d.]+)"', dom)
+    assert 0 < float(ends) <= width and 'data-lines="1"' in dom and f'data-stands="{stands}"' in dom
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+def test_tokens_are_shown_with_their_line_and_with_what_they_are(tmp_path):
+    """An indentation stands at the beginning of its line, and bytes are said to be such where somebody points at them."""
+    data = look(engine_of("gpt2", context_length=64), "if a:\n  b\u00e9")
+    assert [token["text"] for token in data["tokens"][5:]] == ["\n", " ", " ", "b", "<c3>", "<a9>"]
+    data["tokens"][5]["text"] = "\n  "  # as byte-pair encoding cuts it
+    pointed = 'document.querySelectorAll("#prompt .prompt span")[9].dispatchEvent(new Event("focus"));'
+    shown = drawn(tmp_path, render("inspect.html", data).replace(END, pointed + END))
+    assert re.search('<span tabindex="0"[^>]*>\u23ce<br>\u00b7\u00b7</span>', shown)
+    assert re.search(r'<div id="tip"[^>]*>&lt;c3&gt; \(id 195\): bytes of a part of a character; ', shown)

@@ -7,14 +7,16 @@ import subprocess
 
 import pytest
 
-from glassgpt.checkpoint import Run
+from glassgpt.checkpoint import Run, load_checkpoint, load_model
 from glassgpt.checkpoint.metrics import smoothed
-from glassgpt.config import build_config
-from glassgpt.config.schema import FIELDS
+from glassgpt.config import PRESETS, build_config
+from glassgpt.config.schema import FIELDS, shown_name
+from glassgpt.data import prepare
 from glassgpt.errors import CheckpointError, ConfigError
 from glassgpt.inspection import compare_runs, findings, look, render, report_run, run_with_figures, strongest
-from glassgpt.inspection.report import MOST_POINTS, MOST_SAMPLES
+from glassgpt.inspection.report import MOST_POINTS, MOST_SAMPLES, MOST_VALIDATIONS
 
+from ..command import GOLDEN
 from .test_look import engine_of
 from .test_page import BROWSER, PROMPT
 
@@ -96,9 +98,52 @@ def test_a_run_under_way_is_as_far_as_its_lines(tmp_path):
     for step in (9, 14):
         run.checkpoint_folder(step).mkdir(parents=True)
     assert dict(report_run(run)["rows"])["newest checkpoint"] == "14"  # saved as it stopped, between two logged steps
+    state = {"step": 14, "tokens": 64 * 14, "seconds": 7.0}
+    (run.checkpoint_folder(14) / "state.json").write_text(json.dumps(state))
+    figures = report_run(run)["figures"]
+    assert (figures["steps"], figures["tokens"], figures["training_seconds"]) == (14, 64 * 14, 7.0)
+    assert figures["tokens_per_second"] == pytest.approx(64 / 0.5) and figures["val_loss"] == 3.5
     before = report_run(run_of(tmp_path / "b", lines[:2], None, samples=()))
     assert before["validation"]["step"] == [] and before["samples"] == []
     assert "val_loss" not in before["figures"] and before["figures"]["train_loss"] == lines[1]["train_loss"]
+
+
+def test_whether_it_is_being_trained_is_known_by_its_lock(tmp_path):
+    run = run_of(tmp_path / "a", result=None)
+    assert report_run(run)["under_way"] is False and not (run.folder / ".lock").exists()
+    with run.locked():
+        assert report_run(run)["under_way"] is True
+    assert report_run(run)["under_way"] is False
+    (run.folder / ".lock").touch()
+    run.samples_folder.rename(run.folder / "elsewhere")
+    run.samples_folder.touch()  # nothing can be written to such a run, nor locked
+    assert report_run(run)["under_way"] is None
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "modern", "chat", "labels", "lora"])
+def test_parameters_are_counted_before_the_end(kind):
+    run = Run(GOLDEN / kind)
+    report = report_run(run)
+    model = load_model(load_checkpoint(run.checkpoint_folder(run.steps()[-1])))
+    assert not report["complete"] and report["figures"]["parameters"] == sum(p.numel() for p in model.parameters())
+
+
+def test_what_counting_reaches_is_known_where_the_prepared_text_is_there(tmp_path):
+    (tmp_path / "song.txt").write_text("row, row, row your boat\n" * 60)
+    meta = prepare([str(tmp_path / "song.txt")], tmp_path / "prepared", tokenizer="char").meta
+    run = run_of(tmp_path / "a", result=None, data=(str(tmp_path / "prepared"),))
+    run.checkpoint_folder(30).mkdir(parents=True)
+    for fingerprint, known in ((meta.fingerprint, meta.baseline_bits_per_byte), ("0" * 64, None)):
+        (run.checkpoint_folder(30) / "state.json").write_text(json.dumps({"step": 30, "data_fingerprint": fingerprint}))
+        assert report_run(run)["figures"].get("baseline_bits_per_byte") == known
+
+
+def test_what_is_not_known_is_said(tmp_path):
+    run = run_of(tmp_path / "a", result=None)
+    assert report_run(run)["unknown"] == ["time in all", "counting n-grams"]
+    labels = run_of(tmp_path / "b", result=None, task="labels")
+    assert report_run(labels)["unknown"] == ["time in all", "always the commonest label", "parameters"]
+    assert report_run(run_of(tmp_path / "c"))["unknown"] == []
 
 
 def test_steps_that_went_wrong_and_settings_that_changed_are_told(tmp_path):
@@ -133,16 +178,51 @@ def test_a_long_run_is_thinned_and_no_leap_is_lost(tmp_path):
     assert len(written) == MOST_SAMPLES and written[0] == 0 and written[-1] == 98 and written == sorted(set(written))
 
 
-def test_settings_say_who_asked_for_them(tmp_path):
+def test_many_validations_are_thinned_and_the_best_is_kept(tmp_path):
+    count = 3 * MOST_VALIDATIONS + 7
+    lines = [step_line(1)] + [
+        {"step": step, "val_loss": 3.0 + math.sin(step), "bits_per_byte": 4.0} for step in range(1, count + 1)
+    ]
+    lines[333]["val_loss"], lines[444]["val_loss"] = 1.5, 9.0
+    report = report_run(run_of(tmp_path / "a", lines, None))
+    shown = report["validation"]
+    assert MOST_VALIDATIONS / 2 < len(shown["step"]) <= MOST_VALIDATIONS and report["validations"] == count
+    assert {333: 1.5, 444: 9.0}.items() <= dict(zip(shown["step"], shown["val_loss"], strict=True)).items()
+    assert report["figures"]["best_step"] == 333 and shown["step"][-1] == count
+    assert all(len(values) == len(shown["step"]) for values in shown.values())
+
+
+def test_settings_say_who_asked_for_them_and_what_the_preset_has(tmp_path):
     run = run_of(tmp_path / "a", n_layer=3)
     settings = {s["name"]: s for section in report_run(run)["settings"] for s in section["settings"]}
     assert {name for name, s in settings.items() if s["asked"]} == {"data", "max_steps", "seed", "n_layer"}
-    config = run.config().flat()
+    preset = {name: PRESETS["mini"].get(name, field.default) for name, field in FIELDS.items()}
     assert {name for name, s in settings.items() if s["differs"]} == {
-        name.rstrip("_") for name, value in config.items() if value != FIELDS[name].default
+        shown_name(name) for name, value in run.config().flat().items() if value != preset[name]
     }
-    assert settings["n_layer"]["value"] == "3" and settings["n_layer"]["default"] == "12"
+    assert settings["n_layer"]["value"] == "3" and settings["n_layer"]["preset"] == "4"
+    assert not settings["n_head"]["differs"] and FIELDS["n_head"].default != preset["n_head"]
     assert settings["data"]["value"] == "song.txt" and len(settings) == len(FIELDS)
+    run.config_file.write_text(run.config_file.read_text().replace('preset = "mini"', 'preset = "of-old"'))
+    of_old = [s for section in report_run(run)["settings"] for s in section["settings"]]
+    assert {(s["preset"], s["differs"]) for s in of_old} == {(None, False)}
+
+
+def test_minutes_are_not_shown_as_the_zero_that_they_became(tmp_path):
+    def minutes_of(run):
+        return next(s for part in report_run(run)["settings"] for s in part["settings"] if s["name"] == "minutes")
+
+    run = run_of(tmp_path / "a")
+    assert minutes_of(run)["value"] == "0.0"  # max_steps was asked for
+    run.write_config(build_config(preset="char-cpu"))
+    assert minutes_of(run)["value"] == "0.0" and not minutes_of(run)["differs"]  # it has max_steps
+    for preset in ("mini", "char-cpu"):
+        timed = build_config(preset=preset, flags={"minutes": 2.0})
+        run.write_config(timed)
+        assert minutes_of(run)["value"] == "2.0"
+        run.write_config(timed.resolved(minutes=0.0, max_steps=77))
+        assert minutes_of(run)["value"] == "became max_steps"
+        assert minutes_of(run)["asked"] and minutes_of(run)["differs"]
 
 
 def test_exactly_the_settings_that_differ_are_shown(tmp_path):
@@ -186,13 +266,48 @@ def test_the_best_is_marked_where_runs_compare(tmp_path):
     assert "different tokenizers" in marked(a, b, run_of(tmp_path / "younger", result=better))[1][0]
 
 
-def test_labels_are_told_apart_in_a_table(tmp_path):
+def labelled(folder, lines=None, accuracy=0.75, fingerprint="0" * 64, **settings):
+    """A complete run that learned labels."""
     result = {name: value for name, value in RESULT.items() if "bits" not in name}
-    result |= {"task": "labels", "accuracy": 0.75, "baseline_accuracy": 0.5}
+    result |= {"task": "labels", "accuracy": accuracy, "baseline_accuracy": 0.5, "data_fingerprint": fingerprint}
+    validations = [{"step": s, "val_loss": 0.5, "accuracy": accuracy, "best_val_loss": 0.5} for s in (20, 30)]
+    lines = lines or [*(step_line(step) for step in range(1, 31)), *validations]
+    return run_of(folder, lines, result, ((0, "bad 60%: a text"),), task="labels", **settings)
+
+
+def test_runs_that_write_are_compared_beside_one_that_tells_labels_apart(tmp_path):
+    better = RESULT | {"val_loss": 2.1, "bits_per_byte": 3.2}
+    runs = [run_of(tmp_path / "a"), labelled(tmp_path / "l"), run_of(tmp_path / "b", result=better)]
+
+    def marked(*runs):
+        return {row["name"]: row["best"] for row in compare_runs(runs)["rows"] if row["best"]}
+
+    assert marked(*runs) == {"val_loss": [2], "bits_per_byte": [2]}  # all else is equal; 0.5 nats a text are no less
+    data = compare_runs(runs)
+    assert len(data["notes"]) == 1 and "Some of these runs tell labels apart" in data["notes"][0]
+    assert [run["bits_per_nat"] for run in data["runs"]] == [pytest.approx(3.6 / 2.5), None, pytest.approx(3.6 / 2.5)]
+    assert "accuracy" not in marked(*runs) and marked(*runs, labelled(tmp_path / "m", accuracy=0.8))["accuracy"] == [3]
+    other = run_of(tmp_path / "other", result=better, tokenizer="char", vocab_size=65)
+    assert marked(runs[0], runs[1], other) == {"bits_per_byte": [2]}
+    notes = compare_runs([runs[0], runs[1], other])["notes"]
+    assert notes[1].startswith("Those of these runs that write have different tokenizers")
+    assert not compare_runs([runs[0], runs[1], other])["same_tokens"]
+
+
+def test_labels_that_are_equally_common_do_not_make_texts_the_same(tmp_path):
+    a = labelled(tmp_path / "a", data=("here/moods.csv",))
+    for name, fingerprint, best in (("moved", "0" * 64, [1]), ("other", "1" * 64, [])):
+        b = labelled(tmp_path / name, accuracy=0.8, fingerprint=fingerprint, data=(f"{name}/moods.csv",))
+        data = compare_runs([a, b])
+        (accuracies,) = [row["best"] for row in data["rows"] if row["name"] == "accuracy"]
+        assert accuracies == best and ("different texts" in " ".join(data["notes"])) == (not best)
+
+
+def test_labels_are_told_apart_in_a_table(tmp_path):
     confusion = {20: [[2, 0], [1, 1]], 30: [[1, 1], [1, 1]]}
     lines = [step_line(step) for step in range(1, 31)]
     lines += [{"step": s, "val_loss": 0.5, "accuracy": 0.5, "confusion": table} for s, table in confusion.items()]
-    run = run_of(tmp_path / "a", lines, result, task="labels")
+    run = labelled(tmp_path / "a", lines)
     report = report_run(run)
     assert report["confusion"] == {"step": 20, "labels": ["0", "1"], "counts": confusion[20]}  # of the best step
     folder = run.checkpoint_folder(20)
@@ -200,9 +315,16 @@ def test_labels_are_told_apart_in_a_table(tmp_path):
     (folder / "config.json").write_text(json.dumps({"labels": ["bad", "good"]}))
     assert report_run(run)["confusion"]["labels"] == ["bad", "good"]
     assert ("accuracy", "75.0%") in report["rows"] and ("val_loss", "2.5000 nats a text") in report["rows"]
-    assert compare_runs([run, run_of(tmp_path / "c", lines, result, task="labels", tokenizer="byte")])["notes"] == []
-    notes = compare_runs([run, run_of(tmp_path / "b")])["notes"]
-    assert any("labels" in note for note in notes)
+    assert compare_runs([run, labelled(tmp_path / "c", lines, tokenizer="byte")])["notes"] == []
+    under_way = run_of(tmp_path / "d", [step_line(1)], None, task="labels")
+    assert ("train_loss, last batch", "3.9500 nats a text") in report_run(under_way)["rows"]
+
+
+def test_a_result_that_somebody_edited_is_no_traceback(tmp_path):
+    runs = [run_of(tmp_path / name, result=RESULT | {"task": [], "data_fingerprint": []}) for name in "ab"]
+    assert (
+        compare_runs(runs)["notes"] == [] and report_run(runs[0])["rows"] == report_run(run_of(tmp_path / "c"))["rows"]
+    )
 
 
 def test_what_has_no_figures_is_said(tmp_path):
@@ -254,21 +376,28 @@ def test_a_page_asks_nobody_for_anything_and_holds_no_tag_of_a_sample(tmp_path, 
     assert "default-src 'none'" in html and html.startswith("<!doctype html>")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
-@pytest.mark.parametrize("kind", ["report", "compare"])
-def test_a_browser_draws_it_and_shows_samples_as_text(tmp_path, kind):
-    file = tmp_path / "page.html"
-    end = 'document.body.dataset.drawn = "yes"'
-    file.write_text(page(kind, tmp_path).replace(end, HANDS + end), encoding="utf-8")
+END = 'document.body.dataset.drawn = "yes"'
+
+
+def drawn(html, folder, hands="", width=800):
+    """The page as a browser has it once its script has come to its end and `hands` have done their part."""
+    file = folder / "page.html"
+    file.write_text(html.replace(END, hands + END), encoding="utf-8")
     command = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
-        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={width},900", f"--user-data-dir={folder / 'profile'}",
         "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", file.as_uri(),
     ]  # fmt: skip
     dom = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=120).stdout
-    assert 'data-drawn="yes"' in dom  # the script came to its end
+    assert 'data-drawn="yes"' in dom
+    return dom, re.sub(r"<script.*?</script>", "", dom, flags=re.S)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize("kind", ["report", "compare"])
+def test_a_browser_draws_it_and_shows_samples_as_text(tmp_path, kind):
+    dom, seen = drawn(page(kind, tmp_path), tmp_path, HANDS)
     assert "<title>GlassGPT: " in dom and "<img" not in dom and "<b>field" not in dom
-    seen = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
     assert "&lt;/script&gt;&lt;img src=x onerror=document.title='run'&gt;&lt;b&gt;&amp;amp;</pre>" in seen
     assert seen.count("<path") >= (6 if kind == "report" else 4) and "NaN" not in seen and "Infinity" not in seen
     assert seen.count("<circle") >= 2 and "2.5000" in seen
@@ -278,3 +407,51 @@ def test_a_browser_draws_it_and_shows_samples_as_text(tmp_path, kind):
     else:
         assert ">seconds in the loop</text>" in seen and ">bits a byte</text>" in seen  # the last choices
         assert "seconds in the loop 6\nb&amp;amp;a: " in seen and "b, val_loss: 3.6</div>" in seen
+
+
+# How large the words of each curve are, beside those of the page: at first, and once its place is narrower.
+MEASURE = """const measure = name => { document.body.dataset[name] = [...document.querySelectorAll("figure svg")].map(
+  svg => (svg.getBoundingClientRect().width / svg.viewBox.baseVal.width).toFixed(2)).join(); };
+measure("atFirst"); document.body.style.maxWidth = "18rem"; setTimeout(measure, 1000, "later");
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize(("kind", "curves"), [("report", 4), ("compare", 1)])
+def test_the_words_of_a_curve_are_no_smaller_on_a_narrow_page(tmp_path, kind, curves):
+    dom, _ = drawn(page(kind, tmp_path), tmp_path, MEASURE, width=500)
+    for name in ("at-first", "later"):
+        (sizes,) = re.findall(f'data-{name}="(.*?)"', dom)
+        assert len(sizes.split(",")) == curves and min(map(float, sizes.split(","))) > 0.98, name
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+def test_a_page_of_labels_says_what_labels_are(tmp_path):
+    run = labelled(tmp_path / "a", accuracy=1.0)
+    _, seen = drawn(render("report.html", report_run(run) | {"found": None, "why": ""}), tmp_path)
+    assert ">100</text>" in seen and ">105</text>" not in seen  # per cent
+    assert "by itself" not in seen and "what the model said of the first texts" in seen
+    assert "Inside the model" not in seen and "inspect" not in seen
+    assert "100.0 %" in seen and "n best" not in seen  # one validation is as good as the other
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+def test_the_best_validation_is_marked_once(tmp_path):
+    losses = {10: 2.6, 20: 2.4, 30: 2.4}
+    lines = [step_line(step) for step in range(1, 31)]
+    lines += [{"step": step, "val_loss": loss, "bits_per_byte": 2 * loss} for step, loss in losses.items()]
+    report = report_run(run_of(tmp_path / "a", lines)) | {"found": None, "why": ""}
+    _, seen = drawn(render("report.html", report), tmp_path)
+    assert re.findall(r'<tr><th>(\d+)</th><td class="n best">', seen) == ["20"] == [str(report["figures"]["best_step"])]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+def test_the_others_are_drawn_in_bits_beside_labels(tmp_path):
+    runs = [run_of(tmp_path / "a"), labelled(tmp_path / "l"), run_of(tmp_path / "b", seed=6)]
+    html = render("compare.html", compare_runs(runs))
+    _, seen = drawn(html, tmp_path)
+    assert ">nats a token, of labels a text</text>" in seen and "Left out" not in seen and "l, val_loss" in seen
+    _, seen = drawn(html, tmp_path, HANDS)
+    assert ">bits a byte</text>" in seen and "l (it tells labels apart)" in seen and "l, val_loss" not in seen
+    assert "b, val_loss: 3.6</div>" in seen
+    assert "what the model wrote by itself; what the model said of the first texts for validation" in seen

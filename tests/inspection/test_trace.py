@@ -95,6 +95,12 @@ def test_a_model_that_diverged_is_traced(engine_of_diverged):
     render("trace.html", data)
 
 
+def test_bytes_among_the_tokens_are_explained():
+    said = "<e2> is a byte of a character that several tokens make up."
+    assert "[<c3>] [<a9>]" in (about := traced(engine_of("gpt2"), "\u00e9")["about"]) and said in about
+    assert said not in traced(engine_of("gpt2"), "<ex>")["about"]
+
+
 def test_the_model_computes_the_same_and_the_debugger_is_given_back(model, tokens):
     before, expected = sys.gettrace(), model(tokens)
     trace(model, tokens)

@@ -13,6 +13,7 @@ from glassgpt.plan.cost import Place, advice, flops_a_token, needed, on_gpu, wit
 from glassgpt.plan.counts import with_vocabulary
 from glassgpt.plan.gpus import GIB, GPU, GPUS, estimated_tokens_per_second
 from glassgpt.plan.speed import Speed
+from glassgpt.train import fit
 
 SPEED = Speed(step=2.0, precision="float32", replicas=1, parts={})
 TINY = {
@@ -67,6 +68,22 @@ def test_the_time_is_for_the_tokens_asked_for_else_the_runs_own(unmeasured):
         **{name: value for name, value in config.items() if name != "max_steps"} | {"max_steps": 0, "minutes": 5.0}
     )
     assert timed["machines"][0]["seconds"] == pytest.approx(300, rel=0.01)
+
+
+@pytest.mark.parametrize("preset", ["mini", "char-cpu", "char-best", "baby", "gpt2", "gpt3-175b"])
+def test_no_process_takes_more_than_all_its_parts(unmeasured, preset):
+    found = planned(preset, batch_size=8, micro_batch_size=8, vocab_size=4096)
+    parts = found["training"]
+    assert sum(parts.values()) >= found["machines"][0]["needed"] > parts["python_and_torch"] + parts["weights"]
+    assert min(parts.values()) >= 0 and found["generation"]["python_and_torch"] > 100 * 2**20
+
+
+def test_the_machines_speed_is_not_asked_where_minutes_choose_nothing(unmeasured, monkeypatch):
+    """Of a preset with one size it would change nothing, and takes a tenth of a second."""
+    monkeypatch.setattr(fit, "probe_seconds", lambda: pytest.fail("measured"))
+    assert planned("mini")["sized_for_minutes"] is None
+    monkeypatch.setattr(fit, "probe_seconds", lambda: fit.SIZES_STEP)
+    assert planned("char-cpu", minutes=2.0)["sized_for_minutes"] == 2.0
 
 
 def test_what_fits_nowhere_is_not_measured_and_has_no_time(monkeypatch):

@@ -11,7 +11,7 @@ from glassgpt.errors import ConfigError
 from glassgpt.machine import threads_restored
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.lora import LoRALinear
-from glassgpt.model.size import count_parameters
+from glassgpt.model.size import count_parameters, training_flops
 from glassgpt.plan import speed, timing
 from glassgpt.plan.speed import measure_speed, speed_of_parts, speed_of_whole
 
@@ -166,13 +166,50 @@ def test_no_compiler_is_loaded_to_measure():
 
 def test_what_was_decided_for_is_how_long_a_piece_takes(monkeypatch):
     """One run of each way: where the other is worth it, its seconds count from then on."""
-    seconds = iter([1.0, 0.9, 0.5])
+    seconds = iter([1.0, 2.0, 0.5])
     monkeypatch.setattr(timing, "timed", lambda work: next(seconds))
     decided = timing.Decided(lambda piece: 100 * piece)
     assert decided.seconds is None and decided.run_seconds(2.0) == 200.0 and decided.seconds == 2.0
     assert decided.ratio(list, list, math.exp) == 2.0 and decided.seconds == 1.0
-    assert decided.ratio(list, list, math.exp) == pytest.approx(1 / 0.9) and decided.seconds == 1.0  # not worth it
+    assert decided.ratio(list, list, math.exp) == 0.5 and decided.seconds == 1.0  # not worth it
     assert decided.ratio(list, list, math.exp) == 2.0 and decided.seconds == 0.5
+
+
+@pytest.mark.parametrize(
+    ("of_other", "plain_again", "other_again", "ratio", "chosen"),
+    [(0.95, 1.2, 0.8, 1.25, 0.8), (0.95, 0.9, 0.9, 1.0, 0.9), (0.95, 1.0, 1.0, 1 / 0.95, 1.0)],
+)
+def test_what_would_be_refused_narrowly_is_timed_once_more(
+    of_other, plain_again, other_again, ratio, chosen, monkeypatch
+):
+    """A machine that does something else for a moment only adds time: the best of each counts."""
+    seconds = iter([of_other, plain_again, other_again])
+    monkeypatch.setattr(timing, "timed", lambda work: next(seconds))
+    decided = timing.Decided(lambda piece: piece)
+    decided.run_seconds(1.0)
+    assert decided.ratio(list, list, math.exp) == pytest.approx(ratio) and decided.seconds == chosen
+    assert next(seconds, None) is None
+
+
+def test_a_piece_that_is_over_soon_makes_way_for_a_larger_one(clocked, monkeypatch):
+    """Of a second or so, whatever the machine is; and the block takes as long as the larger one says."""
+    done, real = [], speed.pass_through
+
+    def watched(model, rows, length, precision, twice):
+        done.append((rows, length))
+        seconds = real(model, rows, length, precision, twice)()
+        return lambda: seconds / 10_000
+
+    monkeypatch.setattr(speed, "pass_through", watched)
+    config = configured(batch_size=64)
+    monkeypatch.setattr(speed, "PIECE", 4 * 48 * training_flops(speed.thinned(config.model, 1)))
+    assert speed_of_parts(config, 64, CPU).step == pytest.approx(3 * 64 * 48 / 1e7, rel=0.01)
+    small, larger = 4, int(speed.PIECE_SECONDS * 1e7) // 48
+    assert done[0] == (small, 48) and (min(64, larger), 48) in done
+    monkeypatch.setattr(speed, "SHORT_PIECE_SECONDS", 0.0)
+    done.clear()
+    speed_of_parts(config, 64, CPU)
+    assert max(rows for rows, _ in done) == small
 
 
 def test_where_the_replicas_are_given_a_piece_of_one_does_not_count(monkeypatch):

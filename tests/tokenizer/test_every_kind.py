@@ -130,6 +130,15 @@ def test_a_lone_surrogate_is_an_error_and_no_crash(tokenizer: Tokenizer) -> None
             use()
 
 
+def test_a_byte_that_is_not_utf_8_is_named_as_what_it_is(tokenizer: Tokenizer) -> None:
+    """Standard input and arguments reach Python with a surrogate for each."""
+    text = b"cat\xe9 sat".decode("utf-8", "surrogateescape")
+    with pytest.raises(
+        TokenizerError, match=r"^the text is not UTF-8: after 3 characters comes the byte 0xe9; convert"
+    ):
+        tokenizer.encode(text)
+
+
 @pytest.mark.parametrize("kind", ["char", "bpe"])
 def test_a_lone_surrogate_in_the_corpus_is_an_error_and_no_crash(kind: str) -> None:
     with pytest.raises(TokenizerError, match=r"position 1 .* lone surrogate"):

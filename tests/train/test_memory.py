@@ -151,15 +151,34 @@ def test_adapters_leave_no_gradients_and_no_moments():
 
 
 def test_a_process_takes_its_tensors_the_places_between_them_and_a_copy():
-    config = configured(micro_batch_size=ROWS, batch_size=60, vocab_size=20_011, context_length=256)
+    config = configured(
+        micro_batch_size=ROWS, batch_size=60, vocab_size=20_011, context_length=256, precision="float32"
+    )
     found, before = training_memory(config, ROWS), 1 << 28
     alone = process_bytes(config, ROWS, before=before, with_copy=False)
-    assert alone - before - memory.LOADED == pytest.approx(
-        found.tensors + (memory.FRAGMENTATION["float32"] - 1) * found.step, rel=1e-6
+    assert alone - before - memory.LOADED == found.tensors + found.between == found.growth
+    assert found.between == pytest.approx(
+        memory.BLOCKS_BETWEEN["float32"] / max(3, config.model.n_layer) * found.step, rel=1e-6
     )
     assert process_bytes(config, ROWS, before=before) - alone == found.weights + found.optimizer
     two = process_bytes(config, ROWS // 2, replicas=2, before=before, with_copy=False)
     assert alone < two < 2 * alone
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_trial_of_both_precisions_counts_where_it_takes_more_than_training(replicas):
+    """It comes before the moments and the copy, and has no more rows than that; asked for one precision, there is none."""
+    shape = {"context_length": 256, "vocab_size": 97, "n_embd": 512, "n_head": 8}
+    short, asked = configured(**shape), configured(**shape, precision="bfloat16")
+    tried = short.resolved(precision="bfloat16")
+    assert "precision" in asked.asked and "precision" not in tried.asked
+    with_trial, without = (
+        process_bytes(config, 16 // replicas, replicas=replicas, before=0) for config in (tried, asked)
+    )
+    step = training_memory(short.resolved(precision="float32"), 16).step
+    assert without < with_trial < without + step and with_trial > 1.2 * step
+    larger = [process_bytes(config, 160, before=0) for config in (tried, asked)]
+    assert larger[0] == larger[1]  # training's own 160 rows take more than the trial's 16
 
 
 def test_a_part_has_its_own_worst_moment():

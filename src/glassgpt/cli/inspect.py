@@ -1,5 +1,6 @@
 """`glassgpt inspect`: a page that shows what a model does with a prompt, and the heart of it in the terminal."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 PAGE = Path("inspect.html")
 WORST, STRONGEST = 5, 6
+LEAST_LOSS = 0.0005  # nats a token; less is shown as 0
+CONTEXT = 18  # characters: the token that excites a neuron, and what stands before it
+LEGEND = "\u00b7 space, \u23ce line break, <e2> a byte of a character that several tokens make up"
 CONTEXT_TOKENS, LONGEST_CONTEXT = 1024, 128  # of the validation text, in which is looked for what excites neurons
 
 
@@ -24,12 +28,13 @@ def inspect(
     /,
     *,
     prompt: Annotated[
-        str,
+        str | None,
         Parameter(
-            help="text to look at; -: standard input; none: 40 tokens that the model writes itself",
+            help="text to look at; -: standard input; none: the first text of the first --pair, or 40 tokens that the "
+            "model writes itself",
             allow_leading_hyphen=True,
         ),
-    ] = "",
+    ] = None,
     pair: Annotated[
         list[tuple[str, str]] | None,
         Parameter(
@@ -55,6 +60,7 @@ def inspect(
 
     keep_freed_memory()
     page_file(out, "inspect")
+    asked = given_text(prompt)
     checkpoint, engine = opened(run, device, tokenizer)
     if checkpoint.labels:
         raise ConfigError(
@@ -62,21 +68,34 @@ def inspect(
             f"glassgpt trace {as_argument(checkpoint.folder)} --prompt TEXT"
         )
     pairs = [read_pair(engine, one, other) for one, other in pair or ()]
-    asked = prompt_text(prompt)
-    text = asked or engine.generate(max_new_tokens=WRITTEN_TOKENS)
+    if asked is not None:
+        text, whose = asked, ""
+    elif pairs:
+        text, whose = engine.tokenizer.decode(pairs[0].text.tolist()), "the first text of --pair"
+    else:
+        text, whose = engine.generate(max_new_tokens=WRITTEN_TOKENS), "what the model wrote itself"
     with PreparationDisplay() as display:
         contexts = validation_text(checkpoint, engine)
         data = look(engine, text, lambda what, done, of: display.on_prepare(what, done / of), pairs, contexts)
     replace_file(out, render("inspect.html", data).encode())
     console = Console(highlight=False)
-    if not asked:
-        print("without --prompt, what the model wrote itself:")
+    if whose:
+        print(f"without --prompt, {whose}:")
     given, seen = data["model"]["given"], data["model"]["shown"]
     if given > seen:
         print(f"of the prompt's {given:,} tokens the last {seen}:")
     for table in tables(data):
         console.print(table)
     print(f"written to {out}: open it in a browser")
+
+
+def given_text(prompt: str | None) -> str | None:
+    """What --prompt stands for, None where it is not given. Raises ConfigError where it is empty."""
+    from glassgpt.errors import ConfigError
+
+    if prompt == "":
+        raise ConfigError("--prompt is empty, and there is nothing to read; give it a text, or leave it out")
+    return None if prompt is None else prompt_text(prompt)
 
 
 def opened(run: Path | None, device: str, tokenizer: str | None) -> tuple["Checkpoint", "Engine"]:
@@ -118,8 +137,6 @@ def tables(data: dict[str, Any]) -> list[Any]:
     from rich.table import Table
     from rich.text import Text
 
-    from glassgpt.inspection import strongest
-
     prompt = Text()
     for token in data["tokens"]:
         p = token.get("probability", 1.0)
@@ -136,20 +153,34 @@ def tables(data: dict[str, Any]) -> list[Any]:
     for stage, row in zip(data["stages"], data["lens"], strict=True):
         text, p, _ = row[-1]
         lens.add_row(stage, Text(shown(text)), f"{p:.1%}")
-    lost = data["ablation"]
-    parts = Table(
-        "without", "nats a token more", box=None, title=f"loss {lost['loss']:.3f} nats a token", title_justify="left"
-    )
-    for v, name in strongest(lost, STRONGEST):
-        parts.add_row(name, f"{v:+.3f}")
-    tables = [prompt, "", surprising, "", lens, "", parts, "", neurons_of(data), ""]
+    tables = [prompt, "", surprising, "", lens, "", parts_of(data["ablation"]), "", neurons_of(data), ""]
     for pair in data["pairs"]:
         tables += [pair_of(pair), ""]
-    return tables
+    return [*tables, Text(f"{LEGEND}\n", "dim")]
+
+
+def parts_of(lost: dict[str, Any]) -> Any:
+    """Those that the prompt is read worst without, and those that it is read better without."""
+    from rich.console import Group
+    from rich.table import Table
+
+    from glassgpt.inspection import strongest
+    from glassgpt.inspection.look import opposed
+
+    title = f"loss {lost['loss']:.3f} nats a token"
+    parts = Table("without", "nats a token more", "", box=None, title=title, title_justify="left")
+    helps = [(v, name) for v, name in strongest(lost, STRONGEST) if v >= LEAST_LOSS]
+    hinders = [(v, name) for v, name in opposed(lost, STRONGEST) if v <= -LEAST_LOSS]
+    for v, name in helps:
+        parts.add_row(name, f"{v:+.3f}")
+    for v, name in hinders:
+        parts.add_row(name, f"{v:+.3f}", "better without it")
+    return Group(parts, *([] if hinders else ["no part is in the way: the loss never falls when one is left out"]))
 
 
 def neurons_of(data: dict[str, Any]) -> Any:
-    from rich.table import Table
+    from rich.console import Group
+    from rich.table import Column, Table
     from rich.text import Text
 
     is_sum = data["neurons"][0]["adds"] is not None
@@ -157,14 +188,29 @@ def neurons_of(data: dict[str, Any]) -> Any:
         f"that write for {shown(data['next'][0][0])}, which it expects next" if is_sum else "that are furthest from 0"
     )
     table = Table(
-        "neuron", "adds", "most excited by", "writes for", box=None, title_justify="left", title=Text(f"neurons {does}")
+        "neuron", "activation", "adds", Column("most excited by", justify="right", overflow="fold"), "writes for",
+        box=None, title_justify="left", title=Text(f"neurons {does}"),
     )  # fmt: skip
     for neuron in data["neurons"][:STRONGEST]:
         adds = "" if neuron["adds"] is None else f"{neuron['adds']:+.2f}"
-        (key, *_), values = neuron["keys"], " ".join(shown(text) for text in neuron["values"])
-        excited = Text(key["before"] and shown(key["before"]), "dim") + Text(shown(key["text"]), "bold")
-        table.add_row(f"layer {neuron['layer']}, {neuron['neuron']}", adds, excited, Text(values))
-    return table
+        values = "against: " * neuron["against"] + " ".join(shown(text) for text in neuron["values"])
+        excited = Text("nothing here", "dim")
+        for key in neuron["keys"][:1]:
+            text = shown(key["text"])
+            before = ending(key["before"], CONTEXT - len(text))
+            excited = Text(before and shown(before), "dim") + Text(f"[{text}]", "bold")
+        table.add_row(
+            f"layer {neuron['layer']}, {neuron['neuron']}", f"{neuron['activation']:+.2f}", adds, excited, Text(values)
+        )
+    return Group(table, *([data["signs"]] if data["signs"] else []))
+
+
+def ending(text: str, most: int) -> str:
+    """Its last characters, at most so many; bytes of a character, as <e2>, are not cut."""
+    pieces = re.findall("<[0-9a-f]{2}>|.", text, re.DOTALL)
+    while pieces and sum(map(len, pieces)) > most:
+        del pieces[0]
+    return "".join(pieces)
 
 
 def pair_of(pair: dict[str, Any]) -> Any:

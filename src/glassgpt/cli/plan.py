@@ -23,8 +23,8 @@ def plan(
     preset: Annotated[str | None, Parameter(help=f"a named starting point: {describe_presets()}")] = None,
     config: Annotated[Path | None, Parameter(help="a TOML file of settings, for instance a run's config.toml")] = None,
     tokens: Annotated[
-        str, Parameter(help="how many tokens to train on, such as 300M or 10B; none: the run's own")
-    ] = "",
+        str | None, Parameter(help="how many tokens to train on, such as 300M or 10B; none: the run's own")
+    ] = None,
     compare: Annotated[
         list[str] | None,
         Parameter(
@@ -38,12 +38,12 @@ def plan(
     on this machine (half a second is measured) and on named GPUs (estimates). Nothing is written."""
     given = {name: value for name, value in settings.items() if value is not None}
     if compare is not None:
-        if given or preset or config or tokens:
+        if given or preset or config or tokens is not None:
             raise ConfigError("--compare takes presets and nothing beside them; leave the other flags out")
         show_family(compare, json)
         return
     resolved = build_config(preset=preset, file=config, flags=given)
-    budget = number_of_tokens(tokens)
+    budget = 0.0 if tokens is None else number_of_tokens(tokens)
 
     with garbage_kept():
         from glassgpt.machine import keep_freed_memory  # loads torch
@@ -77,9 +77,7 @@ def garbage_kept() -> Iterator[None]:
 
 
 def number_of_tokens(text: str) -> float:
-    """'10B' -> 1e10; '' -> 0."""
-    if not text:
-        return 0.0
+    """'10B' -> 1e10."""
     match = re.fullmatch(r"([0-9][0-9,_]*(?:\.[0-9]+)?(?:[eE][0-9]+)?)([KMBT]?)", text.strip(), re.IGNORECASE)
     number = float(re.sub("[,_]", "", match[1])) * UNITS[match[2].upper()] if match else 0.0
     if not 1 <= number <= 1e18:
@@ -112,15 +110,10 @@ def tables(costs: dict[str, Any]) -> list[Any]:
     here = costs["machines"][0]
     memory = table("memory", "training", "generation")
     written = costs["generation"]
-    for name, value in costs["training"].items():
-        memory.add_row(MEMORY[name], size(value), size(written["weights"]) if name == "weights" else "")
-    memory.add_row("cache, a whole context", "", size(written["cache"]))
-    memory.add_row("block at work, sampling", "", size(written["working"]))
-    memory.add_row(
-        "process at its peak, not all at once",
-        size(here["needed"]),
-        size(sum(written.values()) + PROCESS_OF_GENERATION),
-    )
+    for name, words in MEMORY.items():
+        if costs["training"].get(name) or written.get(name):
+            memory.add_row(words, *(size(part[name]) if name in part else "" for part in (costs["training"], written)))
+    memory.add_row("process at its peak, not all at once", size(here["needed"]), size(sum(written.values())))
     rate = table("operations", "a token", "a step")
     for name, value in (*flops.items(), ("in all", sum(flops.values()))):
         if not value:
@@ -137,17 +130,23 @@ def tables(costs: dict[str, Any]) -> list[Any]:
             size(machine["needed"]),
             size(machine["memory"]),
             (f"{speed:,.0f}" if machine["measured"] else f"~{in_short(speed)}") if speed and machine["fits"] else "",
-            mark + roughly(machine["seconds"]) if machine["seconds"] else "does not fit",
+            (mark + roughly(machine["seconds"])).replace("~<", "<") if machine["seconds"] else "does not fit",
         )
     taken = (
         f"Here a piece of a step was measured ({here['precision']}, without torch.compile); validations, samples and "
         "checkpoints come on top."
     )
+    count_of, each = here["replicas"], here["micro_batch_size"]
     notes = [
         f"{budget} are {costs['tokens_of']}. {taken if here['fits'] else ''}",
         "GPUs are estimates throughout: 40 % of the peak that the maker names, in bfloat16, and half of the memory left free."
         + (" A model as small as this keeps no GPU busy, and takes longer." if costs["shape"]["n_embd"] < BUSY else ""),
     ]
+    if count_of > 1:
+        notes.append(
+            f"{each} x {count_of}: {count_of} replicas of the model, a thread each, compute {each} "
+            f"sequence{'s' * (each > 1)} each at the same time; the drawing shows one of them, the memory is that of all."
+        )
     if costs["vocabulary_guessed"]:
         guess = f"{costs['shape']['vocab_size']:,} tokens"
         notes.append(
@@ -171,10 +170,10 @@ PARTS = {
     "norms": "norms", "head": "output layer",
 }  # fmt: skip
 MEMORY = {
-    "weights": "weights", "gradients": "gradients", "optimizer": "optimizer", "activations": "activations",
-    "logits": "logits", "checkpoint": "copy for a checkpoint",
+    "python_and_torch": "Python and torch", "weights": "weights", "gradients": "gradients", "optimizer": "optimizer",
+    "activations": "activations", "logits": "logits", "checkpoint": "copy for a checkpoint",
+    "between_tensors": "places between tensors", "cache": "cache, a whole context", "working": "block at work, sampling",
 }  # fmt: skip
-PROCESS_OF_GENERATION = 260 << 20  # torch, loaded
 BUSY = 512  # n_embd
 
 

@@ -28,7 +28,7 @@ def report(
     device: Device = "auto",
 ) -> None:
     """One self-contained HTML page of a run, whether complete or not: figures, curves, samples over time, settings,
-    environment, and what `inspect` finds in its best checkpoint. The figures also here."""
+    environment, and what `inspect` finds in its best checkpoint, if it writes text. The figures also here."""
     from rich.console import Console
 
     from glassgpt.cli.progress import PreparationDisplay
@@ -44,15 +44,17 @@ def report(
     decide_device(device)  # one that is not there is said before anything is read
     opened = run_with_figures(run)
     data: dict[str, Any] = report_run(opened) | {"found": None, "why": ""}
-    if look:
+    if look and (prompt or data["task"] != "labels"):  # --prompt is refused there, with what to do instead
         with PreparationDisplay() as display:
             sample = data["samples"][-1]["text"] if data["task"] == "conversations" and data["samples"] else ""
             data |= looked_into(run or opened.folder, prompt, sample, device, display.on_prepare)
     replace_file(out, render("report.html", data).encode())
     Console(highlight=False).print(table(data))
+    if data["unknown"]:
+        print(f"not known, since the run is not complete: {', '.join(data['unknown'])}")
     if data["why"]:
         print(f"not looked into: {data['why']}")
-    elif look:
+    elif data["found"]:
         print(f"inside the model, in full: glassgpt inspect {as_argument(run or opened.folder)}")
     print(f"written to {out}: open it in a browser")
 
@@ -88,7 +90,8 @@ def table(data: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    state = "" if data["complete"] else ", not complete"
+    doing = {True: "it is being trained", False: "it was stopped", None: "still running, or stopped"}[data["under_way"]]
+    state = "" if data["complete"] else f", not complete: {doing}"
     figures = Table(
         title=Text(f"{data['name']}{state}"), title_justify="left", show_header=False, box=None, padding=(0, 2)
     )

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel, prompt_text
-from glassgpt.cli.inspect import opened
+from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
+from glassgpt.cli.inspect import given_text, opened
 from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ def trace(
     /,
     *,
     prompt: Annotated[
-        str,
+        str | None,
         Parameter(
             help=f"text that the model reads, its last 64 tokens; -: standard input; none: {PROMPT!r}, or a text of the "
             "model's own where it cannot read that",
             allow_leading_hyphen=True,
         ),
-    ] = "",
+    ] = None,
     out: Annotated[Path, Parameter(help="the page; one of an earlier trace is replaced [trace.html]")] = PAGE,
     tokenizer: TokenizerOfModel = None,
     device: Device = "auto",
@@ -39,9 +39,12 @@ def trace(
     from glassgpt.inspection import render, traced
 
     page_file(out, "trace")
+    asked = given_text(prompt)
     checkpoint, engine = opened(run, device, tokenizer)
-    text = prompt_text(prompt) or readable(engine, checkpoint)
+    text = readable(engine, checkpoint) if asked is None else asked
     replace_file(out, render("trace.html", traced(engine, text)).encode())
+    if asked is None:
+        print(f"without --prompt, it read {text!r}")
     print(f"written to {out}: open it in a browser")
 
 

@@ -208,6 +208,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"config file {path} is not there; check the path") from None
+    except IsADirectoryError:
+        raise ConfigError(f"config file {path} is a folder; of a run it is {path / 'config.toml'}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
     except ValueError as error:  # TOMLDecodeError is one, and so is what a number of 5000 digits gives

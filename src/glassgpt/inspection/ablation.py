@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import Edit, begun_at, capture, edited
+from glassgpt.inspection.capture import Edit, begun_at, capture, edited, require_tokens
 from glassgpt.inspection.stream import stages
 from glassgpt.model import LanguageModel
 
@@ -30,8 +30,9 @@ def ablate(
 ) -> Ablation:
     """Silence is zero: a part that is left out writes nothing into the residual stream (but for a bias behind it, where the
     model has some). `tokens` (B, T), T at least 2; `progress` hears how many of how many forwards are done. Raises ConfigError
-    for fewer."""
-    if tokens.dim() != 2 or tokens.shape[1] < 2:
+    for fewer, and for tokens that are none of this model's."""
+    require_tokens(model, tokens)
+    if tokens.shape[1] < 2:
         raise ConfigError(
             f"tokens are {tuple(tokens.shape)}, and have to be (B, T) with T at least 2: a loss needs a next token"
         )

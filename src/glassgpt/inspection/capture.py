@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -61,11 +62,10 @@ def capture(
     """What the model computes on its way from `tokens` (B, T) to logits (B, T, V), by name; "logits" is always among it.
 
     A name may stand for many: "block.*.weights". With `edits`, activations are replaced on the way (see `edited`), and seen
-    after that. Gradients are followed where they are enabled. Raises ConfigError for a name that there is not, and for tokens
-    of another shape.
+    after that. Gradients are followed where they are enabled. Raises ConfigError for a name that there is not, for an edit
+    that returns something else than a tensor of the same shape, and for tokens that are none of this model's.
     """
-    if not isinstance(tokens, Tensor) or tokens.dim() != 2:
-        raise ConfigError("tokens have to be a tensor (B, T), such as engine.encode_prompt(text)")
+    require_tokens(model, tokens)
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Edit:
@@ -75,10 +75,24 @@ def capture(
 
         return see
 
-    wanted = matching(model, [names] if isinstance(names, str) else names)
+    asked = [names] if isinstance(names, str) else names
+    wanted = matching(model, [name for name in asked if name != "logits"])
     with edited(model, edits or {}), edited(model, {name: keep(name) for name in wanted}):
         logits = model(tokens)
     return {name: found[name] for name in wanted} | {"logits": logits}
+
+
+def require_tokens(model: LanguageModel, tokens: Tensor) -> None:
+    if not isinstance(tokens, Tensor) or tokens.dim() != 2 or not tokens.numel():
+        raise ConfigError("tokens have to be a tensor (B, T) of at least one, such as engine.encode_prompt(text)")
+    if tokens.dtype not in (torch.int64, torch.int32):
+        raise ConfigError(f"tokens are {tokens.dtype}, and have to be ids, torch.int64: use tokens.long()")
+    for id in (int(tokens.min()), int(tokens.max())):
+        if not 0 <= id < model.config.vocab_size:
+            raise ConfigError(
+                f"there is no token {id}; the model's are 0 to {model.config.vocab_size - 1}: encode the text with its own "
+                "tokenizer"
+            )
 
 
 def matching(model: LanguageModel, names: Sequence[str]) -> list[str]:
@@ -93,12 +107,26 @@ def matching(model: LanguageModel, names: Sequence[str]) -> list[str]:
 def edited(model: LanguageModel, edits: Mapping[str, Edit]) -> Iterator[None]:
     """While this lasts, each activation that is named is replaced by what its function makes of it; a function that returns
     what it was given changes nothing, not even a bit. A name may stand for many, as in `capture`. Raises ConfigError for one
-    that there is not."""
+    that there is not, and where a function returns something else than a tensor of the shape that it was given."""
     with ExitStack() as stack:
         for name, edit in edits.items():
             for one in matching(model, [name]):
-                stack.enter_context(_attached(model, one, edit))
+                stack.enter_context(_attached(model, one, _checked(one, edit)))
         yield
+
+
+def _checked(name: str, edit: Edit) -> Edit:
+    def checked(activation: Tensor) -> Tensor:
+        changed = edit(activation)
+        shape = tuple(changed.shape) if isinstance(changed, Tensor) else None
+        if shape != tuple(activation.shape):
+            returned = type(changed).__name__ if shape is None else f"a tensor {shape}"
+            raise ConfigError(
+                f"the edit of {name} returned {returned}; it has to return a tensor {tuple(activation.shape)}"
+            )
+        return changed
+
+    return checked
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from glassgpt.errors import ConfigError
 from glassgpt.inspection.figures import KINDS, Figures, in_words, unit_of
 from glassgpt.inspection.report import Report, report_run
 
+SHOWN = ("folder", "task", "complete", "figures", "curves", "validation", "wrote")
 # A loss in nats a token compares only among those who cut a text into the same tokens, bits a byte only on the same text.
 OF_TOKENS, OF_TEXT = (
     ("val_loss", "best_val_loss", "tokens_per_second"),
@@ -33,12 +34,20 @@ def compare_runs(runs: Sequence[Run]) -> Report:
     unique = len({folder.name for folder in folders}) == len(folders)
     configs = [run.config().flat() for run in runs]
     differ = [name for name in FIELDS if any(flat[name] != configs[0][name] for flat in configs)]
-    notes, figures = comparability(runs, reports), [report["figures"] for report in reports]
+    figures = [report["figures"] for report in reports]
+    labelled = [report["task"] == "labels" for report in reports]
+    groups = [[i for i, one in enumerate(labelled) if one is kind] for kind in sorted(set(labelled))]
+    notes = [
+        comparability([runs[i] for i in group], [reports[i] for i in group], mixed=len(groups) > 1) for group in groups
+    ]
+    of_two_kinds = (
+        "Some of these runs tell labels apart, others write: the best is marked among those that do the same."
+    )
     return {
         "runs": [
             {
                 "name": report["name"] if unique else report["folder"],
-                **{name: report[name] for name in ("folder", "complete", "figures", "curves", "validation")},
+                **{name: report[name] for name in SHOWN},
                 "sample": report["samples"][-1] if report["samples"] else None,
                 "bits_per_nat": bits_per_nat(report["validation"]),
             }
@@ -49,7 +58,11 @@ def compare_runs(runs: Sequence[Run]) -> Report:
                 "name": name,
                 "label": label_of(name, figures),
                 "words": [kind.words(one[name]) if one.get(name) is not None else "" for one in figures],
-                "best": best_of(name, figures, notes),
+                "best": [
+                    i
+                    for group, why in zip(groups, notes, strict=True)
+                    for i in best_of(name, {i: figures[i] for i in group}, why)
+                ],
             }
             for name, kind in KINDS.items()
             if name != "saved_step" and any(one.get(name) is not None for one in figures)
@@ -63,8 +76,8 @@ def compare_runs(runs: Sequence[Run]) -> Report:
             for name in differ
         ],
         "equal": len(FIELDS) - len(differ),
-        "notes": list(notes.values()),
-        "same_tokens": "tokenizer" not in notes,  # else the page begins with bits a byte
+        "notes": [*([of_two_kinds] if groups[1:] else []), *(note for why in notes for note in why.values())],
+        "same_tokens": not any("tokenizer" in why for why in notes),  # else the page begins with bits a byte
     }
 
 
@@ -74,35 +87,44 @@ def label_of(name: str, figures: Sequence[Figures]) -> str:
     return f"{KINDS[name].label}, {unit}" if unit else KINDS[name].label
 
 
-def best_of(name: str, figures: Sequence[Figures], notes: dict[str, str]) -> list[int]:
-    """Which runs have the best of a figure; none where it does not compare, or all have the same."""
+def best_of(name: str, figures: dict[int, Figures], notes: dict[str, str]) -> list[int]:
+    """Which runs have the best of a figure, by their numbers; none where it does not compare, or all have the same."""
     sign = KINDS[name].better
-    known = {i: sign * one[name] for i, one in enumerate(figures) if one.get(name) is not None}
+    known = {i: sign * one[name] for i, one in figures.items() if one.get(name) is not None}
     if not sign or len(set(known.values())) < 2:
         return []
-    if (name in OF_TOKENS and "tokenizer" in notes) or (name in OF_TEXT and notes.keys() & {"text", "task"}):
+    if (name in OF_TOKENS and "tokenizer" in notes) or (name in OF_TEXT and "text" in notes):
         return []
     return [i for i, value in known.items() if value == max(known.values())]
 
 
-def comparability(runs: Sequence[Run], reports: Sequence[Report]) -> dict[str, str]:
-    """What keeps figures from being compared, in words."""
+def comparability(runs: Sequence[Run], reports: Sequence[Report], mixed: bool) -> dict[str, str]:
+    """What keeps the figures of runs that do the same from being compared, in words. `mixed`: others do something else."""
     notes = {}
-    baselines = [r["figures"].get("baseline_bits_per_byte") or r["figures"].get("baseline_accuracy") for r in reports]
-    texts = [(run.config().data.data, run.config().data.text_field) for run in runs]
-    other_texts = len(set(baselines)) > 1 if None not in baselines else len(set(texts)) > 1
-    labelled = {report["task"] == "labels" or "accuracy" in report["validation"] for report in reports}
-    if have_different_tokenizers(runs) and labelled != {True}:  # of labels, a loss is in nats a text
-        notes["tokenizer"] = "These runs have different tokenizers: val_loss, in nats a token, is not comparable" + (
+    labelled = reports[0]["task"] == "labels"
+    who = f"Those of these runs that {'tell labels apart' if labelled else 'write'}" if mixed else "These runs"
+    other_texts = have_different_texts(runs, reports)
+    if not labelled and have_different_tokenizers(runs):  # of labels, a loss is in nats a text
+        notes["tokenizer"] = f"{who} have different tokenizers: val_loss, in nats a token, is not comparable" + (
             "." if other_texts else "; bits_per_byte is."
         )
-    if len(labelled) > 1:
-        notes["task"] = "Some of these runs tell labels apart, others write: their losses are not comparable."
     if other_texts:
         notes["text"] = (
-            "These runs were validated on different texts: their losses say as much of the texts as of the models."
+            f"{who} were validated on different texts: their losses say as much of the texts as of the models."
         )
     return notes
+
+
+def have_different_texts(runs: Sequence[Run], reports: Sequence[Report]) -> bool:
+    """By what can be reached without learning, a figure of the text alone; where that is not known, by their names. Many texts
+    have labels that are equally common: those that also differ in name and content are different."""
+    baselines = [r["figures"].get("baseline_bits_per_byte") or r["figures"].get("baseline_accuracy") for r in reports]
+    names = {(run.config().data.data, run.config().data.text_field) for run in runs}
+    if None in baselines:
+        return len(names) > 1
+    contents = {str(report["fingerprint"]) for report in reports}
+    same_shares = reports[0]["task"] == "labels" and len(names) > 1 and len(contents) > 1
+    return len(set(baselines)) > 1 or same_shares
 
 
 def have_different_tokenizers(runs: Sequence[Run]) -> bool:

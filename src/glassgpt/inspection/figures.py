@@ -8,14 +8,16 @@ Figures = dict[str, Any]
 Lines = Sequence[dict[str, Any]]
 
 
-def figures_of(steps: Lines, validated: Lines, result: dict[str, Any] | None, saved_step: int | None = None) -> Figures:
-    """The figures of a run by the names of result.json, or where that is not written yet, of metrics.jsonl, with the step of
-    its newest checkpoint."""
-    last: dict[str, Any] = steps[-1] if steps else {}
+def figures_of(
+    steps: Lines, validated: Lines, result: dict[str, Any] | None, saved: dict[str, Any], saved_step: int | None = None
+) -> Figures:
+    """The figures of a run by the names of result.json, or where that is not written yet, of metrics.jsonl and of `saved`, the
+    state of its newest checkpoint, which may be of a later step than the last that was logged."""
     losses = [line["train_loss"] for line in steps if number(line.get("train_loss")) is not None]
     found: Figures = {"train_loss": losses[-1] if losses else None}
     if result is not None:
         return found | {name: number(result.get(name)) for name in KINDS if name != "train_loss"}
+    last: dict[str, Any] = max([*steps[-1:], saved], key=lambda line: line.get("step", 0))
     best = min(validated, key=lambda line: line["val_loss"], default={})
     found |= {
         "steps": last.get("step", 0),
@@ -23,7 +25,7 @@ def figures_of(steps: Lines, validated: Lines, result: dict[str, Any] | None, sa
         "tokens": last.get("tokens"),
         "training_seconds": last.get("seconds"),
     }
-    if last.get("seconds"):
+    if last.get("seconds") and last.get("tokens"):
         found["tokens_per_second"] = last["tokens"] / last["seconds"]
     if validated:
         found |= {name: number(validated[-1].get(name)) for name in ("val_loss", "bits_per_byte", "accuracy")}
@@ -68,8 +70,9 @@ KINDS = {
 
 
 def unit_of(name: str, figures: Figures) -> str:
+    """The loss of a model that tells labels apart is that of a text, not of a token; `figures` say the task too."""
     unit = KINDS[name].unit
-    return "nats a text" if unit == NATS and figures.get("accuracy") is not None else unit
+    return "nats a text" if unit == NATS and figures["task"] == "labels" else unit
 
 
 def rows_of(figures: Figures) -> list[tuple[str, str]]:

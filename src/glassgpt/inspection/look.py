@@ -19,7 +19,7 @@ from glassgpt.inspection.ablation import ablate
 from glassgpt.inspection.attention import SHORTEST, head_scores
 from glassgpt.inspection.capture import capture
 from glassgpt.inspection.gradients import gradient_norms
-from glassgpt.inspection.memories import look_at_neurons
+from glassgpt.inspection.memories import about_signs, look_at_neurons
 from glassgpt.inspection.neurons import cosine_table, similar_rows
 from glassgpt.inspection.pairs import look_at_pair
 from glassgpt.inspection.probes import Pair
@@ -58,7 +58,7 @@ def look(
         found = {name: activation[0].float() for name, activation in capture(model, tokens, names).items()}
         if not found["logits"].isfinite().all():
             raise ConfigError("this model's scores are not finite; it cannot be looked into")
-        data = {
+        data: Look = {
             "model": _model(engine, given, tokens),
             "tokens": _tokens(engine, tokens[0], found["logits"]),
             "next": likeliest(engine, found["logits"][-1].softmax(dim=-1), ALTERNATIVES),
@@ -83,6 +83,7 @@ def look(
             "neurons": look_at_neurons(engine, found, tokens, contexts),
             "contexts": 0 if contexts is None else contexts.numel(),
         }
+        data["signs"] = about_signs(data["neurons"])
         data["heads"] = _head_scores(engine)
         lost = ablate(model, tokens, lambda done, of: progress("leaving out each part", done, of))
     data["ablation"] = {
@@ -214,6 +215,15 @@ def findings(data: Look) -> Look:
 
 def strongest(values: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
     """The highest of `heads` (L, H), `attention` (L,) and `mlp` (L,), and whose they are."""
+    return _ranked(values)[:most]
+
+
+def opposed(values: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
+    """As `strongest`, those below 0, the lowest first."""
+    return [part for part in reversed(_ranked(values)) if part[0] < 0][:most]
+
+
+def _ranked(values: Look) -> list[tuple[float, str]]:
     each = [(v, f"layer {i}, head {j}") for i, row in enumerate(values["heads"]) for j, v in enumerate(row)]
     each += [(v, f"layer {i}, {part}") for part in ("attention", "mlp") for i, v in enumerate(values[part])]
-    return sorted(each, reverse=True)[:most]
+    return sorted(each, reverse=True)

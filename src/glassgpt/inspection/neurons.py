@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glassgpt.errors import ConfigError
 from glassgpt.inspection.capture import capture, last_of_mlp, require_layer
 from glassgpt.inspection.stream import require_sum, through_norm
 from glassgpt.model import LanguageModel
@@ -43,9 +44,18 @@ def highest(neurons: Tensor, k: int) -> Excitement:
 
 def neuron_writes(model: LanguageModel, layer: int, neurons: Tensor | slice = EVERY) -> Tensor:
     """What one unit of each neuron adds to every token's logit, the last norm left out: (F, V), or (n, V) of the `neurons`
-    (n,). Raises ConfigError for a layer that there is not."""
+    (n,). Raises ConfigError for a layer or a neuron that there is not."""
     require_layer(model, layer)
+    if not isinstance(neurons, slice):
+        require_neurons(model, neurons)
     return matrix_of(last_of_mlp(model.blocks[layer])).T[neurons] @ model.unembedding.T
+
+
+def require_neurons(model: LanguageModel, neurons: Tensor) -> None:
+    width = model.config.mlp_width
+    for neuron in torch.as_tensor(neurons).flatten().tolist():
+        if not 0 <= neuron < width:
+            raise ConfigError(f"there is no neuron {neuron}; each layer's are 0 to {width - 1}")
 
 
 def neuron_contributions(model: LanguageModel, layer: int, neurons: Tensor, stream: Tensor, tokens: Tensor) -> Tensor:

@@ -52,11 +52,11 @@ function hover(node, text) {
 function bySurprise(parent, tokens) {
   const box = element("div", null, parent, { class: "prompt" });
   for (const t of tokens) {
-    const surprise = t.probability == null ? 0 : -Math.log(Math.max(t.probability, 1e-30)), span = element("span", shown(t.text), box, { tabindex: 0 });
+    const surprise = t.probability == null ? 0 : -Math.log(Math.max(t.probability, 1e-30)), span = element("span", null, box, { tabindex: 0 });
+    for (const line of t.text.split(/(?<=\n)/)) { span.append(shown(line)); if (line.endsWith("\n")) element("br", null, span); }  // an indentation begins its line
     span.style.background = `rgba(${RED}, ${0.65 * Math.min(1, surprise / 10)})`;
-    hover(span, `${shown(t.text)} (id ${t.id}): ` + (t.probability == null ? "the first, out of nothing"
+    hover(span, `${shown(t.text)} (id ${t.id}): ` + (/<[0-9a-f]{2}>/.test(t.text) ? "bytes of a part of a character; " : "") + (t.probability == null ? "the first, out of nothing"
       : `${percent(t.probability)}, ${surprise.toFixed(2)} nats, rank ${t.rank}\ninstead:\n` + t.alternatives.map(([text, p]) => `  ${percent(p).padStart(7)}  ${shown(text)}`).join("\n")));
-    if (t.text.includes("\n")) element("br", null, box);
   }
 }
 const expected = next => next.map(([text, p]) => `${shown(text)} ${percent(p)}`).join(",  ");

@@ -2,26 +2,41 @@
 
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from glassgpt.checkpoint import Run, open_run, read_json, run_of
-from glassgpt.checkpoint.files import CONFIG
+from glassgpt.checkpoint.files import CONFIG, WEIGHTS
 from glassgpt.checkpoint.find import is_checkpoint
 from glassgpt.checkpoint.metrics import are_counts, smoothed
-from glassgpt.config import RunConfig
+from glassgpt.checkpoint.run import LOCK
+from glassgpt.checkpoint.verify import newest_state
+from glassgpt.config import PRESETS, RunConfig
+from glassgpt.config.cache_folder import cache_folder
+from glassgpt.config.presets import RECIPES
 from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, shown_name
+from glassgpt.data.meta import read_meta
 from glassgpt.disk import as_argument
-from glassgpt.errors import CheckpointError
-from glassgpt.inspection.figures import Lines, figures_of, in_words, number, rows_of
+from glassgpt.errors import CheckpointError, ConfigError, DataError, MachineError
+from glassgpt.inspection.figures import KINDS, Figures, Lines, figures_of, in_words, number, rows_of
+from glassgpt.model.size import count_parameters
 
 # Of a long run: what a page can draw, and a person read.
-MOST_POINTS, MOST_SAMPLES, MOST_FAULTS, LONGEST_SAMPLE = 2000, 40, 20, 20_000
+MOST_POINTS, MOST_VALIDATIONS = 2000, 200
+MOST_SAMPLES, MOST_FAULTS, LONGEST_SAMPLE = 40, 20, 20_000
 SAMPLE_FILE = re.compile(r"step-(\d+)\.txt")
 CURVES = ("step", "tokens", "seconds", "train_loss", "learning_rate", "grad_norm", "tokens_per_second")
 VALIDATION = ("step", "val_loss", "bits_per_byte", "accuracy")
+# What a sample is, by the task.
+WROTE = {
+    "text": "what the model wrote by itself",
+    "conversations": "what the model answered to the first conversation for validation",
+    "labels": "what the model said of the first texts for validation",
+}
 
 Report = dict[str, Any]
 
@@ -45,25 +60,40 @@ def run_with_figures(path: Path | None) -> Run:
 
 def report_run(run: Run) -> Report:
     """All that the folder of a run tells of it. What was never written is None or empty: of a run that goes on, or was killed,
-    the result and the environment. Numbers are those of metrics.jsonl and result.json; only `smoothed` is computed."""
+    the result and the environment. Numbers are those of its files; only `smoothed` is computed, and where there is no result
+    what follows from the model and the text; which are `unknown` all the same is said."""
     config, lines, result = run.config(), run.metrics(), run.result()
     steps = [line for line in lines if "tokens" in line]
     validated = [line for line in lines if "val_loss" in line]
     faults = [{name: line.get(name) for name in ("step", "skipped", "fault")} for line in lines if "fault" in line]
-    figures = figures_of(steps, validated, result, max(run.steps(), default=None))
+    task = str(result["task"]) if result else config.data.task  # nobody has checked what it says
+    state = (newest_state(run) or {}) if result is None else {}
+    fingerprint = (result or state).get("data_fingerprint")
+    figures: Figures = {"task": task} | figures_of(steps, validated, result, state, max(run.steps(), default=None))
+    unknown = []
+    if result is None:
+        figures |= baseline_of(config, fingerprint) | {"parameters": parameters_of(run, config)}
+        needed = ("seconds", "baseline_accuracy" if task == "labels" else "baseline_bits_per_byte", "parameters")
+        unknown = [KINDS[name].label for name in needed if figures.get(name) is None]
     curves = curves_of(steps)
+    validation = validation_of(validated, curves)
     return {
         "name": run.folder.resolve().name,
         "folder": str(run.folder),
+        "argument": as_argument(run.folder),
         "complete": result is not None,
+        "under_way": result is None and is_under_way(run),
         "max_steps": config.train.max_steps,
         "preset": config.preset,
-        "task": result["task"] if result else config.data.task,
+        "task": task,
+        "fingerprint": fingerprint,
         "figures": figures,
         "rows": rows_of(figures),
+        "unknown": unknown,
         "points": len(steps),
-        "curves": thinned(curves),
-        "validation": validation_of(validated, curves),
+        "curves": thinned(curves, "train_loss", MOST_POINTS),
+        "validations": len(validated),
+        "validation": thinned(validation, "val_loss", MOST_VALIDATIONS),
         "confusion": confusion_of(run, validated, figures.get("best_step")),
         "faults": {
             "count": len(faults),
@@ -71,10 +101,50 @@ def report_run(run: Run) -> Report:
             "first": [fault | {"fault": str(fault["fault"])} for fault in faults[:MOST_FAULTS]],
         },
         "changes": changes_of(lines),
+        "wrote": WROTE.get(task, WROTE["text"]),
         "samples": samples_of(run),
         "settings": settings_of(config),
         "environment": environment_of(result),
     }
+
+
+def is_under_way(run: Run) -> bool | None:
+    """Whether a process trains it right now: it holds the lock. None where that cannot be known."""
+    if not (run.folder / LOCK).is_file():
+        return False
+    unlockable: list[str] = []
+    try:
+        with run.locked(unlockable.append):
+            return None if unlockable else False
+    except CheckpointError:
+        return True
+    except MachineError:  # nothing can be written there, not even a lock
+        return None
+
+
+def parameters_of(run: Run, config: RunConfig) -> int | None:
+    """As they are counted where a run is complete; None where only a checkpoint could tell, and none can be read."""
+    count, labelled = count_parameters(config.model), config.data.task == "labels"
+    if not (labelled or config.finetune.lora):
+        return count.total
+    for step in reversed(run.steps()):
+        with suppress(OSError, SafetensorError), safe_open(run.checkpoint_folder(step) / WEIGHTS, "pt") as file:
+            saved = sum(int(math.prod(file.get_slice(name).get_shape())) for name in file.keys())  # noqa: SIM118
+            if not config.finetune.lora:
+                return saved
+            return saved + (count.without_head if labelled else count.total)  # the adapters alone are saved
+    return None
+
+
+def baseline_of(config: RunConfig, fingerprint: str | None) -> Figures:
+    """What can be reached without learning, where the prepared text still lies in the cache, or where it was named."""
+    with suppress(ConfigError):  # no home, no cache
+        for folder in (cache_folder() / "data" / str(fingerprint), *map(Path, config.data.data)):
+            with suppress(DataError, OSError):
+                meta = read_meta(folder)
+                if meta.fingerprint == fingerprint:
+                    return {name: getattr(meta, name) for name in ("baseline_bits_per_byte", "baseline_accuracy")}
+    return {}
 
 
 def curves_of(steps: Lines) -> dict[str, list[Any]]:
@@ -87,9 +157,9 @@ def curves_of(steps: Lines) -> dict[str, list[Any]]:
     return curves
 
 
-def thinned(curves: dict[str, list[Any]], most: int = MOST_POINTS) -> dict[str, list[Any]]:
-    """At most so many points: of neighbours those with the lowest and the highest train_loss, so that no leap is lost."""
-    losses = [-math.inf if loss is None else loss for loss in curves["train_loss"]]
+def thinned(curves: dict[str, list[Any]], loss: str, most: int) -> dict[str, list[Any]]:
+    """At most so many points: of neighbours those with the lowest and the highest `loss`, so that no leap is lost."""
+    losses = [-math.inf if value is None else value for value in curves.get(loss, [])]
     count = len(losses)
     if count <= most:
         return curves
@@ -169,18 +239,24 @@ def samples_of(run: Run) -> list[Report]:
 
 
 def settings_of(config: RunConfig) -> list[Report]:
-    """Every setting, in the order of config.toml: its value, its default, and whether a person asked for it."""
+    """Every setting, in the order of config.toml: its value, what the run's preset has (None where this version does not know
+    that preset), and whether a person asked for it."""
     asked = {*config.asked, *(name for name, _ in config.changed)}
+    preset = (PRESETS | RECIPES).get(config.preset)
+    before = {} if preset is None else {name: preset.get(name, field.default) for name, field in FIELDS.items()}
+    # Once they are used up they are 0 in config.toml, which beside a run that was given minutes would say the opposite.
+    given_minutes = "max_steps" not in asked and ("minutes" in asked or before.get("minutes"))
+    settled = {"minutes": "became max_steps"} if given_minutes and not config.train.minutes else {}
     return [
         {
             "section": section,
             "settings": [
                 {
                     "name": shown_name(name),
-                    "value": in_words(value),
-                    "default": in_words(FIELDS[name].default),
+                    "value": settled.get(name, in_words(value)),
+                    "preset": in_words(before[name]) if before else None,
                     "asked": name in asked,
-                    "differs": value != FIELDS[name].default,
+                    "differs": bool(before) and (name in settled or value != before[name]),
                     "doc": FIELDS[name].metadata["doc"],
                 }
                 for name, value in config.flat().items()

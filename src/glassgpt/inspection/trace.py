@@ -16,7 +16,7 @@ from torch import Tensor
 
 from glassgpt.generate import Engine
 from glassgpt.inspection.figures import number
-from glassgpt.inspection.words import token_text
+from glassgpt.inspection.words import BYTES, token_text
 from glassgpt.model import LanguageModel
 
 PACKAGE = LanguageModel.__module__.rpartition(".")[0]
@@ -97,7 +97,7 @@ def traced(engine: Engine, prompt: str) -> dict[str, Any]:
         f"Every line of the file that computes this model, with the tensors that it made of {count} "
         f"token{'s' * (count > 1)}{cut}: {words}. A picture shows the first text and the first head: rows are positions, "
         "columns features; blue above zero, red below."
-    )
+    ) + (" <e2> is a byte of a character that several tokens make up." if BYTES.search(words) else "")
     return {"about": about, "blocks": engine.model.config.n_layer, "files": files}
 
 

@@ -1,20 +1,36 @@
 """Tokens as words for a reader."""
 
+import re
+
 from torch import Tensor
 
 from glassgpt.generate import Engine
 
-UNEVEN = "\N{REPLACEMENT CHARACTER}"
+BYTES = re.compile("<[0-9a-f]{2}>")
 WHITE = " \n\t\r"
 
 
 def token_text(engine: Engine, id: int) -> str:
-    """What a token stands for; bytes that are no whole character, or control a terminal, as hexadecimal numbers."""
+    """What a token stands for; bytes that are no whole character, or control a terminal, as hexadecimal numbers: <e2>."""
+    return _readable(_bytes_of(engine, id).decode("utf-8", "surrogateescape"))
+
+
+def end_of(engine: Engine, ids: list[int], most: int) -> str:
+    """The last characters, at most so many, of what tokens stand for together: several may make up one."""
+    raw = b"".join(_bytes_of(engine, id) for id in ids[-most:])
+    return _readable(raw.decode("utf-8", "surrogateescape")[-most:])
+
+
+def _bytes_of(engine: Engine, id: int) -> bytes:
     if id >= engine.tokenizer.vocab_size:
-        return f"<{id}>"  # it only pads the embedding
-    raw = engine.tokenizer.token_bytes(id)
-    text = raw.decode("utf-8", "replace")
-    return f"<{raw.hex(' ')}>" if UNEVEN in text or not all(c.isprintable() or c in WHITE for c in text) else text
+        return f"<{id}>".encode()  # it only pads the embedding
+    return engine.tokenizer.token_bytes(id)
+
+
+def _readable(text: str) -> str:
+    return "".join(
+        c if c.isprintable() or c in WHITE else f"<{c.encode('utf-8', 'surrogateescape').hex()}>" for c in text
+    )
 
 
 def likeliest(engine: Engine, scores: Tensor, k: int) -> list[tuple[str, float]]:

@@ -10,7 +10,7 @@ from glassgpt.machine.decide import (
     threads_restored,
 )
 from glassgpt.machine.describe import describe_environment, free_disk, free_memory, process_seconds, total_memory
-from glassgpt.machine.memory import is_freed_memory_kept, keep_freed_memory
+from glassgpt.machine.memory import give_back_freed_memory, is_freed_memory_kept, keep_freed_memory
 from glassgpt.machine.peak import peak_flops
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "describe_environment",
     "free_disk",
     "free_memory",
+    "give_back_freed_memory",
     "is_freed_memory_kept",
     "keep_freed_memory",
     "peak_flops",

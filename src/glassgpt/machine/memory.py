@@ -27,3 +27,10 @@ def keep_freed_memory() -> bool:
 
 def is_freed_memory_kept() -> bool:
     return _is_kept
+
+
+def give_back_freed_memory() -> None:
+    """All that was kept until now, once: pieces that lie between others would stay, and what comes next find no place in them.
+    Its pages are handed out anew, where they are needed."""
+    if _is_kept:
+        ctypes.CDLL(None).malloc_trim(0)

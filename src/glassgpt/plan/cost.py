@@ -14,12 +14,13 @@ from glassgpt.plan.diagram import diagram
 from glassgpt.plan.family import SAID
 from glassgpt.plan.gpus import ALLOCATOR, CONTEXT, GPU, GPUS, SHARE_OF_PEAK, estimated_tokens_per_second
 from glassgpt.plan.speed import Speed, measure_speed
-from glassgpt.train.fit import is_settled, sized
-from glassgpt.train.memory import process_bytes, training_memory
+from glassgpt.train.fit import has_sizes, is_settled, sized
+from glassgpt.train.memory import LOADED, process_bytes, training_memory
 from glassgpt.train.settle import fitting_micro_batch, require_replicas
 
 TOKENS_A_PARAMETER = 20  # what Hoffmann et al. 2022 (2203.15556) found best for a given number of operations
 SHORTEST_CONTEXT = 64  # that is worth advising
+PROCESS_OF_GENERATION = 260 << 20  # bytes of Python and torch, loaded to write
 LONG_TEXT = 10**10  # tokens: so many that no model knows them by heart
 
 
@@ -42,7 +43,7 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
     config, is_guess = with_vocabulary(with_parent(config))
     device = torch.device(decide_device(config.machine.device).choice)
     threads = decide_threads(config.machine.threads)
-    wanted, config = config, sized(config, LONG_TEXT).config
+    wanted, config = config, sized(config, LONG_TEXT).config if has_sizes(config) else config
     require_replicas(config, device, threads)
     on_cuda = device.type == "cuda"
     room = torch.cuda.get_device_properties(device).total_memory if on_cuda else total_memory()
@@ -65,7 +66,7 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
         "flops_a_token": flops,
         "tokens_a_step": tokens_a_step(config),
         "batch_size": config.train.batch_size,
-        "training": parts_of_memory(config, here),
+        "training": parts_of_memory(config, here, place),
         "generation": generation(config.model),
         "tokens": int(budget),
         "tokens_of": of_what,
@@ -185,13 +186,15 @@ def gpu_bytes(config: RunConfig, micro_batch_size: int) -> int:
     return CONTEXT + int(ALLOCATOR * memory.tensors)
 
 
-def parts_of_memory(config: RunConfig, here: dict[str, Any]) -> dict[str, int]:
-    """Bytes of each part when it takes the most, which is not for all of them at the same moment."""
+def parts_of_memory(config: RunConfig, here: dict[str, Any], place: Place) -> dict[str, int]:
+    """Bytes of each part when it takes the most, which is not for all of them at the same moment; and what the process takes
+    beyond all of them, because pieces of memory that were given back lie between others, and rarely fit again."""
     memory = training_memory(
         config.resolved(precision=here["precision"]), here["micro_batch_size"], replicas=here["replicas"]
     )
     trained = not config.finetune.lora
-    return {
+    parts = {
+        "python_and_torch": CONTEXT if place.device.type == "cuda" else place.before + LOADED,
         "weights": memory.weights,
         "gradients": memory.weights * here["replicas"] if trained else 0,
         "optimizer": memory.optimizer,
@@ -199,13 +202,15 @@ def parts_of_memory(config: RunConfig, here: dict[str, Any]) -> dict[str, int]:
         "logits": memory.most_logits,
         "checkpoint": memory.checkpoint,
     }
+    return parts | {"between_tensors": max(0, here["needed"] - sum(parts.values()))}
 
 
 def generation(c: GPTConfig) -> dict[str, int]:
     """Bytes, for one text of a whole context in float32."""
     weights = bytes_of(count_parameters(c).total)
     cache = bytes_of(2 * c.n_layer * c.kv_heads * c.head_width * c.context_length)
-    return {"weights": weights, "cache": cache, "working": generation_bytes(c, 1) - cache}
+    working = generation_bytes(c, 1) - cache
+    return {"python_and_torch": PROCESS_OF_GENERATION, "weights": weights, "cache": cache, "working": working}
 
 
 def advice(config: RunConfig, here: dict[str, Any], place: Place) -> list[str]:

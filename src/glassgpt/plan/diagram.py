@@ -20,7 +20,8 @@ def diagram(c: GPTConfig, batch_size: int) -> list[str]:
     table = V * C
     lines = [f"tokens ({B}, {T})", "  │", line(f"  ├─ token embedding, {V:,} x {C}", table)]
     if c.architecture == "ngram":
-        groups = f"  ├─ embedding of 2 to {c.n_gram} tokens, {c.n_gram - 1} x {c.n_gram_rows:,} x {C}"
+        several = "2" if c.n_gram == 2 else f"2 to {c.n_gram}"
+        groups = f"  ├─ embedding of {several} tokens, {c.n_gram - 1} x {c.n_gram_rows:,} x {C}"
         lines.append(line(groups, count.embedding - table))
     if count.positions:
         lines.append(line(f"  ├─ position embedding, {T:,} x {C}", count.positions))

@@ -19,7 +19,7 @@ from glassgpt.machine import decide_precision
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.lora import attach_lora, lora_of
 from glassgpt.model.size import count_parameters, training_flops
-from glassgpt.plan.timing import Decided, both, seconds_of, timed
+from glassgpt.plan.timing import Decided, best_of_two, seconds_of, timed
 from glassgpt.train.loss import chunk_rows, chunked_loss
 from glassgpt.train.optimizer import Optimizer, adamw, build_optimizer
 from glassgpt.train.replicas import Replicas
@@ -27,12 +27,11 @@ from glassgpt.train.settle import MOST_REPLICAS, settle_replicas
 from glassgpt.train.step import autocast, update
 from glassgpt.train.trial import Trial
 
-# Operations of a micro batch up to which the whole model is measured; of a piece of a block that decides about precision: of a
-# quarter, bfloat16 comes out no faster where it is twice as fast in training.
-WHOLE, DECIDING = 40e9, 12e9
-# Of the piece of which one block is measured: threads that meet take a tenth of it at most. Longer where the precision is
-# decided already, which leaves time for it.
-PIECE_SECONDS = 0.15, 0.1
+# Operations of a micro batch up to which the whole model is measured; and of a piece of a block: of an eighth, bfloat16 comes
+# out no faster where it is twice as fast in training.
+WHOLE, PIECE = 40e9, 24e9
+# Of a larger piece, where this one is over sooner: threads that meet take a tenth of that at most.
+SHORT_PIECE_SECONDS, PIECE_SECONDS = 0.04, 0.1
 HIDDEN = 2_000_000  # numbers in so many blocks as the optimizer is measured on
 DRAWN = 4099  # a prime: no two rows begin alike
 FEW = 16  # tokens that cost next to nothing beside the weights
@@ -120,37 +119,41 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
     def work(rows: int, length: int, precision: str) -> Callable[[], object]:
         return pass_through(thin, rows, length, precision, twice=train.gradient_checkpointing)
 
-    tokens = max(1, int(DECIDING / flops))
-    deciding = min(micro_batch_size, max(1, tokens // c.context_length)), min(c.context_length, tokens)
-    share = positions / math.prod(deciding)
-    decided = Decided(lambda piece: 60 * train.minutes or train.max_steps * micro_steps * c.n_layer * share * piece)
+    tokens = max(2, int(PIECE / flops))
+    piece = min(micro_batch_size, max(1, tokens // c.context_length)), min(c.context_length, tokens)
+    share = positions / math.prod(piece)
+    decided = Decided(lambda seconds: 60 * train.minutes or train.max_steps * micro_steps * c.n_layer * share * seconds)
     precision = decide_precision(
         config.machine.precision,
         device,
-        lambda choice: work(*deciding, choice),
+        lambda choice: work(*piece, choice),
         decided.run_seconds,
         decided.ratio,
     ).choice
 
-    # Whole windows, or where one takes too long a part of it; the operations then tell what the rest takes.
+    again = work(*piece, precision)
     if decided.seconds is None:
-        piece = work(*deciding, precision)
-        piece()  # the first one takes several times as long
-        decided.seconds = timed(piece)
-    of_window = decided.seconds * share / micro_batch_size
-    windows = PIECE_SECONDS[config.machine.precision == "auto"] / of_window
-    rows = min(micro_batch_size, int(windows))
-    length = c.context_length if rows else max(2, int(windows * c.context_length))
-    large = max(1, rows), length
+        again()  # the first one takes several times as long
+        decided.seconds = timed(again)
+    if decided.seconds >= SHORT_PIECE_SECONDS or piece == (micro_batch_size, c.context_length):
+        large, of_large = piece, min(decided.seconds, timed(again))
+    else:  # whole windows, or where one takes too long a part of it
+        windows = PIECE_SECONDS / decided.seconds * math.prod(piece) / c.context_length
+        large = (
+            max(1, min(micro_batch_size, int(windows))),
+            c.context_length if windows >= 1 else int(windows * c.context_length),
+        )
+        of_large = best_of_two(work(*large, precision))
+    length = large[1]
     small = 1, max(1, min(FEW, length // 2))
-    with_blocks = both(*(work(*size, precision) for size in (small, large)))
+    with_blocks = best_of_two(work(*small, precision)), of_large
     count = count_parameters(c)
     in_blocks = (count.attention + count.mlp) // c.n_layer
     layers = max(1, min(c.n_layer, HIDDEN // in_blocks))
     several = thin if layers == 1 else prepared(build_model(thinned(c, layers), device=device), config)
     in_optimizer = seconds_of_step(several, build_optimizer(several, train, precision)) * c.n_layer / layers
     del thin.blocks[:]
-    around = both(*(pass_through(thin, *size, precision, twice=False) for size in (small, large)))
+    around = [best_of_two(pass_through(thin, *size, precision, twice=False)) for size in (small, large)]
     longer = flops / training_flops(replace(one_block, context_length=length))
 
     def of_micro_batch(of_small: float, of_large: float) -> float:
@@ -197,7 +200,7 @@ def loss_seconds(config: RunConfig, positions: int, device: torch.device, precis
     words, rows = min(c.vocab_size, SLICE), min(positions, chunk_rows(c.vocab_size))
     output = Output(words, c.n_embd, device).requires_grad_(not config.finetune.lora)
     part = max(1, min(FEW, rows // 2))
-    of_part, of_rows = both(output.work(part, precision), output.work(rows, precision))
+    of_part, of_rows = (best_of_two(output.work(n, precision)) for n in (part, rows))
     seconds = at(positions, part, of_part, rows, of_rows)
     optimizer = adamw([output.unembedding], config.train)
     to_move = seconds_of_step(output, optimizer)

@@ -1,29 +1,32 @@
 """How long a piece of work takes, done a few times: less often than in training's trials, which have seconds for it."""
 
+import math
 import time
 from collections.abc import Callable
 
 from glassgpt.machine.decide import WORTH_IT
 
+CLOSE = 1.2  # one timing beside another is off by so much at most, on a machine with little else to do
+
 
 def seconds_of(work: Callable[[], object], enough: float = 0.03) -> float:
     """The best of two, or of as many as take `enough` seconds; the first also pays for memory and kernels."""
-    seconds = [timed(work), timed(work)]
-    while sum(seconds) < enough:
-        seconds.append(timed(work))
-    return min(seconds)
+    best, done, spent = math.inf, 0, 0.0
+    while done < 2 or spent < enough:
+        seconds = timed(work)
+        best, done, spent = min(best, seconds), done + 1, spent + seconds
+    return best
 
 
-def both(small: Callable[[], object], large: Callable[[], object]) -> tuple[float, float]:
-    """The best of two of each, after one that also pays for memory and kernels."""
-    small(), large()
-    seconds = [(timed(small), timed(large)) for _ in range(2)]
-    return min(s for s, _ in seconds), min(s for _, s in seconds)
+def best_of_two(work: Callable[[], object]) -> float:
+    """After one that also pays for memory and kernels."""
+    work()
+    return min(timed(work), timed(work))
 
 
 class Decided:
-    """What decides about precision and replicas in training does so here, from one run of each way that was not timed yet.
-    `seconds`: of the way that was decided for, once there is one."""
+    """What decides about precision and replicas in training does so here, from one run of each way that was not timed yet;
+    from two where the other way would be refused narrowly. `seconds`: of the way that was decided for, once there is one."""
 
     def __init__(self, run_seconds: Callable[[float], float]) -> None:
         self.of_run = run_seconds
@@ -39,11 +42,13 @@ class Decided:
     ) -> float:
         """In the place of `machine.decide.speed_ratio`; `plain` is the way that was decided for before."""
         assert self.seconds is not None
-        before = self.seconds
         other()
-        ratio = before / timed(other)
+        of_other = timed(other)
+        if WORTH_IT / CLOSE < self.seconds / of_other < WORTH_IT:
+            self.seconds, of_other = min(self.seconds, timed(plain)), min(of_other, timed(other))
+        ratio = self.seconds / of_other
         if ratio >= WORTH_IT:
-            self.seconds = before / ratio
+            self.seconds = of_other
         return ratio
 
 

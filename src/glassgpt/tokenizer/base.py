@@ -63,11 +63,17 @@ def check_id(id: int, vocab_size: int) -> None:
 
 
 def to_utf8(text: str) -> bytes:
-    """The text's bytes; TokenizerError for a lone surrogate (half of a UTF-16 pair), which has none."""
+    """The text's bytes; TokenizerError for a lone surrogate (half of a UTF-16 pair), which has none, and which also stands for
+    a byte of standard input or of an argument that is not UTF-8."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         position = error.start
+    if "\udc80" <= text[position] <= "\udcff":
+        raise TokenizerError(
+            f"the text is not UTF-8: after {position} characters comes the byte 0x{ord(text[position]) - 0xDC00:02x}; "
+            "convert it to UTF-8"
+        )
     raise TokenizerError(
         f"character {text[position]!r} (U+{ord(text[position]):04X}) at position {position} (counted from 0) is a lone "
         "surrogate, half of a character, which no text can hold; remove it"

@@ -113,6 +113,11 @@ def sized(config: RunConfig, length: int) -> Sized:
     return Sized(fitted, size, speed)
 
 
+def has_sizes(config: RunConfig) -> bool:
+    """Whether minutes choose among sizes of its preset. Of a single one they only say how long it is trained."""
+    return len(SIZES.get(config.preset, ())) > 1
+
+
 def is_settled(config: RunConfig) -> bool:
     """Whether a run has settled what its machine does: this is one that is done again."""
     return any(

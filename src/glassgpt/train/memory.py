@@ -10,8 +10,13 @@ from glassgpt.train.loss import CHUNK_WORDS, chunk_rows
 from glassgpt.train.trial import trial_rows
 
 # A process grows by more than its tensors. What a step allocates and frees has pieces between it that stay, so that the same
-# size rarely fits into the place that it left: with glibc 1.15 to 1.5 times as much, measured over all presets.
-FRAGMENTATION = {"float32": 1.35, "bfloat16": 1.45}
+# size rarely fits into the place that it left: with glibc as much as so many blocks take, measured over all presets. In a
+# trial of both precisions the one finds no place in what the other has left.
+BLOCKS_BETWEEN = {"float32": 1.5, "bfloat16": 2.5}
+BLOCKS_BETWEEN_BOTH = 3.0
+FEWEST_LAYERS = 3  # of fewer, the blocks are not all that lies there
+# The same of a step whose blocks are computed twice, and of a validation, which keeps none: shares of all that they take.
+BETWEEN_RECOMPUTED, BETWEEN_VALIDATED = 0.45, 0.35
 # What `glassgpt train` loads after torch: tokenizer, plot, kernels. Measured with a model of no size.
 LOADED = 80 << 20
 
@@ -29,7 +34,7 @@ class TrainingMemory:
     # The same of each for itself, whenever it takes the most.
     most_activations: int
     most_logits: int
-    fragmentation: float
+    between: int  # what lies between the tensors of a step, on a CPU
 
     @property
     def tensors(self) -> int:
@@ -48,7 +53,7 @@ class TrainingMemory:
     @property
     def growth(self) -> int:
         """What the process grows by on a CPU."""
-        return self.tensors + int((self.fragmentation - 1) * self.step)
+        return self.tensors + self.between
 
 
 def training_memory(
@@ -94,6 +99,7 @@ def training_memory(
     if gradients + in_optimizer > activations + of_loss + of_weights:
         activations, of_loss, of_weights = in_optimizer, 0, gradients
     remembered = optimizer_bytes(config) if trained else 0
+    blocks = BLOCKS_BETWEEN["bfloat16" if half else "float32"] / max(FEWEST_LAYERS, c.n_layer)
     return TrainingMemory(
         weights=weights,
         gradients=of_weights,
@@ -102,7 +108,7 @@ def training_memory(
         logits=of_loss,
         most_activations=replicas * (kept + working),
         most_logits=replicas * (3 * whole or in_chunk),
-        fragmentation=FRAGMENTATION["bfloat16" if half else "float32"],
+        between=int((BETWEEN_RECOMPUTED if config.train.gradient_checkpointing else blocks) * (activations + of_loss)),
     )
 
 
@@ -110,18 +116,23 @@ def process_bytes(
     config: RunConfig, micro_batch_size: int, *, replicas: int = 1, before: int, with_copy: bool = True
 ) -> int:
     """The most that a training process takes on a CPU: `before` it builds a model, what training loads besides, the tensors,
-    and the places between them. Freed memory is kept for what comes next, so that of the trial before training (one replica,
-    float32) and of training itself the larger counts. Each further replica has a part of the heap to itself. `with_copy`: a
-    checkpoint is written on the way."""
+    and the places between them. Of training and of the trial before it, where precision and replicas are not asked for, the
+    larger counts. Each further replica has a part of the heap to itself. `with_copy`: a checkpoint is written on the way."""
     compiled = config.machine.compile == "on"
     memory = training_memory(config, micro_batch_size, replicas=replicas, whole_logits=compiled)
-    in_trial = min(micro_batch_size * replicas, trial_rows(config.model.context_length))
-    trial = training_memory(config.resolved(precision="float32"), in_trial)
-    each = int(memory.fragmentation * max(memory.step // replicas, evaluation_bytes(config.model)))
+    validation = int((1 + BETWEEN_VALIDATED) * evaluation_bytes(config.model))
+    each = max(memory.step // replicas + memory.between, validation)
     gradients = memory.gradients // replicas
-    training = memory.optimizer + gradients + each + (memory.checkpoint if with_copy else 0)
-    first = max(training, memory.weights + int(trial.fragmentation * trial.step))
-    return before + LOADED + memory.weights + first + (replicas - 1) * (gradients + each)
+    training = LOADED + memory.optimizer + gradients + each + (memory.checkpoint if with_copy else 0)
+    trial = 0 if "precision" in config.asked else gradients + trial_bytes(config, micro_batch_size * replicas)
+    return before + memory.weights + max(training, trial) + (replicas - 1) * (gradients + each)
+
+
+def trial_bytes(config: RunConfig, rows: int) -> int:
+    """What the trial of a precision takes and gives back, of at most so many rows."""
+    rows = min(rows, trial_rows(config.model.context_length))
+    blocks = BLOCKS_BETWEEN_BOTH / max(FEWEST_LAYERS, config.model.n_layer)
+    return int((1 + blocks) * training_memory(config.resolved(precision="float32"), rows).step)
 
 
 def evaluation_bytes(c: GPTConfig) -> int:

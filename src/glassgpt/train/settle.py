@@ -18,6 +18,7 @@ from glassgpt.machine import (
     decide_replicas,
     decide_threads,
     free_memory,
+    give_back_freed_memory,
     total_memory,
 )
 from glassgpt.machine.decide import Ratio
@@ -98,6 +99,7 @@ def settle_machine(
             trial.work(precision.choice, compiled()) if on else trial.work(precision.choice, chunked_loss, count)
         ),
     )
+    give_back_freed_memory()  # the trials' pieces are of other sizes
     if compilation.choice == "on":
         count = 1
     if count > 1:
