@@ -12,6 +12,7 @@ import argparse
 import datetime
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -193,6 +194,7 @@ def main() -> None:
                     FROM_FLAGS: planned(folder, open_flags),
                 }
                 found[name].append(pair)
+                shutil.rmtree(folder / out)  # its checkpoints may take gigabytes
                 for way in (FROM_FILE, FROM_FLAGS):
                     (of_memory,), (of_time,) = ratios([pair], way)
                     print(f"{name:<64} {way:<10} memory {of_memory:.3f}  time {of_time:.3f}  {pair}", flush=True)

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from glassgpt.errors import ConfigError
 from glassgpt.inspection import gradient_norms
 
 from ..model.conftest import small
@@ -24,6 +25,13 @@ def test_an_output_matrix_of_its_own_is_the_heads(tokens, tied):
     F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
     behind = [*model.final_norm.parameters()] + ([] if tied else [model.unembedding])
     assert found["head"] == pytest.approx(sum(p.grad.square().sum().item() for p in behind) ** 0.5)
+
+
+def test_tokens_of_which_none_has_a_next_one_are_refused(model, tokens):
+    with pytest.raises(ConfigError, match="T at least 2"):
+        gradient_norms(model, tokens[:, :1])
+    with pytest.raises(ConfigError, match="there is no token"):
+        gradient_norms(model, tokens + model.config.vocab_size)
 
 
 def test_frozen_weights_are_frozen_again(model, tokens):

@@ -164,8 +164,7 @@ def parts_of(lost: dict[str, Any]) -> Any:
     from rich.console import Group
     from rich.table import Table
 
-    from glassgpt.inspection import strongest
-    from glassgpt.inspection.look import opposed
+    from glassgpt.inspection import opposed, strongest
 
     title = f"loss {lost['loss']:.3f} nats a token"
     parts = Table("without", "nats a token more", "", box=None, title=title, title_justify="left")

@@ -5,7 +5,7 @@ from glassgpt.inspection.attention import HeadScores, head_scores
 from glassgpt.inspection.capture import activation_names, capture, edited
 from glassgpt.inspection.compare import compare_runs
 from glassgpt.inspection.gradients import gradient_norms
-from glassgpt.inspection.look import findings, look, strongest
+from glassgpt.inspection.look import findings, look, opposed, strongest
 from glassgpt.inspection.neurons import (
     Excitement,
     cosine_table,
@@ -48,6 +48,7 @@ __all__ = [
     "most_excited",
     "neuron_contributions",
     "neuron_writes",
+    "opposed",
     "parts",
     "read_pair",
     "render",

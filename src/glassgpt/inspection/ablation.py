@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glassgpt.errors import ConfigError
 from glassgpt.inspection.capture import Edit, begun_at, capture, edited, require_tokens
 from glassgpt.inspection.stream import stages
 from glassgpt.model import LanguageModel
@@ -31,11 +30,7 @@ def ablate(
     """Silence is zero: a part that is left out writes nothing into the residual stream (but for a bias behind it, where the
     model has some). `tokens` (B, T), T at least 2; `progress` hears how many of how many forwards are done. Raises ConfigError
     for fewer, and for tokens that are none of this model's."""
-    require_tokens(model, tokens)
-    if tokens.shape[1] < 2:
-        raise ConfigError(
-            f"tokens are {tuple(tokens.shape)}, and have to be (B, T) with T at least 2: a loss needs a next token"
-        )
+    require_tokens(model, tokens, for_loss=True)
     L, H = len(model.blocks), model.config.n_head
     read, targets = tokens[:, :-1], tokens[:, 1:].flatten()
     parts = list(_each(L, H))

@@ -82,7 +82,8 @@ def capture(
     return {name: found[name] for name in wanted} | {"logits": logits}
 
 
-def require_tokens(model: LanguageModel, tokens: Tensor) -> None:
+def require_tokens(model: LanguageModel, tokens: Tensor, for_loss: bool = False) -> None:
+    """Raises ConfigError where they are no (B, T) of ids; or `for_loss`, where T is 1."""
     if not isinstance(tokens, Tensor) or tokens.dim() != 2 or not tokens.numel():
         raise ConfigError("tokens have to be a tensor (B, T) of at least one, such as engine.encode_prompt(text)")
     if tokens.dtype not in (torch.int64, torch.int32):
@@ -93,6 +94,10 @@ def require_tokens(model: LanguageModel, tokens: Tensor) -> None:
                 f"there is no token {id}; the model's are 0 to {model.config.vocab_size - 1}: encode the text with its own "
                 "tokenizer"
             )
+    if for_loss and tokens.shape[1] < 2:
+        raise ConfigError(
+            f"tokens are {tuple(tokens.shape)}, and have to be (B, T) with T at least 2: a loss needs a next token"
+        )
 
 
 def matching(model: LanguageModel, names: Sequence[str]) -> list[str]:

@@ -4,13 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glassgpt.inspection.capture import require_tokens
 from glassgpt.model import LanguageModel
 
 
 def gradient_norms(model: LanguageModel, tokens: Tensor) -> dict[str, float]:
     """The length of the gradient of the mean loss on `tokens` (B, T), of each block's weights and of what lies before and
     behind them: "embedding", "block.0", ..., "head". A matrix that is read and unembedded with (tied) counts as embedding.
-    Nothing is left in the model's own gradients; weights that are frozen count as all the others."""
+    Nothing is left in the model's own gradients; weights that are frozen count as all the others. Raises ConfigError for
+    tokens that are none of this model's, or of which none has a next one."""
+    require_tokens(model, tokens, for_loss=True)
     blocks = {id(p): f"block.{i}" for i, block in enumerate(model.blocks) for p in block.parameters()}
     behind = {id(p) for p in model.final_norm.parameters()}
     if not model.config.tie_embeddings:
