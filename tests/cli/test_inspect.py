@@ -43,8 +43,9 @@ def test_pairs_are_probed_with(folder, glassgpt_here):
     )
     assert code == 0 and "probing with pair 2" in err, err
     known, unknown = out.split("minimal pair")[1:]
-    assert " do" in known and "turns round" in known and "layer 0, mlp" in known and "%" in known
-    assert "it hardly prefers the right answers, if at all: there is nothing to attribute" in unknown
+    assert " do" in known and "carries" in known and "layer 0, mlp" in known and "%" in known
+    assert "Each text prefers its own answer" in known
+    assert "It hardly prefers the right answers, if at all: there is nothing to attribute" in unknown
     assert (folder / "inspect.html").read_text("utf-8").count('"differs":') == 2
     code, out, err = glassgpt_here("inspect", "--pair", " do|w", " bo|a", "--pair", "row|,", "you|r")
     assert code == 0 and out.startswith("without --prompt, the first text of --pair:\n do\n\n"), err
@@ -101,8 +102,10 @@ def test_a_token_that_looks_like_a_style_is_text(capsys):
     console = Console(width=200)
     console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron], "signs": ""}))
     console.print(
-        pair_of({"texts": [[tag], ["x"]], "answers": [tag, "y"], "probabilities": [[1, 0], [0, 1]], "known": False})
-    )
+        pair_of({
+            "texts": [[tag], ["x"]], "answers": [tag, "y"], "probabilities": [[1, 0], [0, 1]], "known": False, "about": "",
+        })
+    )  # fmt: skip
     assert capsys.readouterr().out.count(tag) == 6
     console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron | {"adds": None}], "signs": ""}))
     assert "neurons that are furthest from 0" in capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_what_is_no_plan_is_refused_in_one_line(folder, refused_here):
     assert "'3x' is no number of tokens; say it as 300M" in refused_here("plan", "--tokens", "3x")
     assert "preset 'nope' is not known" in refused_here("plan", "--preset", "nope")
     assert "preset 'nope' is not known" in refused_here("plan", "--compare", "gpt2", "nope")
-    assert "--compare takes presets and nothing beside them" in refused_here(
+    assert "--compare takes presets, such as --compare gpt2 mini, and nothing beside them" in refused_here(
         "plan", "--compare", "gpt2", "--n-layer", 3
     )
     assert "does not divide" in refused_here("plan", "--n-embd", 7)

@@ -104,6 +104,25 @@ def test_of_what_is_not_known_nothing_is_attributed(engine):
     json.dumps(look_at_pair(engine, pair, lambda done, of: None), allow_nan=False)
 
 
+@pytest.mark.parametrize("both_right", [True, False])
+def test_a_pair_of_which_one_text_is_answered_wrong_is_said_to_be(engine, both_right):
+    """The texts change the odds of the answers, and the model prefers the same one after both all the same."""
+    scatter(engine)
+    pair = decided(engine)
+    last = engine.model(torch.stack((pair.text, pair.other_text)))[:, -1]
+    # (V, V): by how much each text prefers its own answer
+    own, others = (one[:, None] - one for one in (last[0], -last[1]))
+    wanted = (own > 0 if both_right else own < 0) & (others > 0)
+    answer, other_answer = divmod(torch.where(wanted, own + others, -torch.inf).argmax().item(), len(own))
+    chosen = pair._replace(answer=answer, other_answer=other_answer)
+    found, shown = attribute(engine.model, [chosen]), look_at_pair(engine, chosen, lambda done, of: None)
+    assert shown["known"] and found.right == (1.0 if both_right else 0.5)
+    if both_right:
+        assert shown["about"] == f"Each text prefers its own answer, by {found.preference:.3g} nats on average."
+    else:
+        assert "which is wrong" in shown["about"] and f"by {2 * found.preference:.3g} nats" in shown["about"]
+
+
 def test_the_way_through_the_positions_of_a_long_pair_is_left_out():
     engine = engine_of("gpt2", context_length=64)
     with torch.no_grad():

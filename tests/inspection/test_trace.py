@@ -107,6 +107,17 @@ def test_the_model_computes_the_same_and_the_debugger_is_given_back(model, token
     assert sys.gettrace() is before and model(tokens).equal(expected)
 
 
+def test_a_picture_is_of_the_first_head_wherever_the_heads_stand():
+    model, tokens = small("modern"), some_tokens(5, 7)
+    traced = trace(model, tokens)
+    H, D = model.config.n_head, model.config.head_width
+    four = [
+        v for lines in traced.values() for line in lines for run in line.runs for v in run.values if len(v.shape) == 4
+    ]
+    assert {(5, 7, H, D), (5, H, 7, D)} <= {v.shape for v in four}
+    assert all(v.picture.shape[0] == 7 for v in four)  # rows are positions
+
+
 def test_pictures_are_small_whatever_the_tensor():
     model = small(vocab_size=301, context_length=90)
     ((_, lines),) = trace(model, some_tokens(1, 80, vocab_size=301)).items()

@@ -231,11 +231,11 @@ def pair_of(pair: dict[str, Any]) -> Any:
     for text, shares in zip(pair["texts"], pair["probabilities"], strict=True):
         said.add_row(Text("".join(text).replace("\n", "⏎")), *(f"{p:.1%}" for p in shares))
     if not pair["known"]:
-        return Group(said, "it hardly prefers the right answers, if at all: there is nothing to attribute")
-    parts = Table("taken from the other text", "turns round", box=None)
+        return Group(said, pair["about"])
+    parts = Table("taken from the other text", "carries", box=None)
     for v, name in strongest(pair, STRONGEST):
         parts.add_row(name, f"{v:.0%}")
-    return Group(said, parts)
+    return Group(said, pair["about"], parts)
 
 
 def shown(text: str) -> str:

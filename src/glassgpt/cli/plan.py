@@ -39,7 +39,9 @@ def plan(
     given = {name: value for name, value in settings.items() if value is not None}
     if compare is not None:
         if given or preset or config or tokens is not None:
-            raise ConfigError("--compare takes presets and nothing beside them; leave the other flags out")
+            raise ConfigError(
+                "--compare takes presets, such as --compare gpt2 mini, and nothing beside them; leave the other flags out"
+            )
         show_family(compare, json)
         return
     resolved = build_config(preset=preset, file=config, flags=given)
@@ -113,7 +115,9 @@ def tables(costs: dict[str, Any]) -> list[Any]:
     for name, words in MEMORY.items():
         if costs["training"].get(name) or written.get(name):
             memory.add_row(words, *(size(part[name]) if name in part else "" for part in (costs["training"], written)))
-    memory.add_row("process at its peak, not all at once", size(here["needed"]), size(sum(written.values())))
+    at_once = sum(costs["training"].values()) - here["needed"] < 1 << 20
+    peak = f"process at its peak{'' if at_once else ', not all at once'}"
+    memory.add_row(peak, size(here["needed"]), size(sum(written.values())))
     rate = table("operations", "a token", "a step")
     for name, value in (*flops.items(), ("in all", sum(flops.values()))):
         if not value:

@@ -10,7 +10,7 @@ import torch
 
 from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
-from glassgpt.inspection.probes import Pair, attribute, carried
+from glassgpt.inspection.probes import Attribution, Pair, attribute, carried
 from glassgpt.inspection.stream import stages
 from glassgpt.inspection.words import token_text
 
@@ -62,6 +62,18 @@ def _cut(engine: Engine, ids: list[int]) -> str:
     return "".join(f"[{token_text(engine, id)}]" for id in ids)
 
 
+def about_pair(found: Attribution) -> str:
+    """How well the model knows a pair, and what the shares that are attributed are shares of."""
+    if found.preference < LEAST_KNOWN:
+        return "It hardly prefers the right answers, if at all: there is nothing to attribute."
+    if found.right == 1:
+        return f"Each text prefers its own answer, by {found.preference:.3g} nats on average."
+    return (
+        "After one of the two texts it prefers the other's answer, which is wrong. The texts change the odds of the answers "
+        f"by {2 * found.preference:.3g} nats, too little to turn them round; shares are of that."
+    )
+
+
 def look_at_pair(engine: Engine, pair: Pair, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """What the model says at the end of both texts, and which parts carry the difference there, as plain numbers. None in the
     place of these where it hardly prefers the right answers: then there is nothing to attribute."""
@@ -79,7 +91,7 @@ def look_at_pair(engine: Engine, pair: Pair, progress: Callable[[int, int], None
     }
     found = attribute(engine.model, [pair], progress)
     known = found.preference >= LEAST_KNOWN
-    data |= {"preference": found.preference, "known": known}
+    data |= {"preference": found.preference, "known": known, "about": about_pair(found)}
     for part in ("heads", "attention", "mlp"):
         data[part] = getattr(found, part).tolist() if known else None
     follow = known and len(pair.text) <= MOST_POSITIONS

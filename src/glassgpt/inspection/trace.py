@@ -60,7 +60,7 @@ def trace(model: LanguageModel, tokens: Tensor) -> dict[Path, list[TracedLine]]:
         for path, source in sources.items()
     }
     seen: Seen = defaultdict(list)
-    with _watching(model, statements, seen), torch.inference_mode():
+    with _watching(model, tokens.shape[1], statements, seen), torch.inference_mode():
         model(tokens)
     return {
         Path(path): [TracedLine(n, line, seen[path, n]) for n, line in enumerate(source.splitlines(), start=1)]
@@ -139,7 +139,9 @@ Seen = defaultdict[tuple[str, int], list[LineRun]]  # by file and line
 
 
 @contextmanager
-def _watching(model: LanguageModel, statements: dict[str, dict[int, ast.stmt]], seen: Seen) -> Iterator[None]:
+def _watching(
+    model: LanguageModel, length: int, statements: dict[str, dict[int, ast.stmt]], seen: Seen
+) -> Iterator[None]:
     """Python says before each line that it is about to run: whatever the line before it has assigned is there by then."""
     running: dict[FrameType, tuple[ast.stmt, int]] = {}  # with the number of blocks that were done when it began
     names = {id(module): name for name, module in model.named_modules()}
@@ -159,9 +161,9 @@ def _watching(model: LanguageModel, statements: dict[str, dict[int, ast.stmt]], 
         if node is None:
             return
         if isinstance(node, ast.Return):
-            values = _values("returned", returned)
+            values = _values("returned", returned, length)
         else:
-            values = [value for name in _names(node) for value in _values(name, frame.f_locals.get(name))]
+            values = [value for name in _names(node) for value in _values(name, frame.f_locals.get(name), length)]
         if values:
             block = done - 1 if done == before + 1 else within
             seen[frame.f_code.co_filename, node.lineno].append(LineRun(block, _module(frame, names), values))
@@ -207,10 +209,10 @@ def _module(frame: FrameType | None, names: dict[int, str]) -> str:
     return ""
 
 
-def _values(name: str, value: Any) -> list[Value]:
-    """The tensors in it: itself, or the members of a tuple."""
+def _values(name: str, value: Any, length: int) -> list[Value]:
+    """The tensors in it: itself, or the members of a tuple. `length`: how many positions there are."""
     if isinstance(value, tuple):
-        return [one for i, member in enumerate(value) for one in _values(f"{name}[{i}]", member)]
+        return [one for i, member in enumerate(value) for one in _values(f"{name}[{i}]", member, length)]
     if not isinstance(value, Tensor) or value.numel() == 0:
         return []
     numbers = value.detach().cpu().double()  # an Apple GPU has no float64
@@ -223,14 +225,15 @@ def _values(name: str, value: Any) -> list[Value]:
             std,
             numbers.min().item(),
             numbers.max().item(),
-            _picture(value.detach().cpu()),
+            _picture(value.detach().cpu(), length),
         )
     ]
 
 
-def _picture(value: Tensor) -> Tensor:
+def _picture(value: Tensor, length: int) -> Tensor:
     while value.dim() > 2:
-        value = value[0]
+        # Before heads change places with positions, (B, T, H, D), the first head is not what comes first.
+        value = value[:, 0] if value.dim() == 3 and value.shape[0] == length != value.shape[1] else value[0]
     rows = value.reshape(1, -1) if value.dim() < 2 else value
     down, across = (-(-size // most) for size, most in zip(rows.shape, (PICTURE_ROWS, PICTURE_COLUMNS), strict=True))
     return rows[::down, ::across].float().clone()
