@@ -140,15 +140,15 @@ def tables(costs: dict[str, Any]) -> list[Any]:
         f"Here a piece of a step was measured ({here['precision']}, without torch.compile); validations, samples and "
         "checkpoints come on top."
     )
-    count_of, each = here["replicas"], here["micro_batch_size"]
+    replicas, each = here["replicas"], here["micro_batch_size"]
     notes = [
         f"{budget} are {costs['tokens_of']}. {taken if here['fits'] else ''}",
         "GPUs are estimates throughout: 40 % of the peak that the maker names, in bfloat16, and half of the memory left free."
         + (" A model as small as this keeps no GPU busy, and takes longer." if costs["shape"]["n_embd"] < BUSY else ""),
     ]
-    if count_of > 1:
+    if replicas > 1:
         notes.append(
-            f"{each} x {count_of}: {count_of} replicas of the model, a thread each, compute {each} "
+            f"{each} x {replicas}: {replicas} replicas of the model, a thread each, compute {each} "
             f"sequence{'s' * (each > 1)} each at the same time; the drawing shows one of them, the memory is that of all."
         )
     if costs["vocabulary_guessed"]:

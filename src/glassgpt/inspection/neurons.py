@@ -53,7 +53,8 @@ def neuron_writes(model: LanguageModel, layer: int, neurons: Tensor | slice = EV
 
 def require_neurons(model: LanguageModel, neurons: Tensor) -> None:
     width = model.config.mlp_width
-    for neuron in torch.as_tensor(neurons).flatten().tolist():
+    asked = torch.as_tensor(neurons)
+    for neuron in (int(asked.min()), int(asked.max())) if asked.numel() else ():
         if not 0 <= neuron < width:
             raise ConfigError(f"there is no neuron {neuron}; each layer's are 0 to {width - 1}")
 

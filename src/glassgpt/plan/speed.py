@@ -119,8 +119,11 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
     def work(rows: int, length: int, precision: str) -> Callable[[], object]:
         return pass_through(thin, rows, length, precision, twice=train.gradient_checkpointing)
 
-    tokens = max(2, int(PIECE / flops))
-    piece = min(micro_batch_size, max(1, tokens // c.context_length)), min(c.context_length, tokens)
+    def shape_of(tokens: int) -> tuple[int, int]:
+        """Whole windows of so many tokens, or where one takes more a part of it."""
+        return min(micro_batch_size, max(1, tokens // c.context_length)), min(c.context_length, tokens)
+
+    piece = shape_of(max(2, int(PIECE / flops)))
     share = positions / math.prod(piece)
     decided = Decided(lambda seconds: 60 * train.minutes or train.max_steps * micro_steps * c.n_layer * share * seconds)
     precision = decide_precision(
@@ -137,12 +140,8 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
         decided.seconds = timed(again)
     if decided.seconds >= SHORT_PIECE_SECONDS or piece == (micro_batch_size, c.context_length):
         large, of_large = piece, min(decided.seconds, timed(again))
-    else:  # whole windows, or where one takes too long a part of it
-        windows = PIECE_SECONDS / decided.seconds * math.prod(piece) / c.context_length
-        large = (
-            max(1, min(micro_batch_size, int(windows))),
-            c.context_length if windows >= 1 else int(windows * c.context_length),
-        )
+    else:
+        large = shape_of(int(PIECE_SECONDS / decided.seconds * math.prod(piece)))
         of_large = best_of_two(work(*large, precision))
     length = large[1]
     small = 1, max(1, min(FEW, length // 2))

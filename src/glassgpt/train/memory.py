@@ -99,7 +99,9 @@ def training_memory(
     if gradients + in_optimizer > activations + of_loss + of_weights:
         activations, of_loss, of_weights = in_optimizer, 0, gradients
     remembered = optimizer_bytes(config) if trained else 0
-    blocks = BLOCKS_BETWEEN["bfloat16" if half else "float32"] / max(FEWEST_LAYERS, c.n_layer)
+    between = share_of_step(c, BLOCKS_BETWEEN["bfloat16" if half else "float32"])
+    if config.train.gradient_checkpointing:
+        between = BETWEEN_RECOMPUTED
     return TrainingMemory(
         weights=weights,
         gradients=of_weights,
@@ -108,7 +110,7 @@ def training_memory(
         logits=of_loss,
         most_activations=replicas * (kept + working),
         most_logits=replicas * (3 * whole or in_chunk),
-        between=int((BETWEEN_RECOMPUTED if config.train.gradient_checkpointing else blocks) * (activations + of_loss)),
+        between=int(between * (activations + of_loss)),
     )
 
 
@@ -131,8 +133,13 @@ def process_bytes(
 def trial_bytes(config: RunConfig, rows: int) -> int:
     """What the trial of a precision takes and gives back, of at most so many rows."""
     rows = min(rows, trial_rows(config.model.context_length))
-    blocks = BLOCKS_BETWEEN_BOTH / max(FEWEST_LAYERS, config.model.n_layer)
-    return int((1 + blocks) * training_memory(config.resolved(precision="float32"), rows).step)
+    between = share_of_step(config.model, BLOCKS_BETWEEN_BOTH)
+    return int((1 + between) * training_memory(config.resolved(precision="float32"), rows).step)
+
+
+def share_of_step(c: GPTConfig, blocks: float) -> float:
+    """So many blocks, of all that a step holds."""
+    return blocks / max(FEWEST_LAYERS, c.n_layer)
 
 
 def evaluation_bytes(c: GPTConfig) -> int:
