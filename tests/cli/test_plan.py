@@ -48,6 +48,15 @@ def test_a_plan_of_short_texts_says_that_they_are_counted_as_long(folder, glassg
     for kind, is_said in (("labels", True), ("gpt2", False)):
         code, out, err = glassgpt_here("plan", "--config", GOLDEN / kind / "config.toml")
         assert code == 0 and (said in out) is is_said, err
+        assert ("at most " in out) is is_said
+
+
+def test_a_steps_operations_have_a_unit_that_shows_them(folder, glassgpt_here):
+    """Of a toy they are 0.00 TFLOP."""
+    for flags, unit in ((TINY, "GFLOP"), ([], "TFLOP")):
+        _, out, _ = glassgpt_here("plan", "--preset", "gpt2", "--micro-batch-size", 1, *flags)
+        each = re.search(rf"^forward +[\d,.]+ MFLOP +([\d,.]+) {unit}", out, re.M)
+        assert each and float(each[1].replace(",", "")) > 0
 
 
 def test_the_family(folder, glassgpt_here):

@@ -119,12 +119,13 @@ def tables(costs: dict[str, Any]) -> list[Any]:
     peak = f"process at its peak{'' if at_once else ', not all at once'}"
     memory.add_row(peak, size(here["needed"]), size(sum(written.values())))
     rate = table("operations", "a token", "a step")
+    a_step, unit = (1e12, "TFLOP") if sum(flops.values()) * costs["tokens_a_step"] >= 1e12 else (1e9, "GFLOP")
     for name, value in (*flops.items(), ("in all", sum(flops.values()))):
         if not value:
             continue
-        rate.add_row(name, f"{value / 1e6:,.1f} MFLOP", f"{value * costs['tokens_a_step'] / 1e12:,.2f} TFLOP")
-    budget = f"{in_short(costs['tokens'])} tokens"
-    times = table("machine", "micro batch", "memory", "of", "tokens/s", budget)
+        rate.add_row(name, f"{value / 1e6:,.1f} MFLOP", f"{value * costs['tokens_a_step'] / a_step:,.2f} {unit}")
+    budget, is_padded = f"{in_short(costs['tokens'])} tokens", costs["task"] in ("labels", "conversations")
+    times = table("machine", "micro batch", "memory", "of", "tokens/s", "at most " * is_padded + budget)
     for machine in costs["machines"]:
         mark = "" if machine["measured"] else "~"
         speed = machine["tokens_per_second"]
@@ -161,10 +162,15 @@ def tables(costs: dict[str, Any]) -> list[Any]:
             f"The size is what {costs['sized_for_minutes']:g} minutes here are worth for a long text; a short one takes a "
             "smaller model, or ends sooner."
         )
-    if costs["task"] in ("labels", "conversations"):
-        notes.append("Every text is counted as if it filled the context; shorter ones take less time, and less memory.")
-    if costs["task"] == "labels":
-        notes.append("And as if every word of the vocabulary were scored at every token, which labels do not ask for.")
+    if is_padded:
+        at_most = (
+            "At most: every text is counted as if it filled the context; shorter ones take less time, and less memory."
+        )
+        if costs["task"] == "labels":
+            at_most += (
+                " And as if every word of the vocabulary were scored at every token, which labels do not ask for."
+            )
+        notes.insert(0, at_most)
     notes += [f"To make it fit here: {line}" for line in costs["advice"]]
     return [parts, rate, memory, times, *(Text(note) for note in notes)]
 
