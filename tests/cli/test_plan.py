@@ -1,11 +1,14 @@
 """`plan` as a user meets it."""
 
+import io
 import json
 import re
 
 import pytest
+from rich.console import Console
 
-from glassgpt.cli.plan import in_short, number_of_tokens, roughly, size
+from glassgpt.cli.costs import in_short, machines, notes, roughly, size
+from glassgpt.cli.plan import number_of_tokens
 from glassgpt.errors import ConfigError
 
 from ..command import GOLDEN
@@ -48,7 +51,7 @@ def test_a_plan_of_short_texts_says_that_they_are_counted_as_long(folder, glassg
     for kind, is_said in (("labels", True), ("gpt2", False)):
         code, out, err = glassgpt_here("plan", "--config", GOLDEN / kind / "config.toml")
         assert code == 0 and (said in out) is is_said, err
-        assert ("at most " in out) is is_said
+        assert ("≤ " in out) is is_said
 
 
 def test_a_steps_operations_have_a_unit_that_shows_them(folder, glassgpt_here):
@@ -57,6 +60,46 @@ def test_a_steps_operations_have_a_unit_that_shows_them(folder, glassgpt_here):
         _, out, _ = glassgpt_here("plan", "--preset", "gpt2", "--micro-batch-size", 1, *flags)
         each = re.search(rf"^forward +[\d,.]+ MFLOP +([\d,.]+) {unit}", out, re.M)
         assert each and float(each[1].replace(",", "")) > 0
+
+
+def test_embeddings_of_n_grams_have_a_row_of_their_own(folder, glassgpt_here):
+    _, out, _ = glassgpt_here("plan", "--preset", "char-cpu", "--n-gram", 3, "--n-gram-rows", 500, "--n-embd", 32)
+    assert re.search(r"^n-gram embeddings +32,000 ", out, re.M) and re.search(r"^token embedding +2,080 ", out, re.M)
+
+
+HERE = {
+    "micro_batch_size": 4, "replicas": 1, "precision": "bfloat16", "fits": True, "gains": {}, "measured": True, "name": "here",
+    "needed": 1 << 30, "memory": 1 << 34, "tokens_per_second": 100.0, "seconds": 60.0,
+}  # fmt: skip
+COSTS = {
+    "task": "text", "machines": [HERE], "tokens": 6000, "tokens_of": "the run's own",
+    "shape": {"n_embd": 512, "vocab_size": 65}, "vocabulary_guessed": False, "sized_for_minutes": None, "advice": [],
+}  # fmt: skip
+
+
+def shown(costs):
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(machines(costs))
+    return console.export_text()
+
+
+@pytest.mark.parametrize(("gain", "is_close"), [(1.0, False), (1.08, True), (1.2, True), (1.3, False)])
+def test_a_choice_that_was_close_is_said_to_be(gain, is_close):
+    said = [note for note in notes(COSTS | {"machines": [HERE | {"gains": {"replicas": gain}}]}) if "close" in note]
+    assert len(said) == is_close
+    assert not is_close or (f"replicas ran at {gain:.2f} x the speed of one model" in said[0] and "1.15 x" in said[0])
+
+
+def test_of_a_small_model_a_gpu_row_is_a_bound_and_no_estimate():
+    """By its operations alone a toy takes a second, and no GPU gets through its steps in that time."""
+    gpu = HERE | {"name": "GPU", "measured": False, "seconds": 0.4, "tokens_per_second": 2e6}
+    for n_embd, speed, seconds in ((512, "~2M", "~0.4 seconds"), (511, "< 2M", "> 0.4 seconds")):
+        costs = COSTS | {"machines": [HERE, gpu], "shape": COSTS["shape"] | {"n_embd": n_embd}}
+        row = next(line for line in shown(costs).splitlines() if line.startswith("GPU"))
+        assert re.search(rf"  {speed}  +{seconds}", row), row
+        assert any("keeps none of them busy" in note for note in notes(costs)) is (n_embd < 512)
+    here = next(line for line in shown(costs).splitlines() if line.startswith("here"))
+    assert ">" not in here and "~" not in here
 
 
 def test_the_family(folder, glassgpt_here):
@@ -98,8 +141,9 @@ def test_what_is_none(text):
 
 
 def test_numbers_as_people_read_them():
-    assert (size(3 * 2**20), size(5 * 2**30)) == ("3.0 MiB", "5.00 GiB")
+    assert (size(3 * 2**20), size(5 * 2**30), size(2.5 * 2**40)) == ("3.0 MiB", "5.00 GiB", "2.50 TiB")
     assert (in_short(4.92e9), in_short(1e12), in_short(950)) == ("4.92B", "1T", "950")
+    assert roughly(0.042) == "a moment"
     assert (roughly(5), roughly(600), roughly(86400 * 3), roughly(86400 * 4000)) == (
         "5.0 seconds", "10.0 minutes", "3.0 days", "11.0 years",
     )  # fmt: skip

@@ -14,12 +14,12 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(10, 1_000_000).sum()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print([faults() for _ in range(9)][-1])
+print(sorted(faults() for _ in range(30))[15])
 """
 
 
 def test_memory_that_was_freed_is_used_again():
-    """40 MB are 9,766 pages; where the heap is cut in pieces, it takes some rounds to find a place."""
+    """40 MB are 9,766 pages; where the heap is cut in pieces, it takes some rounds to find a place, of 30 a few."""
     if sys.platform != "linux":
         pytest.skip("only glibc can be told to")
 

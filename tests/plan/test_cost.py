@@ -14,6 +14,7 @@ from glassgpt.plan.counts import with_vocabulary
 from glassgpt.plan.gpus import GIB, GPU, GPUS, estimated_tokens_per_second
 from glassgpt.plan.speed import Speed
 from glassgpt.train import fit
+from glassgpt.train.memory import training_memory
 
 SPEED = Speed(step=2.0, precision="float32", replicas=1, parts={})
 TINY = {
@@ -42,7 +43,8 @@ def test_the_parts_are_those_of_the_model_that_is_built(unmeasured):
     parts = found["parameters"]
     assert parts["embedding"] == model.embedding.numel()
     assert (
-        sum(parts[name] for name in ("embedding", "positions", "attention", "mlp", "norms", "head")) == parts["total"]
+        sum(parts[name] for name in ("embedding", "n_grams", "positions", "attention", "mlp", "norms", "head"))
+        == parts["total"]
     )
     assert parts["total"] == sum(p.numel() for p in model.parameters()) == parts["tied"]
     assert parts["untied"] - parts["tied"] == model.unembedding.numel()
@@ -154,6 +156,15 @@ def test_operations_are_fewer_for_adapters_and_more_with_gradient_checkpointing(
     }  # fmt: skip
     assert all_of["lora"] == pytest.approx(all_of["plain"] * 2 / 3, rel=1e-6)
     assert all_of["again"] == pytest.approx(all_of["plain"] * 4 / 3, rel=1e-6)
+
+
+def test_labels_ask_for_no_vocabulary():
+    text = build_config(preset="gpt2")
+    labels = text.resolved(task="labels")
+    of_text, of_labels = flops_a_token(text), flops_a_token(labels)
+    assert of_text["forward"] - of_labels["forward"] == 2 * 50257 * 768
+    memory = [training_memory(config, 1) for config in (text, labels)]
+    assert memory[0].most_logits > 20 * memory[1].most_logits
 
 
 def test_minutes_take_the_size_that_training_would(unmeasured, monkeypatch):

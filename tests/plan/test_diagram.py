@@ -35,6 +35,11 @@ def test_it_shows_the_shapes_of_this_model(architecture):
         assert shape in text
 
 
+def test_a_classifier_scores_labels():
+    text = "\n".join(diagram(GPTConfig(**SHAPE), 3, is_classifier=True))
+    assert "output layer, 48 for each label" in text and "logits (3, labels)" in text and "tied" not in text
+
+
 def test_it_shows_what_an_experiment_changes():
     pre = diagram(GPTConfig(architecture="textbook", **SHAPE), 1)
     post = diagram(GPTConfig(architecture="textbook", norm_position="post", **SHAPE), 1)

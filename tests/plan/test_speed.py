@@ -170,9 +170,10 @@ def test_what_was_decided_for_is_how_long_a_piece_takes(monkeypatch):
     monkeypatch.setattr(timing, "timed", lambda work: next(seconds))
     decided = timing.Decided(lambda piece: 100 * piece)
     assert decided.seconds is None and decided.run_seconds(2.0) == 200.0 and decided.seconds == 2.0
-    assert decided.ratio(list, list, math.exp) == 2.0 and decided.seconds == 1.0
-    assert decided.ratio(list, list, math.exp) == 0.5 and decided.seconds == 1.0  # not worth it
-    assert decided.ratio(list, list, math.exp) == 2.0 and decided.seconds == 0.5
+    assert decided.ratio_of("bfloat16")(list, list, math.exp) == 2.0 and decided.seconds == 1.0
+    assert decided.ratio_of("replicas")(list, list, math.exp) == 0.5 and decided.seconds == 1.0  # not worth it
+    assert decided.gains == {"bfloat16": 2.0, "replicas": 0.5}
+    assert decided.ratio_of("replicas")(list, list, math.exp) == 2.0 and decided.seconds == 0.5
 
 
 @pytest.mark.parametrize(
@@ -187,8 +188,34 @@ def test_what_would_be_refused_narrowly_is_timed_once_more(
     monkeypatch.setattr(timing, "timed", lambda work: next(seconds))
     decided = timing.Decided(lambda piece: piece)
     decided.run_seconds(1.0)
-    assert decided.ratio(list, list, math.exp) == pytest.approx(ratio) and decided.seconds == chosen
+    found = decided.ratio_of("bfloat16")(list, list, math.exp)
+    assert found == pytest.approx(ratio) and decided.seconds == chosen
     assert next(seconds, None) is None
+
+
+@pytest.mark.parametrize("way", [speed_of_whole, speed_of_parts])
+def test_labels_are_scored_and_no_vocabulary(way, monkeypatch):
+    """Of GPT-2 that takes a third of the time."""
+    scored, real = [], speed.chunked_loss
+
+    def watched(model, batch):
+        scored.append(len(model.unembedding))
+        return real(model, batch)
+
+    monkeypatch.setattr(speed, "chunked_loss", watched)
+    config = configured(micro_batch_size=4)
+    for task, outputs in (("labels", 2), ("text", 97)):
+        way(config.resolved(task=task), 4, CPU)
+        assert scored and {*scored} == {outputs}
+        scored.clear()
+
+
+def test_what_decided_is_told(two_threads):
+    """Of bfloat16 and of replicas, where each was compared."""
+    auto = configured(precision="auto", max_steps=10**6)
+    assert {*measure_speed(auto, 8, CPU).gains} == {"bfloat16", "replicas"}
+    assert measure_speed(configured(replicas=1), 8, CPU).gains == {}
+    assert {*speed_of_parts(auto, 8, CPU).gains} == {"bfloat16"}
 
 
 def test_a_piece_that_is_over_soon_makes_way_for_a_larger_one(clocked, monkeypatch):

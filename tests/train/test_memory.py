@@ -156,9 +156,9 @@ def test_a_process_takes_its_tensors_the_places_between_them_and_a_copy():
     )
     found, before = training_memory(config, ROWS), 1 << 28
     alone = process_bytes(config, ROWS, before=before, with_copy=False)
-    assert alone - before - memory.LOADED == found.tensors + found.between == found.growth
-    assert found.between == pytest.approx(
-        memory.BLOCKS_BETWEEN["float32"] / max(3, config.model.n_layer) * found.step, rel=1e-6
+    assert alone - before - memory.LOADED == found.tensors + found.fragmentation == found.growth
+    assert found.fragmentation == pytest.approx(
+        memory.FRAGMENTATION["float32"] / max(3, config.model.n_layer) * found.step, rel=1e-6
     )
     assert process_bytes(config, ROWS, before=before) - alone == found.weights + found.optimizer
     two = process_bytes(config, ROWS // 2, replicas=2, before=before, with_copy=False)

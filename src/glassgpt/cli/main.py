@@ -149,7 +149,7 @@ def explain(error: CycloptsError, tokens: Sequence[str]) -> str:
         return f"{few[1]} takes {few[2]} arguments, it got {few[3]}; see glassgpt {verb}--help"
     surplus = re.match(r"Unused Tokens: \['?(.*?)'?[,\]]", message)
     if surplus:
-        hint = "; a run's settings are --config RUN/config.toml" if verb == "plan " else ""
+        hint = "; it reads no text, and a run's settings are --config RUN/config.toml" if verb == "plan " else ""
         return f"{surplus[1]!r} is one argument too many{hint}; see glassgpt {verb}--help"
     return message
 

@@ -8,6 +8,7 @@ from glassgpt.config import GPTConfig
 @dataclass(frozen=True, kw_only=True)
 class ParameterCount:
     embedding: int
+    n_grams: int
     positions: int
     attention: int
     mlp: int
@@ -31,7 +32,8 @@ def count_parameters(config: GPTConfig) -> ParameterCount:
         groups = (config.n_gram - 1) * config.n_gram_rows if config.architecture == "ngram" else 0
         q_width, kv_width = config.n_head * config.head_width, config.kv_heads * config.head_width
         return ParameterCount(
-            embedding=(V + groups) * C,
+            embedding=V * C,
+            n_grams=groups * C,
             positions=0,
             attention=L * (2 * C * q_width + 2 * C * kv_width),
             mlp=L * 3 * C * config.mlp_width,
@@ -42,6 +44,7 @@ def count_parameters(config: GPTConfig) -> ParameterCount:
     F = config.mlp_width
     return ParameterCount(
         embedding=V * C,
+        n_grams=0,
         positions=config.context_length * C,
         attention=L * (4 * C * C + (3 * qkv_bias + bias) * C),
         mlp=L * (2 * C * F + bias * (F + C)),

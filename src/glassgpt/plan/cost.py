@@ -72,7 +72,7 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
         "tokens_of": of_what,
         "machines": machines,
         "advice": advice(config, here, place),
-        "diagram": diagram(config.model, here["micro_batch_size"]),
+        "diagram": diagram(config.model, here["micro_batch_size"], is_classifier=config.data.task == "labels"),
     }
 
 
@@ -113,6 +113,7 @@ def on_this_machine(config: RunConfig, place: Place) -> tuple[dict[str, Any], Sp
         "tokens_per_second": speed and tokens_a_step(config) / speed.step,
         "seconds_a_step": speed and speed.step,
         "parts": speed.parts if speed else {},
+        "gains": speed.gains if speed else {},
     }, speed
 
 
@@ -146,8 +147,10 @@ def on_gpu(config: RunConfig, gpu: GPU) -> dict[str, Any]:
 
 def flops_a_token(config: RunConfig) -> dict[str, int]:
     """A backward is two forwards, one where the weights get no gradient; with gradient checkpointing the forward is done
-    again."""
+    again. Scoring labels counts for nothing."""
     forward = training_flops(config.model) // 3
+    if config.data.task == "labels":
+        forward -= 2 * config.model.vocab_size * config.model.n_embd
     backward = forward if config.finetune.lora else 2 * forward
     return {
         "forward": forward,
@@ -168,7 +171,10 @@ def budget_of(config: RunConfig, asked: float, speed: Speed | None) -> tuple[flo
     if asked:
         return asked, "what was asked for"
     if own:
-        return own, "the run's own"
+        return (
+            own,
+            f"what the run's {config.train.minutes:g} minutes are worth" if config.train.minutes else "the run's own",
+        )
     most = TOKENS_A_PARAMETER * count_parameters(config.model).total
     return most, f"{TOKENS_A_PARAMETER} for each parameter (Hoffmann et al. 2022)"
 
@@ -188,7 +194,7 @@ def gpu_bytes(config: RunConfig, micro_batch_size: int) -> int:
 
 def parts_of_memory(config: RunConfig, here: dict[str, Any], place: Place) -> dict[str, int]:
     """Bytes of each part when it takes the most, which is not for all of them at the same moment; and what the process takes
-    beyond all of them, because pieces of memory that were given back lie between others, and rarely fit again."""
+    beyond all of them: what was given back lies between other pieces, and rarely fits again."""
     memory = training_memory(
         config.resolved(precision=here["precision"]), here["micro_batch_size"], replicas=here["replicas"]
     )
@@ -202,7 +208,7 @@ def parts_of_memory(config: RunConfig, here: dict[str, Any], place: Place) -> di
         "logits": memory.most_logits,
         "checkpoint": memory.checkpoint,
     }
-    return parts | {"between_tensors": max(0, here["needed"] - sum(parts.values()))}
+    return parts | {"fragmentation": max(0, here["needed"] - sum(parts.values()))}
 
 
 def generation(c: GPTConfig) -> dict[str, int]:

@@ -32,9 +32,10 @@ def shape(c: GPTConfig) -> dict[str, int]:
 
 def parameters(c: GPTConfig) -> dict[str, Any]:
     """By part, in all with and without a tied output layer, and by the rule of thumb 12 n_layer n_embd^2."""
-    count, output = count_parameters(c), c.vocab_size * c.n_embd
+    count = count_parameters(c)
     return {
         "embedding": count.embedding,
+        "n_grams": count.n_grams,
         "positions": count.positions,
         "attention": count.attention,
         "mlp": count.mlp,
@@ -42,7 +43,7 @@ def parameters(c: GPTConfig) -> dict[str, Any]:
         "head": count.head,
         "total": count.total,
         "tied": count.without_head,
-        "untied": count.without_head + output,
+        "untied": count.without_head + c.vocab_size * c.n_embd,
         "in_blocks": count.attention + count.mlp,
         "rule_of_thumb": 12 * c.n_layer * c.n_embd**2,
     }

@@ -9,7 +9,7 @@ JOIN = "│  + ◄──────┘"
 STRAIGHT = "│  │"
 
 
-def diagram(c: GPTConfig, batch_size: int) -> list[str]:
+def diagram(c: GPTConfig, batch_size: int, is_classifier: bool = False) -> list[str]:
     """Lines of at most WIDTH characters, for `batch_size` rows of a whole context."""
     count = count_parameters(c)
     B, T, C, V = batch_size, c.context_length, c.n_embd, c.vocab_size
@@ -17,12 +17,11 @@ def diagram(c: GPTConfig, batch_size: int) -> list[str]:
     of_norm = C if c.is_modern else (1 + c.bias) * C
     in_block = (count.attention + count.mlp + count.norms - of_norm) // c.n_layer
     stream = f"({B}, {T}, {C})"
-    table = V * C
-    lines = [f"tokens ({B}, {T})", "  │", line(f"  ├─ token embedding, {V:,} x {C}", table)]
+    lines = [f"tokens ({B}, {T})", "  │", line(f"  ├─ token embedding, {V:,} x {C}", count.embedding)]
     if c.architecture == "ngram":
         several = "2" if c.n_gram == 2 else f"2 to {c.n_gram}"
         groups = f"  ├─ embedding of {several} tokens, {c.n_gram - 1} x {c.n_gram_rows:,} x {C}"
-        lines.append(line(groups, count.embedding - table))
+        lines.append(line(groups, count.n_grams))
     if count.positions:
         lines.append(line(f"  ├─ position embedding, {T:,} x {C}", count.positions))
     lines += [f"  ▼ {stream}", line(f"┌─ block, {c.n_layer} times", in_block, " each")]
@@ -35,6 +34,8 @@ def diagram(c: GPTConfig, batch_size: int) -> list[str]:
         if c.norm_position == "post":  # of the sum
             lines += normed
     lines += [f"└─ ▼ {stream}", line(f"  {norm}", of_norm)]
+    if is_classifier:
+        return [*lines, f"  output layer, {C} for each label, at the last token", "  ▼", f"logits ({B}, labels)"]
     output = "  output layer, the token embedding (tied)" if c.tie_embeddings else f"  output layer, {C} x {V:,}"
     lines += [line(output, count.head), "  ▼", f"logits ({B}, {T}, {V})"]
     return lines

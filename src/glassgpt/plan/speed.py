@@ -7,7 +7,7 @@ every micro batch pays for the weights alone (they are converted, their gradient
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from glassgpt.config import GPTConfig, RunConfig
 from glassgpt.data import Batch, Batches
 from glassgpt.machine import decide_precision
 from glassgpt.model import LanguageModel, build_model
+from glassgpt.model.classifier import Classifier
 from glassgpt.model.lora import attach_lora, lora_of
 from glassgpt.model.size import count_parameters, training_flops
 from glassgpt.plan.timing import Decided, best_of_two, seconds_of, timed
 from glassgpt.train.loss import chunk_rows, chunked_loss
+from glassgpt.train.memory import outputs
 from glassgpt.train.optimizer import Optimizer, adamw, build_optimizer
 from glassgpt.train.replicas import Replicas
 from glassgpt.train.settle import MOST_REPLICAS, settle_replicas
@@ -40,12 +42,14 @@ SMALL_VOCABULARY, SLICE = 64, 4096  # words: of a block alone, and of the loss
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """`step`: seconds of one optimizer update; `parts`: what they go to, where that was measured one by one."""
+    """`step`: seconds of one optimizer update; `parts`: what they go to, where that was measured one by one; `gains`: how many
+    times faster bfloat16 and replicas were, where that decided."""
 
     step: float
     precision: str
     replicas: int
     parts: dict[str, float]
+    gains: dict[str, float] = field(default_factory=dict)
 
 
 def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
@@ -61,8 +65,10 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
     replicas are given, an update of what is at work at once is done."""
     c, train = config.model, config.train
     model = prepared(build_model(c, device=device), config)
+    if config.data.task == "labels":
+        model = Classifier(model, tuple(map(str, range(outputs(config)))))
     most = micro_batch_size * max(MOST_REPLICAS, config.machine.replicas)
-    text = np.arange(2 * most * c.context_length + 2) % c.vocab_size
+    text = np.arange(2 * most * c.context_length + 2) % outputs(config)
     batches = Batches(text.astype(np.uint32), c.context_length, train.seed)
     trial, threads = Trial(config, model, batches, device, micro_batch_size), torch.get_num_threads()
     decided = Decided(trial.run_seconds)
@@ -71,16 +77,17 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
         device,
         lambda choice: trial.work(choice, chunked_loss),
         decided.run_seconds,
-        decided.ratio,
+        decided.ratio_of("bfloat16"),
     ).choice
     if not config.machine.replicas and decided.seconds is None:
         piece = trial.work(precision, chunked_loss)
         piece()  # the first one takes several times as long
         decided.seconds = timed(piece)
-    count = int(settle_replicas(config, trial, threads, precision, decided.seconds or 0.0, decided.ratio).choice)
+    to_compare = decided.ratio_of("replicas")
+    count = int(settle_replicas(config, trial, threads, precision, decided.seconds or 0.0, to_compare).choice)
     if not config.machine.replicas and decided.seconds is not None:
         in_optimizer = seconds_of_step(model, build_optimizer(model, train, precision))
-        return speed_of(decided.seconds * train.batch_size / trial.rows, in_optimizer, precision, count)
+        return speed_of(decided.seconds * train.batch_size / trial.rows, in_optimizer, precision, count, decided.gains)
     each = micro_batch_size if train.micro_batch_size else micro_batch_size // count  # they share what was not said
     at_once, optimizer = each * count, build_optimizer(model, train, precision)
     read = batches.batch(0, at_once)
@@ -99,12 +106,13 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
     finally:
         torch.set_num_threads(threads)
     in_optimizer = seconds_of_step(model, optimizer)
-    return speed_of(train.batch_size / at_once * max(0.0, step - in_optimizer), in_optimizer, precision, count)
+    in_passes = train.batch_size / at_once * max(0.0, step - in_optimizer)
+    return speed_of(in_passes, in_optimizer, precision, count, decided.gains)
 
 
-def speed_of(in_passes: float, in_optimizer: float, precision: str, replicas: int) -> Speed:
+def speed_of(in_passes: float, in_optimizer: float, precision: str, replicas: int, gains: dict[str, float]) -> Speed:
     parts = {"forward and backward": in_passes, "optimizer": in_optimizer}
-    return Speed(step=sum(parts.values()), precision=precision, replicas=replicas, parts=parts)
+    return Speed(step=sum(parts.values()), precision=precision, replicas=replicas, parts=parts, gains=gains)
 
 
 def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
@@ -131,7 +139,7 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
         device,
         lambda choice: work(*piece, choice),
         decided.run_seconds,
-        decided.ratio,
+        decided.ratio_of("bfloat16"),
     ).choice
 
     again = work(*piece, precision)
@@ -162,7 +170,7 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
     in_loss, to_move, to_add = loss_seconds(config, positions, device, precision)
     learning = 0 if config.finetune.lora else count.total
     # Where the output layer is the embedding, both have a gradient as large as it, and one is added to the other.
-    joined = count.embedding if learning and c.tie_embeddings else 0
+    joined = count.embedding if learning and c.tie_embeddings and config.data.task != "labels" else 0
     step = {
         "blocks": micro_steps * c.n_layer * block,
         "embedding and last norm": micro_steps * of_micro_batch(*around),
@@ -170,7 +178,8 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
         "adding gradients": to_add * ((micro_steps - 1) * learning + micro_steps * joined),
         "optimizer": in_optimizer + to_move * max(0, learning - c.n_layer * in_blocks),
     }
-    return Speed(step=sum(step.values()), precision=precision, replicas=max(1, config.machine.replicas), parts=step)
+    replicas = max(1, config.machine.replicas)
+    return Speed(step=sum(step.values()), precision=precision, replicas=replicas, parts=step, gains=decided.gains)
 
 
 def thinned(c: GPTConfig, layers: int) -> GPTConfig:
@@ -195,8 +204,8 @@ def at(
 def loss_seconds(config: RunConfig, positions: int, device: torch.device, precision: str) -> tuple[float, float, float]:
     """Of the loss and its gradients over a micro batch; of AdamW for one weight; and of adding one gradient to another.
     Measured on a slice of the vocabulary."""
-    c = config.model
-    words, rows = min(c.vocab_size, SLICE), min(positions, chunk_rows(c.vocab_size))
+    c, every = config.model, outputs(config)
+    words, rows = min(every, SLICE), min(positions, chunk_rows(every))
     output = Output(words, c.n_embd, device).requires_grad_(not config.finetune.lora)
     part = max(1, min(FEW, rows // 2))
     of_part, of_rows = (best_of_two(output.work(n, precision)) for n in (part, rows))
@@ -205,7 +214,7 @@ def loss_seconds(config: RunConfig, positions: int, device: torch.device, precis
     to_move = seconds_of_step(output, optimizer)
     one, other = (noise(output.unembedding.numel(), device) for _ in range(2))
     to_add = seconds_of(lambda: one.add_(other)[0].item())
-    return c.vocab_size / words * seconds, to_move / one.numel(), to_add / one.numel()
+    return every / words * seconds, to_move / one.numel(), to_add / one.numel()
 
 
 class Output(nn.Module):

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from glassgpt.machine.decide import WORTH_IT
+from glassgpt.machine.decide import WORTH_IT, Ratio
 
 CLOSE = 1.2  # one timing beside another is off by so much at most, on a machine with little else to do
 
@@ -26,21 +26,29 @@ def best_of_two(work: Callable[[], object]) -> float:
 
 class Decided:
     """What decides about precision and replicas in training does so here, from one run of each way that was not timed yet;
-    from two where the other way would be refused narrowly. `seconds`: of the way that was decided for, once there is one."""
+    from two where the other way would be refused narrowly. `seconds`: of the way that was decided for, once there is one;
+    `gains`: how many times faster each other way was."""
 
     def __init__(self, run_seconds: Callable[[float], float]) -> None:
         self.of_run = run_seconds
         self.seconds: float | None = None
+        self.gains: dict[str, float] = {}
 
     def run_seconds(self, piece: float) -> float:
         """In the place of the trial's own, which hears how long the plain way takes."""
         self.seconds = piece
         return self.of_run(piece)
 
-    def ratio(
-        self, plain: Callable[[], object], other: Callable[[], object], run_seconds: Callable[[float], float]
-    ) -> float:
+    def ratio_of(self, way: str) -> Ratio:
         """In the place of `machine.decide.speed_ratio`; `plain` is the way that was decided for before."""
+
+        def ratio(plain: Callable[[], object], other: Callable[[], object], _: Callable[[float], float]) -> float:
+            self.gains[way] = self._ratio(plain, other)
+            return self.gains[way]
+
+        return ratio
+
+    def _ratio(self, plain: Callable[[], object], other: Callable[[], object]) -> float:
         assert self.seconds is not None
         other()
         of_other = timed(other)

@@ -12,11 +12,12 @@ from glassgpt.train.trial import trial_rows
 # A process grows by more than its tensors. What a step allocates and frees has pieces between it that stay, so that the same
 # size rarely fits into the place that it left: with glibc as much as so many blocks take, measured over all presets. In a
 # trial of both precisions the one finds no place in what the other has left.
-BLOCKS_BETWEEN = {"float32": 1.5, "bfloat16": 2.5}
-BLOCKS_BETWEEN_BOTH = 3.0
+FRAGMENTATION = {"float32": 1.5, "bfloat16": 2.5}
+FRAGMENTATION_BOTH = 3.0
 FEWEST_LAYERS = 3  # of fewer, the blocks are not all that lies there
 # The same of a step whose blocks are computed twice, and of a validation, which keeps none: shares of all that they take.
-BETWEEN_RECOMPUTED, BETWEEN_VALIDATED = 0.45, 0.35
+FRAGMENTATION_RECOMPUTED, FRAGMENTATION_VALIDATED = 0.45, 0.35
+LABELS = 2  # stand for any number of them
 # What `glassgpt train` loads after torch: tokenizer, plot, kernels. Measured with a model of no size.
 LOADED = 80 << 20
 
@@ -34,7 +35,7 @@ class TrainingMemory:
     # The same of each for itself, whenever it takes the most.
     most_activations: int
     most_logits: int
-    between: int  # what lies between the tensors of a step, on a CPU
+    fragmentation: int  # what of the heap is lost while a step is done, on a CPU
 
     @property
     def tensors(self) -> int:
@@ -53,7 +54,7 @@ class TrainingMemory:
     @property
     def growth(self) -> int:
         """What the process grows by on a CPU."""
-        return self.tensors + self.between
+        return self.tensors + self.fragmentation
 
 
 def training_memory(
@@ -62,11 +63,13 @@ def training_memory(
     """Of a step in float32, or in bfloat16 where that is what the precision is set to. With LoRA its few adapters are left
     out. `whole_logits`: the loss is the plain one, which holds the logits of all positions (torch.compile runs that)."""
     c, half, trained = config.model, config.machine.precision == "bfloat16", not config.finetune.lora
-    C, V, N = c.n_embd, c.vocab_size, micro_batch_size * c.context_length
+    C, V, N = c.n_embd, outputs(config), micro_batch_size * c.context_length
     each = 2 if half else 4  # bytes of what a matrix product takes and gives
     count = count_parameters(c)
     weights = bytes_of(count.total)
-    gradients, embedding, output = (bytes_of(n) if trained else 0 for n in (count.total, count.embedding, V * C))
+    gradients, embedding, output = (
+        bytes_of(n) if trained else 0 for n in (count.total, count.embedding + count.n_grams, V * C)
+    )
     before = gradients if config.train.batch_size > micro_batch_size * replicas else 0  # when a forward begins
 
     block = N * kept_by_block(c, half)
@@ -99,9 +102,9 @@ def training_memory(
     if gradients + in_optimizer > activations + of_loss + of_weights:
         activations, of_loss, of_weights = in_optimizer, 0, gradients
     remembered = optimizer_bytes(config) if trained else 0
-    between = share_of_step(c, BLOCKS_BETWEEN["bfloat16" if half else "float32"])
+    fragmentation = share_of_step(c, FRAGMENTATION["bfloat16" if half else "float32"])
     if config.train.gradient_checkpointing:
-        between = BETWEEN_RECOMPUTED
+        fragmentation = FRAGMENTATION_RECOMPUTED
     return TrainingMemory(
         weights=weights,
         gradients=of_weights,
@@ -110,7 +113,7 @@ def training_memory(
         logits=of_loss,
         most_activations=replicas * (kept + working),
         most_logits=replicas * (3 * whole or in_chunk),
-        between=int(between * (activations + of_loss)),
+        fragmentation=int(fragmentation * (activations + of_loss)),
     )
 
 
@@ -118,12 +121,13 @@ def process_bytes(
     config: RunConfig, micro_batch_size: int, *, replicas: int = 1, before: int, with_copy: bool = True
 ) -> int:
     """The most that a training process takes on a CPU: `before` it builds a model, what training loads besides, the tensors,
-    and the places between them. Of training and of the trial before it, where precision and replicas are not asked for, the
-    larger counts. Each further replica has a part of the heap to itself. `with_copy`: a checkpoint is written on the way."""
+    and the fragmentation of the heap. Of training and of the trial before it, where precision and replicas are not asked for,
+    the larger counts. Each further replica has a part of the heap to itself. `with_copy`: a checkpoint is written on the
+    way."""
     compiled = config.machine.compile == "on"
     memory = training_memory(config, micro_batch_size, replicas=replicas, whole_logits=compiled)
-    validation = int((1 + BETWEEN_VALIDATED) * evaluation_bytes(config.model))
-    each = max(memory.step // replicas + memory.between, validation)
+    validation = int((1 + FRAGMENTATION_VALIDATED) * evaluation_bytes(config))
+    each = max(memory.step // replicas + memory.fragmentation, validation)
     gradients = memory.gradients // replicas
     training = LOADED + memory.optimizer + gradients + each + (memory.checkpoint if with_copy else 0)
     trial = 0 if "precision" in config.asked else gradients + trial_bytes(config, micro_batch_size * replicas)
@@ -133,8 +137,13 @@ def process_bytes(
 def trial_bytes(config: RunConfig, rows: int) -> int:
     """What the trial of a precision takes and gives back, of at most so many rows."""
     rows = min(rows, trial_rows(config.model.context_length))
-    between = share_of_step(config.model, BLOCKS_BETWEEN_BOTH)
-    return int((1 + between) * training_memory(config.resolved(precision="float32"), rows).step)
+    fragmentation = share_of_step(config.model, FRAGMENTATION_BOTH)
+    return int((1 + fragmentation) * training_memory(config.resolved(precision="float32"), rows).step)
+
+
+def outputs(config: RunConfig) -> int:
+    """How many logits a position has: one for each word of the vocabulary, or for each label."""
+    return LABELS if config.data.task == "labels" else config.model.vocab_size
 
 
 def share_of_step(c: GPTConfig, blocks: float) -> float:
@@ -142,15 +151,14 @@ def share_of_step(c: GPTConfig, blocks: float) -> float:
     return blocks / max(FEWEST_LAYERS, c.n_layer)
 
 
-def evaluation_bytes(c: GPTConfig) -> int:
+def evaluation_bytes(config: RunConfig) -> int:
     """Of a validation in float32: a block at work, and a chunk of the loss."""
+    c, V = config.model, outputs(config)
     positions = max(1, TOKENS_AT_ONCE // c.context_length) * c.context_length
     inside = 3 * c.mlp_width if c.is_modern else 2 * c.mlp_width
     weights = 3 * c.n_head * c.context_length if c.architecture == "textbook" else 0
-    rows = min(positions, chunk_rows(c.vocab_size))
-    return bytes_of(
-        positions * (3 * c.n_embd + inside + weights) + rows * (c.vocab_size + min(c.vocab_size, CHUNK_WORDS))
-    )
+    rows = min(positions, chunk_rows(V))
+    return bytes_of(positions * (3 * c.n_embd + inside + weights) + rows * (V + min(V, CHUNK_WORDS)))
 
 
 def kept_by_block(c: GPTConfig, half: bool) -> int:
