@@ -20,7 +20,7 @@ from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.classifier import Classifier
 from glassgpt.model.lora import attach_lora, lora_of
 from glassgpt.model.size import count_parameters, training_flops
-from glassgpt.plan.timing import Decided, best_of_two, seconds_of, timed
+from glassgpt.plan.timing import Decided, seconds_of, timed, warm_seconds_of
 from glassgpt.train.loss import chunk_rows, chunked_loss
 from glassgpt.train.memory import outputs
 from glassgpt.train.optimizer import Optimizer, adamw, build_optimizer
@@ -34,6 +34,7 @@ from glassgpt.train.trial import Trial
 WHOLE, PIECE = 40e9, 24e9
 # Of a larger piece, where this one is over sooner: threads that meet take a tenth of that at most.
 SHORT_PIECE_SECONDS, PIECE_SECONDS = 0.04, 0.1
+LOSS_SECONDS = 0.05  # a few milliseconds each: the best of two is off by a third
 HIDDEN = 2_000_000  # numbers in so many blocks as the optimizer is measured on
 DRAWN = 4099  # a prime: no two rows begin alike
 FEW = 16  # tokens that cost next to nothing beside the weights
@@ -147,20 +148,20 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
         again()  # the first one takes several times as long
         decided.seconds = timed(again)
     if decided.seconds >= SHORT_PIECE_SECONDS or piece == (micro_batch_size, c.context_length):
-        large, of_large = piece, min(decided.seconds, timed(again))
+        large, of_large = piece, min(decided.seconds, seconds_of(again))
     else:
         large = shape_of(int(PIECE_SECONDS / decided.seconds * math.prod(piece)))
-        of_large = best_of_two(work(*large, precision))
+        of_large = warm_seconds_of(work(*large, precision))
     length = large[1]
     small = 1, max(1, min(FEW, length // 2))
-    with_blocks = best_of_two(work(*small, precision)), of_large
+    with_blocks = warm_seconds_of(work(*small, precision)), of_large
     count = count_parameters(c)
     in_blocks = (count.attention + count.mlp) // c.n_layer
     layers = max(1, min(c.n_layer, HIDDEN // in_blocks))
     several = thin if layers == 1 else prepared(build_model(thinned(c, layers), device=device), config)
     in_optimizer = seconds_of_step(several, build_optimizer(several, train, precision)) * c.n_layer / layers
     del thin.blocks[:]
-    around = [best_of_two(pass_through(thin, *size, precision, twice=False)) for size in (small, large)]
+    around = [warm_seconds_of(pass_through(thin, *size, precision, twice=False)) for size in (small, large)]
     longer = flops / training_flops(replace(one_block, context_length=length))
 
     def of_micro_batch(of_small: float, of_large: float) -> float:
@@ -208,7 +209,7 @@ def loss_seconds(config: RunConfig, positions: int, device: torch.device, precis
     words, rows = min(every, SLICE), min(positions, chunk_rows(every))
     output = Output(words, c.n_embd, device).requires_grad_(not config.finetune.lora)
     part = max(1, min(FEW, rows // 2))
-    of_part, of_rows = (best_of_two(output.work(n, precision)) for n in (part, rows))
+    of_part, of_rows = (warm_seconds_of(output.work(n, precision), LOSS_SECONDS) for n in (part, rows))
     seconds = at(positions, part, of_part, rows, of_rows)
     optimizer = adamw([output.unembedding], config.train)
     to_move = seconds_of_step(output, optimizer)

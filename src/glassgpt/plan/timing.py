@@ -18,10 +18,10 @@ def seconds_of(work: Callable[[], object], enough: float = 0.03) -> float:
     return best
 
 
-def best_of_two(work: Callable[[], object]) -> float:
-    """After one that also pays for memory and kernels."""
+def warm_seconds_of(work: Callable[[], object], enough: float = 0.0) -> float:
+    """The same after one that pays for memory and kernels."""
     work()
-    return min(timed(work), timed(work))
+    return seconds_of(work, enough)
 
 
 class Decided:
