@@ -148,7 +148,8 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
         again()  # the first one takes several times as long
         decided.seconds = timed(again)
     if decided.seconds >= SHORT_PIECE_SECONDS or piece == (micro_batch_size, c.context_length):
-        large, of_large = piece, min(decided.seconds, seconds_of(again))
+        more = 2 if decided.seconds < PIECE_SECONDS else 1
+        large, of_large = piece, min(decided.seconds, *(timed(again) for _ in range(more)))
     else:
         large = shape_of(int(PIECE_SECONDS / decided.seconds * math.prod(piece)))
         of_large = warm_seconds_of(work(*large, precision))
