@@ -29,7 +29,7 @@ def test_a_run_is_reported(folder, glassgpt_here):
     result = json.loads((run / "result.json").read_text())
     assert row_of(out, "steps") == ["6"] and row_of(out, "tokens  ") == [f"{result['tokens']:,}"]
     assert row_of(out, "best_val_loss")[0] == f"{result['best_val_loss']:.4f}"
-    assert "it looked at what the model wrote by itself; in full: glassgpt inspect runs" in out
+    assert f"looked into step-{result['best_step']:08d} with what the model wrote by itself; in full: glassgpt" in out
     assert out.startswith("song-1: Complete, after 6 steps.\n")
     assert out.endswith("written to report.html: open it in a browser\n")
     data = data_of(folder / "report.html")

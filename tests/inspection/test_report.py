@@ -236,6 +236,15 @@ def test_settings_say_who_asked_for_them_and_what_the_preset_has(tmp_path):
     assert {(s["preset"], s["differs"]) for s in of_old} == {(None, False)}
 
 
+def test_a_preset_is_not_said_to_have_what_came_with_the_model(tmp_path):
+    run = run_of(tmp_path / "a", from_="other", lora=2, dropout=0.25)
+    settings = {s["name"]: s for section in report_run(run)["settings"] for s in section["settings"]}
+    for name in ("architecture", "n_layer", "tokenizer", "from", "lora"):
+        assert settings[name]["preset"] is None and not settings[name]["differs"], name
+    assert (settings["dropout"]["preset"], settings["dropout"]["differs"]) == ("0.0", True)  # the recipe says so
+    assert settings["seed"]["preset"] == "1337" and settings["lora_alpha"]["value"] == "16.0"
+
+
 def test_minutes_are_not_shown_as_the_zero_that_they_became(tmp_path):
     def minutes_of(run):
         every = [s for part in report_run(run)["settings"] for s in part["settings"]]

@@ -63,7 +63,8 @@ def report(
     if data["why"]:
         print(f"not looked into: {data['why']}")
     elif data["found"]:
-        print(f"inside the model, it looked at {data['found']['whose']}; in full: {data['found']['command']}")
+        found = data["found"]
+        print(f"looked into {found['checkpoint']} with {found['whose']}; in full: {found['command']}")
     print(f"written to {out}: open it in a browser")
 
 

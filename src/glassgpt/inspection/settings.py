@@ -24,18 +24,23 @@ def asked_in(config: RunConfig) -> set[str]:
 
 
 def was_given_minutes(config: RunConfig) -> bool:
-    return "minutes" in config.asked or bool((preset_of(config) or {}).get("minutes"))
+    return "minutes" in config.asked or bool(preset_of(config).get("minutes"))
 
 
-def preset_of(config: RunConfig) -> dict[str, Any] | None:
-    """Every setting of the run's preset; None where this version does not know it."""
+def preset_of(config: RunConfig) -> dict[str, Any]:
+    """What the run's preset decides: nothing where this version does not know it. Where a run goes on from another model, that
+    one has decided its shape and its tokenizer."""
     preset = (PRESETS | RECIPES).get(config.preset)
-    return None if preset is None else {name: preset.get(name, field.default) for name, field in FIELDS.items()}
+    if preset is None:
+        return {}
+    came_along = {"from_", "lora", "tokenizer", *(name for name in FIELDS if SECTION_OF[name] == "model")}
+    decided = FIELDS.keys() - came_along if config.finetune.from_ else FIELDS.keys()
+    return {name: FIELDS[name].default for name in decided} | preset
 
 
 def settings_of(config: RunConfig) -> list[dict[str, Any]]:
-    """By section: of every setting that plays a part, or was asked for, its value, what the run's preset has (None where that
-    is not known), and whether a person asked for it."""
+    """By section: of every setting that plays a part, or was asked for, its value, what the run's preset has (None where
+    it does not decide that), and whether a person asked for it."""
     asked, before, values, words = asked_in(config), preset_of(config), config.flat(), words_of(config)
     return [
         {
@@ -43,10 +48,10 @@ def settings_of(config: RunConfig) -> list[dict[str, Any]]:
             "settings": [
                 {
                     "name": shown_name(name),
-                    "value": words.get(name) or (f"{in_words(values[name])} ({NO_PART})" if name not in words else ""),
-                    "preset": None if before is None else in_words(before[name]),
+                    "value": words.get(name, f"{in_words(values[name])} ({NO_PART})"),
+                    "preset": in_words(before[name]) if name in before else None,
                     "asked": name in asked,
-                    "differs": before is not None and (values[name] != before[name] or words.get(name) == BECAME),
+                    "differs": name in before and (values[name] != before[name] or words.get(name) == BECAME),
                     "doc": FIELDS[name].metadata["doc"],
                 }
                 for name in FIELDS
