@@ -138,11 +138,11 @@ def test_one_line_says_how_far_a_run_is_and_what_can_be_done_with_it(tmp_path):
     assert state == "broken off" and "at step 20 of 30 or soon after; to go on from step 10" in line
     assert line.endswith(resume)
     run.checkpoint_folder(23).mkdir()
-    assert standing() == ("stopped", f"Stopped after step 23 of 30, and saved there; to go on: {resume}")
+    assert standing() == ("stopped", f"Stopped, and saved at step 23 of 30; to go on from there: {resume}")
     run.checkpoint_folder(30).mkdir()
     assert standing()[0] == "all but complete"
     run.write_config(build_config(flags={"minutes": 2.0}))
-    assert standing()[1].startswith("Stopped after step 30, and")  # nobody knows of how many yet
+    assert standing()[1].startswith("Stopped, and saved at step 30; to")  # nobody knows of how many yet
     run.write_result(RESULT)
     assert standing() == ("complete", "Complete, after 30 steps.")
 

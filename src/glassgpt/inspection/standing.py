@@ -7,7 +7,7 @@ from glassgpt.errors import CheckpointError, MachineError
 
 
 def standing_of(run: Run, complete: bool, logged: int, max_steps: int) -> tuple[str, str]:
-    """`logged` is the last step of which metrics.jsonl knows, `max_steps` 0 where it is not decided yet. A run that a signal
+    """`logged` is the last step that has left figures, `max_steps` 0 where it is not decided yet. A run that a signal
     stops is saved at its very step; one that is killed leaves lines of steps that are not saved."""
     saved = max(run.steps(), default=None)
     step = max(logged, saved or 0)
@@ -35,7 +35,7 @@ def standing_of(run: Run, complete: bool, logged: int, max_steps: int) -> tuple[
             "all but complete",
             f"All {step:,} steps are done and saved, its end (last validation, result) is not; to do it: {resume}",
         )
-    return "stopped", f"Stopped after {at}, and saved there; to go on: {resume}"
+    return "stopped", f"Stopped, and saved at {at}; to go on from there: {resume}"
 
 
 def is_under_way(run: Run) -> bool | None:
