@@ -155,6 +155,6 @@ def is_full(problem: OSError) -> bool:
     return problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def as_argument(path: Path) -> str:
-    """A path as one writes it in a shell."""
+def as_argument(path: Path | str) -> str:
+    """A path, or a text, as one writes it in a shell."""
     return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))

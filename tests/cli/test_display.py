@@ -14,6 +14,10 @@ from glassgpt.cli.display import TrainingDisplay, goodbye
 from glassgpt.config import build_config
 
 METRICS = {"train_loss": 2.5, "tokens_per_second": 12_345.6, "learning_rate": 1e-3, "grad_norm": 1.0}
+RESULT = {
+    "task": "text", "val_loss": 2.0, "bits_per_byte": 1.5, "best_val_loss": 1.75, "best_step": 12,
+    "baseline_bits_per_byte": 2.0, "steps": 60, "tokens": 600, "seconds": 3.0, "tokens_per_second": 200.0, "parameters": 7,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -141,12 +145,8 @@ def test_the_last_sample_is_not_shown_twice(capsys):
 
 
 def test_the_end_says_which_checkpoint_sampling_takes(tmp_path, capsys):
-    result = {
-        "task": "text", "val_loss": 2.0, "bits_per_byte": 1.5, "best_val_loss": 1.75, "best_step": 12,
-        "baseline_bits_per_byte": 2.0, "steps": 60, "tokens": 600, "seconds": 3.0, "tokens_per_second": 200.0, "parameters": 7,
-    }  # fmt: skip
     for best, said in ((12, True), (60, False)):
-        (tmp_path / "result.json").write_text(json.dumps(result | {"best_step": best}))
+        (tmp_path / "result.json").write_text(json.dumps(RESULT | {"best_step": best}))
         goodbye(Run(tmp_path))
         shown_text = "".join(capsys.readouterr().err.split())  # a long path is folded
         assert ("whichtakesthebestcheckpoint,afterstep12" in shown_text) == said
@@ -166,12 +166,18 @@ def test_the_end_says_which_checkpoint_sampling_takes(tmp_path, capsys):
     ],
 )
 def test_the_end_says_how_well_the_device_was_used(tmp_path, capsys, measured, said):
-    result = {
-        "task": "text", "val_loss": 2.0, "bits_per_byte": 1.5, "best_val_loss": 2.0, "best_step": 60,
-        "baseline_bits_per_byte": 2.0, "steps": 60, "tokens": 600, "seconds": 3.0, "tokens_per_second": 200.0, "parameters": 7,
-    }  # fmt: skip
-    (tmp_path / "result.json").write_text(json.dumps(result | measured))
+    (tmp_path / "result.json").write_text(json.dumps(RESULT | {"best_val_loss": 2.0, "best_step": 60} | measured))
     goodbye(Run(tmp_path))
     shown = capsys.readouterr().err
     assert ("arithmetic" in shown) == (said is not None)
     assert "".join((said or "").split()) in "".join(shown.split())
+
+
+def test_the_end_says_which_speed_is_which(tmp_path, capsys):
+    (tmp_path / "result.json").write_text(json.dumps(RESULT))
+    goodbye(Run(tmp_path))  # its lines are gone
+    assert "3 s in all; 200 tokens/s with validations" in capsys.readouterr().err
+    lines = [{"step": step, "tokens_per_second": speed} for step, speed in ((1, 7.0), (10, 512.0), (20, 514.0))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    goodbye(Run(tmp_path))
+    assert "3 s in all; 512 tokens/s, 200 with validations" in capsys.readouterr().err

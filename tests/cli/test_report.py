@@ -29,7 +29,9 @@ def test_a_run_is_reported(folder, glassgpt_here):
     result = json.loads((run / "result.json").read_text())
     assert row_of(out, "steps") == ["6"] and row_of(out, "tokens  ") == [f"{result['tokens']:,}"]
     assert row_of(out, "best_val_loss")[0] == f"{result['best_val_loss']:.4f}"
-    assert "glassgpt inspect runs" in out and out.endswith("written to report.html: open it in a browser\n")
+    assert f"looked into step-{result['best_step']:08d} with what the model wrote by itself; in full: glassgpt" in out
+    assert out.startswith("song-1: Complete, after 6 steps.\n")
+    assert out.endswith("written to report.html: open it in a browser\n")
     data = data_of(folder / "report.html")
     assert data["figures"]["val_loss"] == result["val_loss"] and data["complete"]
     assert dict(data["environment"]) == {name: str(value) for name, value in result["environment"].items()}
@@ -44,19 +46,25 @@ def test_a_run_is_reported(folder, glassgpt_here):
         data = data_of(folder / "other.html")
         assert "".join(token["text"] for token in data["found"]["tokens"]) == "row your"
         assert data["found"]["checkpoint"] == f"step-{step:08d}" and data["name"] == "song-1"
+        assert data["found"]["whose"] == "the text of --prompt"
+        assert data["found"]["command"] == f"glassgpt inspect {checkpoint} --prompt 'row your'"
         said.append(data["found"]["loss"])
     assert said[0] != said[1]  # each by its own weights
 
     (run / "result.json").unlink()  # as where it was stopped
     code, out, err = glassgpt_here("report", "--no-look")
-    assert code == 0 and "song-1, not complete: it was stopped" in out, err
+    assert code == 0 and "song-1: All 6 steps are done and saved, its end" in out, err
     assert "\nnot known, since the run is not complete: time in all\n" in out
     figures = data_of(folder / "report.html")["figures"]
     for name in ("steps", "tokens", "best_step", "baseline_bits_per_byte", "parameters"):
         assert figures[name] == result[name], name
     shutil.rmtree(run / "checkpoints")
     code, out, err = glassgpt_here("report", "runs/song-1")
-    assert code == 0 and "song-1, not complete" in out and "not looked into: " in out, err
+    assert (
+        code == 0
+        and "song-1: Broken off at step 6 of 6, and without a checkpoint" in out
+        and "not looked into: " in out
+    ), err
     assert row_of(out, "steps") == ["6"] and not data_of(folder / "report.html")["complete"]
 
 
@@ -78,6 +86,22 @@ def test_runs_are_compared(folder, glassgpt_here):
     assert code == 0 and "different tokenizers: val_loss, in nats a token, is not comparable" in out
     assert "*" not in row_of(out, "val_loss, nats a token") and "*" in row_of(out, "bits_per_byte")
     assert (folder / "three.html").exists()
+    shutil.copytree(folder / "a", folder / "twin")
+    code, out, _ = glassgpt_here("compare", "a", "twin")
+    assert code == 0 and "Results\n" in out and "*" not in out and "star" not in out and " settings are equal\n" in out
+
+
+def test_runs_that_do_not_fit_side_by_side_stand_below_each_other(folder, glassgpt_here):
+    shutil.copytree(GOLDEN / "gpt2", folder / "first-of-many")
+    for number in range(6):
+        shutil.copytree(GOLDEN / "modern", folder / f"run-{number}")
+    code, out, _ = glassgpt_here("compare", "first-of-many", *(f"run-{number}" for number in range(6)))
+    results = out[: out.index("Settings that differ")]
+    assert code == 0 and max(map(len, results.splitlines())) <= 80
+    assert len([line for line in results.splitlines() if line.split()[:1] == ["steps"]]) > 1
+    parameters = " ".join(line for line in results.splitlines() if "parameters" in line).split()
+    assert len([word for word in parameters if word != "parameters"]) == 7  # each in one piece
+    assert "-: plays no part in that run" in out
 
 
 def test_every_kind_of_run_is_reported(folder, glassgpt_here):
@@ -85,7 +109,14 @@ def test_every_kind_of_run_is_reported(folder, glassgpt_here):
     for kind in ("chat", "gpt2", "lora", "modern"):
         code, out, err = glassgpt_here("report", f"old/{kind}")
         assert code == 0 and "bits_per_byte" in out, err
-        assert data_of(folder / "report.html")["found"]["run"].endswith(kind)
+        assert data_of(folder / "report.html")["found"]["whose"] == "what the model wrote by itself"
+        assert data_of(folder / "report.html")["found"]["command"].startswith(f"glassgpt inspect old/{kind}")
+    (folder / "old/chat/samples").mkdir()
+    (folder / "old/chat/samples/step-00000002.txt").write_text("row your\nboat")
+    assert glassgpt_here("report", "old/chat")[0] == 0
+    found = data_of(folder / "report.html")["found"]
+    assert found["whose"].startswith("the first conversation for validation") and len(found["tokens"]) > 1
+    assert found["command"] == "glassgpt inspect old/chat --prompt TEXT"  # of two lines
     code, out, err = glassgpt_here("report", "old/labels")
     assert code == 0 and "accuracy" in out and "inspect" not in out and "loading" not in err, err
     assert data_of(folder / "report.html")["confusion"]["labels"] == ["rest", "work"]

@@ -15,6 +15,7 @@ from glassgpt.data import prepare
 from glassgpt.errors import CheckpointError, ConfigError
 from glassgpt.inspection import compare_runs, findings, look, render, report_run, run_with_figures, strongest
 from glassgpt.inspection.report import MOST_POINTS, MOST_SAMPLES, MOST_VALIDATIONS
+from glassgpt.inspection.standing import is_under_way
 
 from ..command import GOLDEN
 from .test_look import engine_of
@@ -110,14 +111,40 @@ def test_a_run_under_way_is_as_far_as_its_lines(tmp_path):
 
 def test_whether_it_is_being_trained_is_known_by_its_lock(tmp_path):
     run = run_of(tmp_path / "a", result=None)
-    assert report_run(run)["under_way"] is False and not (run.folder / ".lock").exists()
+    assert is_under_way(run) is False and not (run.folder / ".lock").exists()
     with run.locked():
-        assert report_run(run)["under_way"] is True
-    assert report_run(run)["under_way"] is False
+        assert is_under_way(run) is True
+        assert report_run(run)["standing"] == "Being trained right now, at step 30 of 30."
+    assert is_under_way(run) is False
     (run.folder / ".lock").touch()
     run.samples_folder.rename(run.folder / "elsewhere")
     run.samples_folder.touch()  # nothing can be written to such a run, nor locked
-    assert report_run(run)["under_way"] is None
+    assert is_under_way(run) is None
+    assert "Still being trained, or stopped" in report_run(run)["standing"]
+
+
+def test_one_line_says_how_far_a_run_is_and_what_can_be_done_with_it(tmp_path):
+    run = run_of(tmp_path / "a", [step_line(step) for step in (1, 10, 20)], None)
+
+    def standing():
+        report = report_run(run)
+        return report["state"], report["standing"]
+
+    resume = f"glassgpt resume {run.folder}"
+    state, line = standing()
+    assert state == "broken off" and "without a checkpoint" in line and "glassgpt train --config" in line
+    run.checkpoint_folder(10).mkdir(parents=True)
+    state, line = standing()  # a line of a step that was never saved
+    assert state == "broken off" and "at step 20 of 30 or soon after; to go on from step 10" in line
+    assert line.endswith(resume)
+    run.checkpoint_folder(23).mkdir()
+    assert standing() == ("stopped", f"Stopped, and saved at step 23 of 30; to go on from there: {resume}")
+    run.checkpoint_folder(30).mkdir()
+    assert standing()[0] == "all but complete"
+    run.write_config(build_config(flags={"minutes": 2.0}))
+    assert standing()[1].startswith("Stopped, and saved at step 30; to")  # nobody knows of how many yet
+    run.write_result(RESULT)
+    assert standing() == ("complete", "Complete, after 30 steps.")
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "modern", "chat", "labels", "lora"])
@@ -198,24 +225,35 @@ def test_settings_say_who_asked_for_them_and_what_the_preset_has(tmp_path):
     assert {name for name, s in settings.items() if s["asked"]} == {"data", "max_steps", "seed", "n_layer"}
     preset = {name: PRESETS["mini"].get(name, field.default) for name, field in FIELDS.items()}
     assert {name for name, s in settings.items() if s["differs"]} == {
-        shown_name(name) for name, value in run.config().flat().items() if value != preset[name]
+        shown_name(name) for name in run.config().in_use() if run.config().flat()[name] != preset[name]
     }
     assert settings["n_layer"]["value"] == "3" and settings["n_layer"]["preset"] == "4"
     assert not settings["n_head"]["differs"] and FIELDS["n_head"].default != preset["n_head"]
-    assert settings["data"]["value"] == "song.txt" and len(settings) == len(FIELDS)
+    assert settings["data"]["value"] == "song.txt"
+    assert [*settings] == [shown_name(name) for name in FIELDS if name in run.config().in_use()]
     run.config_file.write_text(run.config_file.read_text().replace('preset = "mini"', 'preset = "of-old"'))
     of_old = [s for section in report_run(run)["settings"] for s in section["settings"]]
     assert {(s["preset"], s["differs"]) for s in of_old} == {(None, False)}
 
 
+def test_a_preset_is_not_said_to_have_what_came_with_the_model(tmp_path):
+    run = run_of(tmp_path / "a", from_="other", lora=2, dropout=0.25)
+    settings = {s["name"]: s for section in report_run(run)["settings"] for s in section["settings"]}
+    for name in ("architecture", "n_layer", "tokenizer", "from", "lora"):
+        assert settings[name]["preset"] is None and not settings[name]["differs"], name
+    assert (settings["dropout"]["preset"], settings["dropout"]["differs"]) == ("0.0", True)  # the recipe says so
+    assert settings["seed"]["preset"] == "1337" and settings["lora_alpha"]["value"] == "16.0"
+
+
 def test_minutes_are_not_shown_as_the_zero_that_they_became(tmp_path):
     def minutes_of(run):
-        return next(s for part in report_run(run)["settings"] for s in part["settings"] if s["name"] == "minutes")
+        every = [s for part in report_run(run)["settings"] for s in part["settings"]]
+        return next((s for s in every if s["name"] == "minutes"), None)
 
     run = run_of(tmp_path / "a")
-    assert minutes_of(run)["value"] == "0.0"  # max_steps was asked for
+    assert minutes_of(run) is None  # max_steps was asked for
     run.write_config(build_config(preset="char-cpu"))
-    assert minutes_of(run)["value"] == "0.0" and not minutes_of(run)["differs"]  # it has max_steps
+    assert minutes_of(run) is None  # it has max_steps
     for preset in ("mini", "char-cpu"):
         timed = build_config(preset=preset, flags={"minutes": 2.0})
         run.write_config(timed)
@@ -231,20 +269,52 @@ def test_exactly_the_settings_that_differ_are_shown(tmp_path):
     flat = [run.config().flat() for run in runs]
     expected = {name for name in FIELDS if len({json.dumps(config[name]) for config in flat}) > 1}
     assert {row["name"] for row in data["differ"]} == expected >= {"seed", "n_layer", "dropout"}
-    assert data["equal"] == len(FIELDS) - len(expected)
+    assert data["equal"] == len(runs[0].config().in_use()) - len(expected)
     (seeds,) = [row["values"] for row in data["differ"] if row["name"] == "seed"]
     assert seeds == ["5", "6", "5"]
 
 
+def test_settings_that_play_no_part_are_left_out(tmp_path):
+    run = run_of(tmp_path / "a", bias=False)  # of the modern architecture, which has none anyway
+    settings = {s["name"]: s for section in report_run(run)["settings"] for s in section["settings"]}
+    assert not settings.keys() & {"qkv_bias", "activation", "n_gram_rows", "residual", "lora_alpha", "minutes"}
+    assert (settings["n_kv_head"]["value"], settings["head_dim"]["value"]) == ("2", "64")
+    assert settings["bias"]["value"] == "false (plays no part here)" and settings["bias"]["asked"]
+    data = compare_runs([run, run_of(tmp_path / "b", architecture="gpt2")])
+    differ = {row["name"]: row["values"] for row in data["differ"]}
+    assert differ["architecture"] == ["modern", "gpt2"] and differ["rope_theta"] == ["10000.0", None]
+    assert differ["bias"] == [None, "true"] and "n_gram" not in differ and "norm_position" not in differ
+
+
+def slower(lines):
+    return [
+        line | {"tokens_per_second": line["tokens_per_second"] - 90} if "train_loss" in line else line for line in lines
+    ]
+
+
+def test_speed_is_that_of_steps_whatever_stood_between_them(tmp_path):
+    steps = [step_line(step) for step in range(1, 31)]
+    steps[4]["tokens_per_second"] = 3.0  # a moment's load
+    # Validated less, the slower one has done more tokens a second in all.
+    runs = [run_of(tmp_path / "a", steps), run_of(tmp_path / "b", slower(steps), RESULT | {"tokens_per_second": 999.0})]
+    rows = dict(report_run(runs[0])["rows"])
+    assert rows["tokens/s"] == "316" and rows["tokens/s, validations included"] == "320"
+    marked = {row["name"]: row["best"] for row in compare_runs(runs)["rows"]}
+    assert marked["step_tokens_per_second"] == [0] and marked["tokens_per_second"] == []
+    of_old = [{name: value for name, value in line.items() if name != "tokens_per_second"} for line in steps]
+    assert "tokens/s" not in dict(report_run(run_of(tmp_path / "old", of_old))["rows"])
+
+
 def test_the_best_is_marked_where_runs_compare(tmp_path):
-    better = RESULT | {"val_loss": 2.1, "best_val_loss": 2.1, "bits_per_byte": 3.2, "tokens_per_second": 100.0}
+    better = RESULT | {"val_loss": 2.1, "best_val_loss": 2.1, "bits_per_byte": 3.2}
+    slow = slower(step_line(step) for step in range(1, 31))
 
     def marked(*runs):
         data = compare_runs(runs)
         return {row["name"]: row["best"] for row in data["rows"] if row["best"]}, data["notes"]
 
-    a, b = run_of(tmp_path / "a"), run_of(tmp_path / "b", result=better)
-    every = {"val_loss": [1], "best_val_loss": [1], "bits_per_byte": [1], "tokens_per_second": [0]}
+    a, b = run_of(tmp_path / "a"), run_of(tmp_path / "b", slow, better)
+    every = {"val_loss": [1], "best_val_loss": [1], "bits_per_byte": [1], "step_tokens_per_second": [0]}
     assert marked(a, b) == (every, [])
     assert marked(a, b, run_of(tmp_path / "c", result=better))[0]["val_loss"] == [1, 2]
     other = run_of(tmp_path / "other", result=better, tokenizer="char", vocab_size=65)
@@ -254,8 +324,8 @@ def test_the_best_is_marked_where_runs_compare(tmp_path):
         "These runs have different tokenizers: val_loss, in nats a token, is not comparable; bits_per_byte is."
     ]
     assert not compare_runs([a, other])["same_tokens"] and compare_runs([a, b])["same_tokens"]
-    best, notes = marked(a, run_of(tmp_path / "text", result=better | {"baseline_bits_per_byte": 2.9}))
-    assert best == {"tokens_per_second": [0]} and "different texts" in notes[0] and len(notes) == 1
+    best, notes = marked(a, run_of(tmp_path / "text", slow, better | {"baseline_bits_per_byte": 2.9}))
+    assert best == {"step_tokens_per_second": [0]} and "different texts" in notes[0] and len(notes) == 1
     a.checkpoint_folder(30).mkdir(parents=True)
     b.checkpoint_folder(30).mkdir(parents=True)
     for run, vocabulary in ((a, "{}"), (b, "{ }")):  # of one kind and size, but not the same
@@ -284,7 +354,10 @@ def test_runs_that_write_are_compared_beside_one_that_tells_labels_apart(tmp_pat
 
     assert marked(*runs) == {"val_loss": [2], "bits_per_byte": [2]}  # all else is equal; 0.5 nats a text are no less
     data = compare_runs(runs)
-    assert len(data["notes"]) == 1 and "Some of these runs tell labels apart" in data["notes"][0]
+    assert data["notes"] == [
+        "Some of these runs tell labels apart, others write: the best is marked among those that do the same."
+    ]
+    assert compare_runs(runs[:2])["notes"] == ["Some of these runs tell labels apart, others write."]  # none is marked
     assert [run["bits_per_nat"] for run in data["runs"]] == [pytest.approx(3.6 / 2.5), None, pytest.approx(3.6 / 2.5)]
     assert "accuracy" not in marked(*runs) and marked(*runs, labelled(tmp_path / "m", accuracy=0.8))["accuracy"] == [3]
     other = run_of(tmp_path / "other", result=better, tokenizer="char", vocab_size=65)
@@ -364,7 +437,8 @@ def page(kind, folder):
     a, b = run_of(folder / "b&amp;a", **HOSTILE), run_of(folder / "b", **HOSTILE, seed=6)
     if kind == "compare":
         return render("compare.html", compare_runs([a, b]))
-    found = findings(look(engine_of("gpt2", context_length=64), PROMPT)) | {"checkpoint": "step-00000030", "run": "a"}
+    found = findings(look(engine_of("gpt2", context_length=64), PROMPT))
+    found |= {"checkpoint": "step-00000030", "whose": "the text of --prompt", "command": "glassgpt inspect a"}
     return render("report.html", report_run(a) | {"found": found, "why": ""})
 
 
@@ -423,6 +497,73 @@ def test_the_words_of_a_curve_are_no_smaller_on_a_narrow_page(tmp_path, kind, cu
     for name in ("at-first", "later"):
         (sizes,) = re.findall(f'data-{name}="(.*?)"', dom)
         assert len(sizes.split(",")) == curves and min(map(float, sizes.split(","))) > 0.98, name
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+def test_a_single_figure_is_said_and_not_drawn(tmp_path):
+    lines = [step_line(1), {"step": 1, "val_loss": 0.25, "accuracy": 1.0, "best_val_loss": 0.25}]
+    _, seen = drawn(
+        render("report.html", report_run(labelled(tmp_path / "a", lines)) | {"found": None, "why": ""}), tmp_path
+    )
+    assert seen.count("<svg") == 1  # which is a page's own, and not shown
+    assert "accuracy: 100 (at step 1; a curve takes two)" in seen and "val_loss: 0.25 (at step 1;" in seen
+
+
+# What sticks out of a narrow page, and whether a table that goes on beyond its edge shows it there: in its background some
+# pictures move along with it, and others stay.
+EDGES = """document.body.style.maxWidth = "15rem"; setTimeout(() => {
+  const edge = document.body.getBoundingClientRect().right - parseFloat(getComputedStyle(document.body).paddingRight) + 1;
+  const all = [...document.querySelectorAll("main *")].filter(one => !one.parentElement.closest(".scroll"));
+  document.body.dataset.beyond = all.filter(one => one.getBoundingClientRect().right > edge).map(one => one.tagName).join();
+  const wide = [...document.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth);
+  document.body.dataset.moves = wide.map(one => new Set(getComputedStyle(one).backgroundAttachment.split(", ")).size).join();
+}, 1000);
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize("kind", ["report", "compare"])
+def test_nothing_sticks_out_of_a_narrow_page_and_a_cut_table_shows_that_it_goes_on(tmp_path, kind):
+    dom, _ = drawn(page(kind, tmp_path), tmp_path, EDGES, width=500)
+    assert 'data-beyond=""' in dom
+    (moves,) = re.findall('data-moves="(.*?)"', dom)
+    assert moves and set(moves.split(",")) == {"2"}
+
+
+# How wide the tiles and the small curves of each row are together, beside their place.
+ROWS = """document.body.dataset.rows = [...document.querySelectorAll(".even")].map(box => {
+  const rows = Map.groupBy(box.children, one => one.offsetTop), gap = parseFloat(getComputedStyle(box).columnGap);
+  const together = row => row.reduce((sum, one) => sum + one.getBoundingClientRect().width + gap, -gap);
+  return [...rows.values()].map(row => `${row.length}:${Math.round(together(row) - box.clientWidth)}`).join();
+}).join(";");
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize(("width", "expected"), [(1280, [[7, 6], [2, 2]]), (600, [[3, 3, 3, 3, 1], [1, 1, 1, 1]])])
+def test_tiles_and_curves_stand_in_full_rows(tmp_path, width, expected):
+    report = report_run(labelled(tmp_path / "a")) | {"found": None, "why": ""}
+    dom, _ = drawn(render("report.html", report), tmp_path, ROWS, width)
+    (rows,) = re.findall('data-rows="(.*?)"', dom)
+    rows = [[tuple(map(int, row.split(":"))) for row in box.split(",")] for box in rows.split(";")]
+    assert [[count for count, _ in box] for box in rows] == expected
+    assert all(abs(short) <= 3 for box in rows for _, short in box)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+def test_a_page_speaks_of_the_best_only_where_it_is_marked(tmp_path):
+    runs = [run_of(tmp_path / "a"), run_of(tmp_path / "b", seed=6)]  # of the same figures
+    _, seen = drawn(render("compare.html", compare_runs(runs)), tmp_path)
+    assert "Bold and green" not in seen and "n best" not in seen and "A dash" not in seen
+    better = run_of(tmp_path / "c", result=RESULT | {"val_loss": 2.1}, architecture="gpt2")
+    _, seen = drawn(render("compare.html", compare_runs([runs[0], better])), tmp_path)
+    assert "Bold and green" in seen and seen.count("n best") == 1 and "A dash" in seen and "<td>\u2013</td>" in seen
+    killed = run_of(tmp_path / "k", [step_line(1)], None)
+    killed.checkpoint_folder(0).mkdir(parents=True)
+    _, seen = drawn(render("compare.html", compare_runs([runs[0], killed])), tmp_path)
+    assert "k: Broken off (killed, or ended by an error) at step 1 of 30" in seen and "Dots: val_loss" in seen
+    _, seen = drawn(render("report.html", report_run(killed) | {"found": None, "why": ""}), tmp_path)
+    assert "to go on from step 0, which is saved: glassgpt resume" in seen
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")

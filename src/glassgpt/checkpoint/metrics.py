@@ -1,7 +1,8 @@
 """metrics.jsonl, where a run's figures stand: read in spite of whatever was done to it, and cut where a run goes on."""
 
 import os
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from glassgpt.config.plain import parse_json, typed
 
 # What is read again from a line; more may stand there.
-FIGURES = {"step", "tokens", "seconds", "train_loss", "val_loss", "bits_per_byte", "accuracy", "best_val_loss"}
+FIGURES = {
+    "step", "tokens", "seconds", "tokens_per_second", "train_loss", "val_loss", "bits_per_byte", "accuracy", "best_val_loss",
+}  # fmt: skip
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
@@ -67,6 +70,13 @@ def are_counts(confusion: object, labels: int) -> bool:
     except ValueError:
         return False
     return [len(row) for row in rows] == [labels] * labels
+
+
+def step_speed(lines: Iterable[dict[str, Any]]) -> float | None:
+    """Tokens a second while a step is computed: the median of the logged ones, so that neither what stands between steps nor
+    a resume or a moment's load counts. None where no line says it."""
+    speeds = [line["tokens_per_second"] for line in lines if "tokens_per_second" in line]
+    return statistics.median(speeds) if speeds else None
 
 
 def smoothed(values: Sequence[float]) -> list[float]:

@@ -28,7 +28,8 @@ RUNS = Path("runs")
 LOCK = ".lock"
 # Of a file system that knows no locks, such as some network ones.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-# What is read again from result.json; more stands there.
+# What is read again from result.json; more stands there. `tokens_per_second` is that of the whole loop, validations and
+# samples included; the lines of metrics.jsonl have that of the steps alone.
 RESULT: dict[str, Any] = {
     "val_loss": float, "best_val_loss": float, "best_step": int, "steps": int, "tokens": int, "seconds": float,
     "tokens_per_second": float, "parameters": int,

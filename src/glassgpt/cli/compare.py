@@ -25,36 +25,62 @@ def compare(
     data = compare_runs([run_with_figures(run) for run in runs])
     replace_file(out, render("compare.html", data).encode())
     console = Console(highlight=False)
-    for part in tables(data):
+    for part in tables(data, console):
         console.print(part)
     for note in data["notes"]:
         print(note)
+    for run in data["runs"]:
+        if not run["complete"]:
+            print(f"{run['name']}: {run['standing']}")
     print(f"written to {out}: open it in a browser")
 
 
-def tables(data: dict[str, Any]) -> list[Any]:
-    """What the runs reached, with a star at the best, and the settings that differ."""
+def tables(data: dict[str, Any], console: Any) -> list[Any]:
+    """What the runs reached, with a star at the best, and the settings that differ; below each other where the runs do not fit
+    side by side."""
+    from rich.text import Text
+
+    runs, rows, differ = data["runs"], data["rows"], data["differ"]
+    results = [("state", [Text(run["state"]) for run in runs])]
+    for row in rows:
+        marks = [i in row["best"] for i in range(len(runs))]
+        words = zip(row["words"], marks, strict=True)
+        results.append(
+            (row["label"], [Text(f"* {text}" if best else text, "bold" if best else "") for text, best in words])
+        )
+    settings = [
+        (row["name"], [Text("-" if value is None else value or "(none)") for value in row["values"]]) for row in differ
+    ]
+    names = [run["name"] for run in runs]
+    parts: list[Any] = ["Results; a star: the best of what compares" if any(row["best"] for row in rows) else "Results"]
+    parts += [*side_by_side(names, results, "right", console), ""]
+    if not differ:
+        return [*parts, f"All {data['equal']} settings are equal", ""]
+    parts.append(f"Settings that differ; {data['equal']} others are equal" + explained(differ))
+    return [*parts, *side_by_side(names, settings, "left", console), ""]
+
+
+def side_by_side(names: list[str], rows: list[tuple[str, list[Any]]], justify: Any, console: Any) -> list[Any]:
+    """One table, or as many below each other as it takes to leave every word and figure whole."""
+    from rich.measure import Measurement
     from rich.table import Column, Table
     from rich.text import Text
 
-    names = [run["name"] for run in data["runs"]]
+    def table(shown: slice) -> Table:
+        columns = [Column(Text(name), justify=justify, overflow="fold") for name in names[shown]]
+        made = Table(Column("", no_wrap=True), *columns, box=None, padding=(0, 1))
+        for label, cells in rows:
+            made.add_row(label, *cells[shown])
+        return made
 
-    def columns(justify: Any) -> list[Column]:
-        return [
-            Column("", no_wrap=True),
-            *(Column(Text(name), justify=justify, overflow="fold") for name in names),
-        ]
+    unlimited = console.options.update(width=10_000)
+    for pieces in range(1, len(names) + 1):
+        many = -(-len(names) // pieces)
+        made = [table(slice(start, start + many)) for start in range(0, len(names), many)]
+        if all(Measurement.get(console, unlimited, one).maximum <= console.width for one in made):
+            break
+    return made
 
-    results = Table(*columns("right"), box=None, padding=(0, 2))
-    results.add_row("complete", *("yes" if run["complete"] else "no" for run in data["runs"]))
-    for row in data["rows"]:
-        best = [i in row["best"] for i in range(len(names))]
-        words = zip(row["words"], best, strict=True)
-        results.add_row(row["label"], *(Text(f"* {text}" if b else text, "bold" if b else "") for text, b in words))
-    settings = Table(*columns("left"), box=None, padding=(0, 2))
-    for row in data["differ"]:
-        settings.add_row(row["name"], *(Text(value or "(none)") for value in row["values"]))
-    return [
-        "Results; a star: the best of what compares", results, "",
-        f"Settings that differ; {data['equal']} others are equal", settings, "",
-    ]  # fmt: skip
+
+def explained(differ: list[dict[str, Any]]) -> str:
+    return "; -: plays no part in that run" if any(None in row["values"] for row in differ) else ""

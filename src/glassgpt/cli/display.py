@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from glassgpt.checkpoint import Run, load_checkpoint
+from glassgpt.checkpoint.metrics import step_speed
 from glassgpt.cli.confusion import confusion_table, validation_of
 from glassgpt.cli.progress import PreparationDisplay
 from glassgpt.config import RunConfig
@@ -224,7 +225,9 @@ def goodbye(run: Run) -> None:
             f"{result['bits_per_byte']:.4f}, {place} counting n-grams ({result['baseline_bits_per_byte']:.3f})",
         )
     table.add_row("trained on", f"{result['tokens']:,} tokens in {result['steps']:,} steps")
-    table.add_row("time", f"{result['seconds']:.0f} s in all, {result['tokens_per_second']:,.0f} tokens/s")
+    speed, of_loop = step_speed(run.metrics()), f"{result['tokens_per_second']:,.0f}"
+    speeds = f"{speed:,.0f} tokens/s, {of_loop} with validations" if speed else f"{of_loop} tokens/s with validations"
+    table.add_row("time", f"{result['seconds']:.0f} s in all; {speeds}")
     if result.get("flops_per_second"):
         mfu = f"{result['mfu']:.1%} of what the device can do (MFU)" if result["mfu"] else "MFU unknown"
         table.add_row("arithmetic", f"{in_words_of_size(result['flops_per_second'])}FLOP/s at the end, {mfu}")

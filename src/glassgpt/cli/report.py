@@ -10,6 +10,13 @@ from glassgpt.cli.flags import Device, RunToRead, prompt_text
 from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 PAGE = Path("report.html")
+LONGEST_QUOTED = 80  # characters of a prompt that is shown as a flag
+# What was looked at, by where it came from.
+WHOSE = {
+    "asked": "the text of --prompt",
+    "sample": "the first conversation for validation, with the model's last answer to it",
+    "written": "what the model wrote by itself",
+}
 
 
 def report(
@@ -32,7 +39,7 @@ def report(
     from rich.console import Console
 
     from glassgpt.cli.progress import PreparationDisplay
-    from glassgpt.disk import as_argument, replace_file
+    from glassgpt.disk import replace_file
     from glassgpt.errors import ConfigError
     from glassgpt.inspection import render, report_run, run_with_figures
     from glassgpt.machine import decide_device, keep_freed_memory
@@ -49,13 +56,15 @@ def report(
             sample = data["samples"][-1]["text"] if data["task"] == "conversations" and data["samples"] else ""
             data |= looked_into(run or opened.folder, prompt, sample, device, display.on_prepare)
     replace_file(out, render("report.html", data).encode())
+    print(f"{data['name']}: {data['standing']}")
     Console(highlight=False).print(table(data))
     if data["unknown"]:
         print(f"not known, since the run is not complete: {', '.join(data['unknown'])}")
     if data["why"]:
         print(f"not looked into: {data['why']}")
     elif data["found"]:
-        print(f"inside the model, in full: glassgpt inspect {as_argument(run or opened.folder)}")
+        found = data["found"]
+        print(f"looked into {found['checkpoint']} with {found['whose']}; in full: {found['command']}")
     print(f"written to {out}: open it in a browser")
 
 
@@ -72,6 +81,7 @@ def looked_into(
     from glassgpt.inspection import findings, look
 
     prompt = prompt_text(prompt)
+    whose = WHOSE["asked" if prompt else "sample" if sample else "written"]
     try:
         report("loading the model", 0.0)
         checkpoint = find_checkpoint(run, say)
@@ -83,18 +93,23 @@ def looked_into(
         if prompt or not (isinstance(error, GlassError) or is_out_of_memory(error)):
             raise
         return {"found": None, "why": str(error) if isinstance(error, GlassError) else "out of memory"}
-    return {"found": findings(data) | {"checkpoint": checkpoint.name, "run": as_argument(run)}, "why": ""}
+    command = f"glassgpt inspect {as_argument(run)}" + (f" --prompt {quoted(text)}" if prompt or sample else "")
+    found = findings(data) | {"checkpoint": checkpoint.name, "whose": whose, "command": command}
+    return {"found": found, "why": ""}
+
+
+def quoted(text: str) -> str:
+    """For a shell, where it fits into a line there."""
+    from glassgpt.disk import as_argument
+
+    return as_argument(text) if text.isprintable() and len(text) <= LONGEST_QUOTED else "TEXT"
 
 
 def table(data: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    doing = {True: "it is being trained", False: "it was stopped", None: "still running, or stopped"}[data["under_way"]]
-    state = "" if data["complete"] else f", not complete: {doing}"
-    figures = Table(
-        title=Text(f"{data['name']}{state}"), title_justify="left", show_header=False, box=None, padding=(0, 2)
-    )
+    figures = Table(show_header=False, box=None, padding=(0, 2))
     for label, words in data["rows"]:
         figures.add_row(label, Text(words))
     if data["faults"]["count"]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from glassgpt.config.names import suggestion
 from glassgpt.config.setting import check_ranges, require_unicode, setting
+from glassgpt.config.unused import IDLE, REFUSED, without_part
 from glassgpt.errors import ConfigError
 
 DEFAULT_BPE_VOCABULARY = 4096
@@ -287,10 +288,17 @@ class RunConfig:
     def require_useful(self) -> None:
         """Raises ConfigError where a person asked for what is without use here: it would otherwise pass in silence."""
         values = self.flat()
-        for choice, unused in UNUSED.items():
-            for name in unused[values[choice]]:
+        for choice, by_value in REFUSED.items():
+            for name in by_value.get(values[choice], ()):
                 if name in self.asked and values[name]:
                     raise ConfigError(f"{choice} {values[choice]} has no use for {name}; leave {name} out")
+
+    def in_use(self) -> dict[str, Any]:
+        """The settings that play a part beside the others, with what a 0 that stands for another setting comes to."""
+        values, model = self.flat(), self.model
+        derived = {"n_kv_head": model.kv_heads, "head_dim": model.head_width, "n_inner": model.mlp_width}
+        unused = without_part(values, REFUSED, IDLE)
+        return {name: value for name, value in (values | derived).items() if name not in unused}
 
     def resolved(self, **values: Any) -> "RunConfig":
         """A copy with settings that GlassGPT found out for itself."""
@@ -314,18 +322,6 @@ SECTIONS: dict[str, Any] = {
 }
 SECTION_OF = {f.name: section for section, kind in SECTIONS.items() for f in fields(kind)}
 FIELDS = {f.name: f for kind in SECTIONS.values() for f in fields(kind)}
-
-
-# What each choice has no use for.
-UNUSED: dict[str, dict[str, tuple[str, ...]]] = {
-    "architecture": {
-        "gpt2": ("rope_theta", "n_gram", "n_gram_rows"),
-        "modern": ("bias", "qkv_bias", "n_gram", "n_gram_rows"),
-        "ngram": ("bias", "qkv_bias"),
-        "textbook": ("rope_theta", "n_gram", "n_gram_rows"),
-    },
-    "optimizer": {"adamw": ("matrix_learning_rate", "momentum"), "muon": ()},
-}
 
 
 def shown_name(name: str) -> str:

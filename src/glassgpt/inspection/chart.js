@@ -10,12 +10,17 @@ function ticks(least, most, count, finest = 0) {
 }
 // Curves over each other. A series has name, color, points [[x, y or null], ...], and may be `dots` (joined by a thin line), `faint` or dashed.
 // `marks` are places on the x axis with a colour, `most` what no figure can pass. Lines and words of every curve are shown where one points.
-// In a place narrower than `width` it is drawn anew, as wide as that is, so that its words are never smaller than those around it.
+// It is drawn as wide as its place, and anew once that changes, so that its words are as large as those around it.
 const SVG = document.querySelector("svg").namespaceURI;
-function chart(parent, { title, x, y, series, marks = [], most = Infinity, width = 860, height = 300 }) {
+function chart(parent, { title, x, y, series, marks = [], most = Infinity, height = 300 }) {
   const box = element("figure", null, parent), drawn = series.filter(s => s.points.some(p => p[1] != null));
   if (title) element("figcaption", title, box);
   if (!drawn.length) { element("p", "No figures of this yet.", box); return; }
+  const all = drawn.flatMap(s => s.points.filter(p => p[1] != null)), places = [...new Set(all.map(p => p[0]))].sort((a, b) => a - b);
+  if (places.length < 2) {
+    element("p", `${drawn.map(s => `${s.name ?? y}: ${exact(s.points.find(p => p[1] != null)[1])}`).join("; ")} (at ${x} ${exact(places[0])}; a curve takes two)`, box);
+    return;
+  }
   if (series.length > 1) {
     const legend = element("div", null, box, { class: "legend" });
     for (const s of drawn) { const one = element("span", null, legend), i = element("i", null, one, s.dots ? { class: "dots" } : {}); i.style.borderColor = s.color; if (s.dash) i.style.borderTopStyle = "dashed"; one.append(s.name); }
@@ -23,13 +28,11 @@ function chart(parent, { title, x, y, series, marks = [], most = Infinity, width
   const svg = document.createElementNS(SVG, "svg"); svg.setAttribute("role", "img"); svg.setAttribute("tabindex", "0");
   svg.setAttribute("aria-label", `${title ?? y} by ${x}`); box.append(svg);
   const draw = (kind, attributes, text) => { const made = document.createElementNS(SVG, kind); for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value); if (text != null) made.textContent = text; svg.append(made); return made; };
-  const all = drawn.flatMap(s => s.points.filter(p => p[1] != null)), range = i => all.reduce(([a, b], p) => [Math.min(a, p[i]), Math.max(b, p[i])], [Infinity, -Infinity]);
-  const places = [...new Set(all.map(p => p[0]))].sort((a, b) => a - b);
+  const range = i => all.reduce(([a, b], p) => [Math.min(a, p[i]), Math.max(b, p[i])], [Infinity, -Infinity]);
   let [left, right] = range(0), [low, high] = range(1), wide, line;
-  if (left === right) { left -= 1; right += 1; }
   const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1; low = low >= 0 && low - room < 0 ? 0 : low - room; high = Math.min(high + room, most);
   const edge = { left: 58, right: 22, top: 30, bottom: 40 }, X = v => edge.left + (v - left) / (right - left) * (wide - edge.left - edge.right), Y = v => height - edge.bottom - (v - low) / (high - low) * (height - edge.top - edge.bottom);
-  const there = () => Math.min(width, box.clientWidth || width);
+  const there = () => box.clientWidth || 860;
   const paint = () => {
     wide = there(); svg.setAttribute("viewBox", `0 0 ${wide} ${height}`); svg.replaceChildren();
     for (const [v, text] of ticks(low, high, height / 50)) { draw("line", { class: "grid", x1: edge.left, x2: wide - edge.right, y1: Y(v), y2: Y(v) }); draw("text", { x: edge.left - 6, y: Y(v) + 4, "text-anchor": "end" }, text); }
@@ -63,5 +66,10 @@ function chart(parent, { title, x, y, series, marks = [], most = Infinity, width
   svg.addEventListener("pointermove", event => { const frame = svg.getBoundingClientRect(); point(nearest(left + ((event.clientX - frame.left) * wide / frame.width - edge.left) / (wide - edge.left - edge.right) * (right - left)), event); });
   svg.addEventListener("keydown", event => { const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key]; if (move) { point(Math.max(0, Math.min(places.length - 1, chosen + move))); event.preventDefault(); } });
   for (const end of ["pointerleave", "blur"]) svg.addEventListener(end, () => { line.style.display = "none"; hideTip(); });
+}
+// Children of `box`, each at least so many pixels wide, in rows that are as full as each other.
+function inEvenRows(box, least) {
+  const count = box.children.length, fit = () => { const most = Math.max(1, Math.floor(box.clientWidth / least)); box.style.setProperty("--columns", Math.ceil(count / Math.ceil(count / most))); };
+  fit(); new ResizeObserver(fit).observe(box);
 }
 const zip = (xs, ys, factor = 1) => xs.map((x, i) => [x, ys[i] == null ? null : ys[i] * factor]).filter(p => p[0] != null);

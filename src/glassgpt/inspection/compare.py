@@ -8,13 +8,14 @@ from glassgpt.checkpoint.files import TOKENIZER
 from glassgpt.config.schema import FIELDS, SECTION_OF, shown_name
 from glassgpt.disk import sha256_of
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.figures import KINDS, Figures, in_words, unit_of
+from glassgpt.inspection.figures import KINDS, Figures, unit_of
 from glassgpt.inspection.report import Report, report_run
+from glassgpt.inspection.settings import words_of
 
-SHOWN = ("folder", "task", "complete", "figures", "curves", "validation", "wrote")
+SHOWN = ("folder", "task", "complete", "state", "standing", "figures", "curves", "validation", "wrote")
 # A loss in nats a token compares only among those who cut a text into the same tokens, bits a byte only on the same text.
 OF_TOKENS, OF_TEXT = (
-    ("val_loss", "best_val_loss", "tokens_per_second"),
+    ("val_loss", "best_val_loss", "step_tokens_per_second"),
     ("val_loss", "best_val_loss", "bits_per_byte", "accuracy"),
 )
 
@@ -32,17 +33,31 @@ def compare_runs(runs: Sequence[Run]) -> Report:
         raise ConfigError(f"{twice} is named twice, and a run does not differ from itself; name it once")
     reports = [report_run(run) for run in runs]
     unique = len({folder.name for folder in folders}) == len(folders)
-    configs = [run.config().flat() for run in runs]
-    differ = [name for name in FIELDS if any(flat[name] != configs[0][name] for flat in configs)]
+    settings = [words_of(run.config()) for run in runs]
+    used = [name for name in FIELDS if any(name in words for words in settings)]
+    differ = [name for name in used if len({words.get(name) for words in settings}) > 1]
     figures = [report["figures"] for report in reports]
     labelled = [report["task"] == "labels" for report in reports]
     groups = [[i for i, one in enumerate(labelled) if one is kind] for kind in sorted(set(labelled))]
     notes = [
         comparability([runs[i] for i in group], [reports[i] for i in group], mixed=len(groups) > 1) for group in groups
     ]
-    of_two_kinds = (
-        "Some of these runs tell labels apart, others write: the best is marked among those that do the same."
-    )
+    rows = [
+        {
+            "name": name,
+            "label": label_of(name, figures),
+            "words": [kind.words(one[name]) if one.get(name) is not None else "" for one in figures],
+            "best": [
+                i
+                for group, why in zip(groups, notes, strict=True)
+                for i in best_of(name, {i: figures[i] for i in group}, why)
+            ],
+        }
+        for name, kind in KINDS.items()
+        if name != "saved_step" and any(one.get(name) is not None for one in figures)
+    ]
+    among = ": the best is marked among those that do the same" if any(row["best"] for row in rows) else ""
+    of_two_kinds = f"Some of these runs tell labels apart, others write{among}."
     return {
         "runs": [
             {
@@ -53,29 +68,16 @@ def compare_runs(runs: Sequence[Run]) -> Report:
             }
             for report in reports
         ],
-        "rows": [
-            {
-                "name": name,
-                "label": label_of(name, figures),
-                "words": [kind.words(one[name]) if one.get(name) is not None else "" for one in figures],
-                "best": [
-                    i
-                    for group, why in zip(groups, notes, strict=True)
-                    for i in best_of(name, {i: figures[i] for i in group}, why)
-                ],
-            }
-            for name, kind in KINDS.items()
-            if name != "saved_step" and any(one.get(name) is not None for one in figures)
-        ],
+        "rows": rows,
         "differ": [
             {
                 "section": SECTION_OF[name],
                 "name": shown_name(name),
-                "values": [in_words(flat[name]) for flat in configs],
+                "values": [words.get(name) for words in settings],  # None where it plays no part
             }
             for name in differ
         ],
-        "equal": len(FIELDS) - len(differ),
+        "equal": len(used) - len(differ),
         "notes": [*([of_two_kinds] if groups[1:] else []), *(note for why in notes for note in why.values())],
         "same_tokens": not any("tokenizer" in why for why in notes),  # else the page begins with bits a byte
     }

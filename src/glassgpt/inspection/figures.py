@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from glassgpt.checkpoint.metrics import step_speed
+
 Figures = dict[str, Any]
 Lines = Sequence[dict[str, Any]]
 
@@ -14,9 +16,9 @@ def figures_of(
     """The figures of a run by the names of result.json, or where that is not written yet, of metrics.jsonl and of `saved`, the
     state of its newest checkpoint, which may be of a later step than the last that was logged."""
     losses = [line["train_loss"] for line in steps if number(line.get("train_loss")) is not None]
-    found: Figures = {"train_loss": losses[-1] if losses else None}
+    found: Figures = {"train_loss": losses[-1] if losses else None, "step_tokens_per_second": step_speed(steps)}
     if result is not None:
-        return found | {name: number(result.get(name)) for name in KINDS if name != "train_loss"}
+        return {name: number(result.get(name)) for name in KINDS} | found
     last: dict[str, Any] = max([*steps[-1:], saved], key=lambda line: line.get("step", 0))
     best = min(validated, key=lambda line: line["val_loss"], default={})
     found |= {
@@ -63,7 +65,9 @@ KINDS = {
     "baseline_bits_per_byte": Kind("counting n-grams", LOSS, "bits a byte"),
     "accuracy": Kind("accuracy", SHARE, better=1),
     "baseline_accuracy": Kind("always the commonest label", SHARE),
-    "tokens_per_second": Kind("tokens/s", "{:,.0f}".format, better=1),
+    "step_tokens_per_second": Kind("tokens/s", "{:,.0f}".format, better=1),
+    # Of the whole loop: a run that is validated less often would win.
+    "tokens_per_second": Kind("tokens/s, validations included", "{:,.0f}".format),
     "mfu": Kind("MFU", SHARE, better=1),
     "parameters": Kind("parameters", COUNT),
 }

@@ -13,16 +13,16 @@ from glassgpt.checkpoint import Run, open_run, read_json, run_of
 from glassgpt.checkpoint.files import CONFIG, WEIGHTS
 from glassgpt.checkpoint.find import is_checkpoint
 from glassgpt.checkpoint.metrics import are_counts, smoothed
-from glassgpt.checkpoint.run import LOCK
 from glassgpt.checkpoint.verify import newest_state
-from glassgpt.config import PRESETS, RunConfig
+from glassgpt.config import RunConfig
 from glassgpt.config.cache_folder import cache_folder
-from glassgpt.config.presets import RECIPES
-from glassgpt.config.schema import FIELDS, SECTION_OF, SECTIONS, shown_name
+from glassgpt.config.schema import shown_name
 from glassgpt.data.meta import read_meta
 from glassgpt.disk import as_argument
-from glassgpt.errors import CheckpointError, ConfigError, DataError, MachineError
+from glassgpt.errors import CheckpointError, ConfigError, DataError
 from glassgpt.inspection.figures import KINDS, Figures, Lines, figures_of, in_words, number, rows_of
+from glassgpt.inspection.settings import settings_of
+from glassgpt.inspection.standing import standing_of
 from glassgpt.model.size import count_parameters
 
 # Of a long run: what a page can draw, and a person read.
@@ -75,6 +75,7 @@ def report_run(run: Run) -> Report:
         figures |= baseline_of(config, fingerprint) | {"parameters": parameters_of(run, config)}
         needed = ("seconds", "baseline_accuracy" if task == "labels" else "baseline_bits_per_byte", "parameters")
         unknown = [KINDS[name].label for name in needed if figures.get(name) is None]
+    word, line = standing_of(run, result is not None, figures["steps"], config.train.max_steps)
     curves = curves_of(steps)
     validation = validation_of(validated, curves)
     return {
@@ -82,8 +83,8 @@ def report_run(run: Run) -> Report:
         "folder": str(run.folder),
         "argument": as_argument(run.folder),
         "complete": result is not None,
-        "under_way": result is None and is_under_way(run),
-        "max_steps": config.train.max_steps,
+        "state": word,
+        "standing": line,
         "preset": config.preset,
         "task": task,
         "fingerprint": fingerprint,
@@ -106,20 +107,6 @@ def report_run(run: Run) -> Report:
         "settings": settings_of(config),
         "environment": environment_of(result),
     }
-
-
-def is_under_way(run: Run) -> bool | None:
-    """Whether a process trains it right now: it holds the lock. None where that cannot be known."""
-    if not (run.folder / LOCK).is_file():
-        return False
-    unlockable: list[str] = []
-    try:
-        with run.locked(unlockable.append):
-            return None if unlockable else False
-    except CheckpointError:
-        return True
-    except MachineError:  # nothing can be written there, not even a lock
-        return None
 
 
 def parameters_of(run: Run, config: RunConfig) -> int | None:
@@ -235,35 +222,6 @@ def samples_of(run: Run) -> list[Report]:
     return [
         {"step": step, "text": entry.read_text(encoding="utf-8", errors="replace")[:LONGEST_SAMPLE]}
         for step, entry in found
-    ]
-
-
-def settings_of(config: RunConfig) -> list[Report]:
-    """Every setting, in the order of config.toml: its value, what the run's preset has (None where this version does not know
-    that preset), and whether a person asked for it."""
-    asked = {*config.asked, *(name for name, _ in config.changed)}
-    preset = (PRESETS | RECIPES).get(config.preset)
-    before = {} if preset is None else {name: preset.get(name, field.default) for name, field in FIELDS.items()}
-    # Once they are used up they are 0 in config.toml, which beside a run that was given minutes would say the opposite.
-    given_minutes = "max_steps" not in asked and ("minutes" in asked or before.get("minutes"))
-    settled = {"minutes": "became max_steps"} if given_minutes and not config.train.minutes else {}
-    return [
-        {
-            "section": section,
-            "settings": [
-                {
-                    "name": shown_name(name),
-                    "value": settled.get(name, in_words(value)),
-                    "preset": in_words(before[name]) if before else None,
-                    "asked": name in asked,
-                    "differs": bool(before) and (name in settled or value != before[name]),
-                    "doc": FIELDS[name].metadata["doc"],
-                }
-                for name, value in config.flat().items()
-                if SECTION_OF[name] == section
-            ],
-        }
-        for section in SECTIONS
     ]
 
 

@@ -36,7 +36,7 @@ class Observer:
 
     def on_step(self, step: int, metrics: dict[str, Any]) -> None:
         """Update number `step` (the first is 1) is done: train_loss, learning_rate, grad_norm, tokens, seconds,
-        tokens_per_second."""
+        tokens_per_second, which is that of the steps alone."""
 
     def on_fault(self, step: int, diagnosis: dict[str, Any]) -> None:
         """Something was wrong with update number `step` (train/watch.py), which is `skipped` or not."""
