@@ -56,7 +56,10 @@ def test_there_are_twelve_and_each_fits_on_a_page():
 
 
 def test_1_configuration(run):
-    printed, _ = run(1)
+    printed, names = run(1)
+    times = {what: count.total / names["plain"].total for what, count in names["counts"].items()}
+    assert times["n_head x 2"] == 1 and times["untied"] > 1.3 > times["context_length x 2"] > 1
+    assert 2 < times["n_embd x 2"] < 4 and re.search(r"n_embd x 2 +418,748,928   3.37 x", printed)
     assert "as it is                 124,439,808 parameters, 475 MiB in float32" in printed
     assert "n_head 7: n_embd 768" in printed
     assert "173,946,175,488 173,956,792,320" in printed
@@ -66,6 +69,7 @@ def test_2_placeholder(run):
     printed, names = run(2)
     assert "(2, 5, 768)" in printed and "(2, 5, 50257)" in printed and names["model"].shapes
     assert "changes the scores after the others: False" in printed
+    assert number_after("the likeliest next token has", printed) == pytest.approx(1e-3, rel=0.5)  # "a thousandth"
 
 
 def test_3_layer_norm(run):
@@ -87,6 +91,7 @@ def test_4_gelu_and_mlp(run):
     assert 1e-4 < number_after("the two forms apart:", printed) < 1e-3
     assert "(2, 3, 768) -> (2, 3, 3072) -> (2, 3, 768)" in printed and "4,722,432 parameters" in printed
     assert number_after("by hand against the model's own:", printed) < 1e-5
+    assert "lowest at x = -0.75, where it is -0.170" in printed and "changes the others: False" in printed
 
 
 def test_5_attention(run):
@@ -94,6 +99,8 @@ def test_5_attention(run):
     assert "itself only: [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]" in printed
     assert number_after("by hand against attention.py:", printed) < 1e-6
     assert number_after("three heads by hand against model/gpt2.py:", printed) < 1e-6
+    assert number_after("fused against explicit:", printed) < 1e-6
+    assert number_after("largest share at width 768:", printed) > 0.99 > 0.6 > number_after("by the root:", printed)
     assert "changes the positions [5], and no earlier one" in printed
     assert not names["masked"].triu(1).any()
 
