@@ -67,6 +67,7 @@ for part in parts:
     left = [a + b for a, b in zip(left, sizes, strict=True)]
 axes.invert_yaxis()
 axes.set_xlabel("million parameters")
+axes.set_xlim(0, 1.05 * max(left))
 axes.set_title("GPT-2 (124M), and one entry changed at a time", fontsize="medium")
 axes.legend(frameon=False, ncols=3, fontsize="small")
 Path("figures").mkdir(exist_ok=True)

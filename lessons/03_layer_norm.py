@@ -24,23 +24,26 @@ print("two positions, six features:\n", x.detach())
 # `dim=-1` is over the features of a position, `dim=0` would be over the positions of a batch.
 
 # %%
-print("\nmean over dim=-1, a number a position:", x.mean(dim=-1).tolist())
-print("mean over dim=0, a number a feature:  ", [round(v, 4) for v in x.mean(dim=0).tolist()])
+torch.set_printoptions(sci_mode=False, precision=4)
+print("\nmean over dim=-1, a number a position:", x.mean(dim=-1).detach())
+print("mean over dim=0, a number a feature:  ", x.mean(dim=0).detach())
 
 # %% [markdown]
-# GPT-2 divides by N, not by N - 1 (`unbiased=False`): with 768 features it hardly matters, with six it does. `eps`
-# stands under the root for a position whose features are all the same.
+# The variance is a sum divided by N, not by N - 1 (`unbiased=False`): with 768 features it hardly matters, with six it
+# does. `eps` stands under the root for a position whose features are all the same, which would be 0 / 0 without it; it is
+# also why the variance comes out a little below 1.
 
 # %%
 mean, variance = x.mean(dim=-1, keepdim=True), x.var(dim=-1, keepdim=True, unbiased=False)
 eps = 1e-5
 normed = (x - mean) / torch.sqrt(variance + eps)
-print(f"\nafter: mean {normed.mean(dim=-1).tolist()}, variance {normed.var(dim=-1, unbiased=False).tolist()}")
-print(f"variance by N - 1 instead of N: {(x.var(dim=-1) / x.var(dim=-1, unbiased=False)).tolist()} times as much")
-flat = torch.full((1, 6), 3.0)
-print(
-    f"all features the same: with eps {((flat - 3) / torch.sqrt(flat.var(dim=-1, unbiased=False) + eps)).tolist()[0]}"
-)
+after = normed.detach()
+print(f"\nafter: largest mean {after.mean(dim=-1).abs().max():.0e}, variance {after.var(dim=-1, unbiased=False)}")
+print("variance by N - 1 instead of N:", (x.var(dim=-1) / x.var(dim=-1, unbiased=False)).detach(), "times as much")
+flat = torch.full((6,), 3.0)
+spread = flat.var(unbiased=False)
+print("all features the same: with eps", (flat - flat.mean()) / torch.sqrt(spread + eps))
+print("                    without it", (flat - flat.mean()) / torch.sqrt(spread))
 
 # %% [markdown]
 # The same as torch's, and as the model's own (`model/textbook.py`), which has the scale and shift besides.
@@ -64,6 +67,10 @@ many = layer(torch.randn(7, 5))
 one, other = nn.BatchNorm1d(6)(many[:4])[0], nn.BatchNorm1d(6)(many)[0]
 print(f"batch norm of the first text among 4 and among 7: they differ by up to {(one - other).abs().max().item():.2f}")
 
+# %% [markdown]
+# What it is good for in a deep stack: twenty layers of random matrices, each a little too large. Without a norm the numbers
+# grow at every layer; with one they stay where they were.
+
 # %%
 deep = torch.randn(400, 64)
 spreads: dict[str, list[float]] = {"without": [], "with layer norm": []}
@@ -74,14 +81,18 @@ for name, norm in (("without", nn.Identity()), ("with layer norm", nn.LayerNorm(
         y = torch.relu(norm(y) @ (torch.randn(64, 64) * 0.25))
         spreads[name].append(y.std().item())
 print("\nspread after 20 layers: " + ", ".join(f"{name} {values[-1]:.3g}" for name, values in spreads.items()))
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 2.8), layout="constrained", width_ratios=(3, 3, 2))
 for axes, values, title in (
     (left, x, "before: each row its own range"),
-    (right, normed, "after: mean 0, variance 1 a row"),
+    (middle, normed, "after: mean 0, variance 1 a row"),
 ):
     axes.imshow(values.detach().numpy(), cmap="RdBu", vmin=-2.2, vmax=2.2)
     axes.set(title=title, xlabel="feature", ylabel="position", yticks=[0, 1])
     for (i, j), value in [((i, j), values[i, j].item()) for i in range(2) for j in range(6)]:
-        axes.text(j, i, f"{value:.2f}", ha="center", va="center")
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if abs(value) > 1.4 else "black")
+for name, spread_at in spreads.items():
+    right.semilogy(range(1, 21), spread_at, label=name)
+right.set(title="spread of a deep stack", xlabel="layer", ylabel="standard deviation")
+right.legend(frameon=False, fontsize="small")
 Path("figures").mkdir(exist_ok=True)
 figure.savefig("figures/03_layer_norm.png", dpi=120)

@@ -93,9 +93,12 @@ print(f"another last word changes the positions {changed.nonzero().flatten().tol
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
 pictures = (("word by word, nothing learned", simple), ("queries and keys", weights), ("and the causal mask", masked))
 for one, (title, picture) in zip(axes, pictures, strict=True):
-    one.imshow(picture.detach().numpy(), cmap="Blues", vmin=0, vmax=1)
+    shown = one.imshow(picture.detach().numpy(), cmap="Blues", vmin=0, vmax=1)
     one.set_title(title, fontsize="medium")
     one.set_xticks(range(T), words, rotation=60)
     one.set_yticks(range(T), words)
+figure.supxlabel("is looked at", fontsize="medium")
+figure.supylabel("looks", fontsize="medium")
+figure.colorbar(shown, ax=axes, label="share", shrink=0.7)
 Path("figures").mkdir(exist_ok=True)
 figure.savefig("figures/05_attention.png", dpi=120)

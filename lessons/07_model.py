@@ -49,8 +49,8 @@ print(f"the whole by hand: {(logits - model(tokens)).abs().max().item():.1e}, {t
 
 # %% [markdown]
 # **163 or 124 million?** The book counts an output matrix of its own, and no biases on queries, keys and values; GPT-2
-# as published has the biases, and uses the embedding as the output matrix (weight tying). "117M" is what the paper's
-# first version said.
+# as published has the biases, and uses the embedding as the output matrix (weight tying). "117M" stands in the paper; it
+# was a miscount, as its authors said later.
 
 # %%
 gpt2 = build_config(preset="gpt2").model
@@ -82,6 +82,7 @@ for part in ("embedding", "positions", "attention", "mlp", "norms"):
     left = [a + b for a, b in zip(left, widths, strict=True)]
 axes.invert_yaxis()
 axes.set_xlabel("million parameters")
+axes.set_title("the four sizes of GPT-2, and what they are made of", fontsize="medium")
 axes.legend(frameon=False, fontsize="small", loc="upper right")
 Path("figures").mkdir(exist_ok=True)
 figure.savefig("figures/07_model.png", dpi=120)

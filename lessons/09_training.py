@@ -15,7 +15,7 @@ from glassgpt.config import GPTConfig
 from glassgpt.model import build_model
 from glassgpt.train.schedule import SCHEDULES
 
-text = Path(torch.__file__).parent.joinpath("nn", "functional.py").read_text(encoding="utf-8")[:24_000]
+text = Path(torch.__file__).with_name("serialization.py").read_text(encoding="utf-8")[:8_000]
 characters = sorted(set(text))
 ids = torch.tensor([characters.index(c) for c in text])
 train_ids, val_ids = ids[: int(0.9 * len(ids))], ids[int(0.9 * len(ids)) :]
@@ -26,7 +26,7 @@ print(f"{len(text):,} characters of a file that every reader has, {len(character
 # after it.
 
 # %%
-T, B = 32, 12
+T, B = 32, 24
 window = train_ids[100 : 100 + T + 1]
 tokens, targets = window[:-1], window[1:]
 for i in (0, 1, 2):
@@ -35,7 +35,7 @@ for i in (0, 1, 2):
 # %% [markdown]
 # Cross-entropy: minus the logarithm of the probability that the token had which came. Its exponential is the
 # perplexity: among how many equally likely tokens the model might as well have been guessing. Before training that is
-# the size of the vocabulary.
+# about the size of the vocabulary.
 
 # %%
 config = GPTConfig(vocab_size=len(characters), context_length=T, n_layer=2, n_head=4, n_embd=64)
@@ -58,7 +58,7 @@ def draw(ids: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, t
     return windows[:, :-1], windows[:, 1:]
 
 
-def rate(step: int, steps: int, highest: float = 3e-3, warmup: int = 20) -> float:
+def rate(step: int, steps: int, highest: float = 6e-3, warmup: int = 20) -> float:
     if step < warmup:
         return highest * (step + 1) / warmup
     return highest * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
@@ -71,7 +71,7 @@ def loss_on(ids: torch.Tensor) -> float:
         return F.cross_entropy(scores.flatten(0, 1), windows[1:]).item()
 
 
-steps, generator = 400, torch.Generator().manual_seed(2)
+steps, generator = 600, torch.Generator().manual_seed(2)
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=0.1)
 curve, checks, rates = [], [(0, loss_on(train_ids), loss_on(val_ids))], []
 for step in range(steps):
@@ -87,29 +87,26 @@ for step in range(steps):
     if (step + 1) % 50 == 0:
         checks.append((step + 1, loss_on(train_ids), loss_on(val_ids)))
 print(f"\n{'step':>5} {'train':>8} {'validation':>11} {'perplexity':>11}")
-for step, on_train, on_val in checks[::2]:
+for step, on_train, on_val in checks:
     print(f"{step:>5} {on_train:>8.3f} {on_val:>11.3f} {math.exp(on_val):>11.1f}")
 
 # %% [markdown]
-# **Overfitting, seen**: the text is short, the loss on it keeps falling, and on the part that is held back it stops
-# falling. What is learned from there on is this text by heart. GlassGPT keeps the checkpoint that was best on the
-# held-back part.
+# **Overfitting, seen**: the text is short, the loss on it keeps falling, and on the part that is held back it rises again.
+# What is learned from there on is this text by heart. GlassGPT keeps the checkpoint that was best on the held-back part.
 
 # %%
-gap = checks[-1][2] - checks[-1][1]
-print(f"\nat the end the held-back part is {gap:.2f} nats worse than the part that was trained on")
+best_step, _, best = min(checks, key=lambda check: check[2])
+print(
+    f"\nvalidation is best at step {best_step}: {best:.3f}; at the end, with a better training loss, {checks[-1][2]:.3f}"
+)
 print("the schedules that glassgpt knows:", end=" ")
 print(", ".join(SCHEDULES))
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", width_ratios=(2, 1))
 left.plot(range(1, steps + 1), curve, color="#9ecae1", linewidth=1, label="each batch")
-left.plot(*zip(*[(step, a) for step, a, _ in checks], strict=True), color="#2171b5", label="training text")
-left.plot(
-    *zip(*[(step, b) for step, _, b in checks], strict=True),
-    "o-",
-    color="#d94801",
-    markersize=3,
-    label="validation text",
-)
+at, on_train, on_val = zip(*checks, strict=True)
+left.plot(at, on_train, color="#2171b5", label="training text")
+left.plot(at, on_val, "o-", color="#d94801", markersize=3, label="validation text")
+left.axvline(best_step, color="#999999", linestyle=":", label="best on validation text")
 left.set(xlabel="step", ylabel="loss, nats a character")
 left.legend(frameon=False)
 right.plot(rates, color="#636363")

@@ -19,7 +19,7 @@ from glassgpt.train.optimizer import build_optimizer
 
 V, T, ROWS, STEPS, EVERY = 24, 40, 32, 400, 25
 config = GPTConfig(architecture="modern", vocab_size=V, context_length=T, n_layer=2, n_head=2, n_embd=48)
-model = build_model(config, seed=1)
+model = build_model(config, seed=5)
 
 
 def repeated(generator: torch.Generator) -> torch.Tensor:
@@ -67,20 +67,23 @@ print(f"\n{names[before]} looks at the token before ({previous[-1][before]:.2f})
 print(f"{names[best]} is an induction head ({induction[-1][best]:.2f})")
 
 # %% [markdown]
-# Do they matter? The loss where all has come before, with one head silenced at a time.
+# Do they matter? The loss where all has come before, with heads silenced. Of two induction heads either one is enough, so that
+# what both are worth shows only when both are gone; without the head that tells them what came before, they are lost.
 
 
 # %%
-def loss_without(layer: int, head: int, tokens: torch.Tensor) -> float:
-    others = (torch.arange(2) != head).view(1, 2, 1, 1)
-    with edited(model, {f"block.{layer}.heads": lambda heads: heads * others}), torch.inference_mode():
+def loss_without(layer: int, silenced: list[int], tokens: torch.Tensor) -> float:
+    kept = torch.tensor([head not in silenced for head in range(2)]).view(1, 2, 1, 1)
+    with edited(model, {f"block.{layer}.heads": lambda heads: heads * kept}), torch.inference_mode():
         logits = model(tokens[:, :-1])
     return F.cross_entropy(logits[:, T // 2 :].flatten(0, 1), tokens[:, T // 2 + 1 :].flatten()).item()
 
 
 test = repeated(generator)
-lost = [loss_without(head // 2, head % 2, test) for head in range(4)]
-print("\nloss without " + ", ".join(f"{name}: {loss:.2f}" for name, loss in zip(names, lost, strict=True)))
+whole, both = loss_without(1, [], test), loss_without(1, [0, 1], test)
+lost = [loss_without(head // 2, [head % 2], test) for head in range(4)]
+print(f"\nloss of the whole model {whole:.2f}; without both heads of layer 1 {both:.2f}; and without")
+print(", ".join(f"{name}: {loss:.2f}" for name, loss in zip(names, lost, strict=True)))
 
 # %%
 half = torch.randint(V, (1, 9), generator=generator)
@@ -89,7 +92,7 @@ figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.6), layout="co
 left.plot(steps, [loss / losses[0] for loss in losses], color="#636363", label="loss (of the first)")
 left.plot(steps, [row[before] for row in previous], color="#2171b5", label=f"{names[before]}: token before")
 left.plot(steps, [row[best] for row in induction], color="#d94801", label=f"{names[best]}: induction")
-left.set(xlabel="step", ylim=(0, 1.05))
+left.set(xlabel="step", ylabel="share of attention; of the first loss", ylim=(0, 1.05))
 left.legend(frameon=False, fontsize="small")
 for axes, head in ((middle, before), (right, best)):
     axes.imshow(weights[f"block.{head // 2}.weights"][0, head % 2].detach().numpy(), cmap="Blues", vmin=0, vmax=1)

@@ -19,7 +19,8 @@ text = Path(torch.__file__).parent.joinpath("nn", "functional.py").read_text(enc
 
 # %% [markdown]
 # GPT-2 cuts a text into words first: contractions, letters, digits, other signs, each with the space before it, and
-# runs of white space. No token reaches over the end of a word.
+# runs of white space. No token reaches over the end of a word. (Python's `re` has no classes of Unicode: to this
+# pattern the ² of x² is a letter, to GPT-2's a digit.)
 
 # %%
 WORD = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")

@@ -1,6 +1,6 @@
 """The lessons as notebooks: each `# %%` becomes a cell, each `# %% [markdown]` a page of text.
 
-    python lessons/as_notebooks.py       writes notebooks/01_configuration.ipynb ...
+    python lessons/as_notebooks.py       writes notebooks/01_configuration.ipynb ..., over those that are there
 
 Editors that know `# %%` (VS Code, PyCharm, Spyder, jupytext) open the lessons themselves as notebooks.
 """
