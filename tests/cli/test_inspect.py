@@ -129,7 +129,7 @@ def test_a_neuron_is_shown_with_its_sign_and_its_context_to_the_end(capsys):
 
 def test_parts_that_are_in_the_way_are_shown_too(capsys):
     console = Console(width=80)
-    lost = {"loss": 2.0, "heads": [[0.5, -0.25, 0.0001]], "attention": [-1.0], "mlp": [-0.0001]}
+    lost = {"loss": 2.0, "heads": [[0.5, -0.25, 0.0001]], "attention": [-1.0], "mlp": [-0.0001], "embedding": {}}
     console.print(parts_of(lost))
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [re.split(" {2,}", row.strip()) for row in rows] == [
@@ -137,6 +137,14 @@ def test_parts_that_are_in_the_way_are_shown_too(capsys):
         ["layer 0, attention", "-1.000", "better without it"],
         ["layer 0, head 1", "-0.250", "better without it"],
     ]
-    console.print(parts_of({"loss": 2.0, "heads": [[0.5]], "attention": [0.25], "mlp": [0.125]}))
+    console.print(
+        parts_of(
+            {"loss": 2.0, "heads": [[0.5]], "attention": [0.25], "mlp": [0.125], "embedding": {"embedding.2-gram": 1}}
+        )
+    )
     out = capsys.readouterr().out
-    assert "better without" not in out and "no part is in the way" in out
+    assert "better without" not in out and "no part is in the way" in out and "no part helps" not in out
+    assert re.search("2-gram embedding +[+]1.000", out)
+    console.print(parts_of({"loss": 2.0, "heads": [[0]], "attention": [-0.25], "mlp": [-0.125], "embedding": {}}))
+    out = capsys.readouterr().out
+    assert "no part helps: the loss never grows when one is left out" in out and "no part is in the way" not in out

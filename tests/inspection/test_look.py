@@ -106,6 +106,9 @@ def test_what_is_no_whole_character_is_shown_as_bytes_and_the_rest_of_its_token_
 
 def test_parts_are_ranked_from_both_ends():
     values = {"heads": [[0.5, -0.25], [0.0, 3.0]], "attention": [-1.0, 2.0], "mlp": [0.125, -0.5]}
+    values["embedding"] = {"embedding.2-gram": 0.75}
+    assert strongest(values, 4) == [*strongest(values, 2), (0.75, "2-gram embedding"), (0.5, "layer 0, head 0")]
+    values["embedding"] = {}
     assert strongest(values, 3) == [(3.0, "layer 1, head 1"), (2.0, "layer 1, attention"), (0.5, "layer 0, head 0")]
     assert opposed(values, 2) == [(-1.0, "layer 0, attention"), (-0.5, "layer 1, mlp")]
     assert opposed(values) == [*opposed(values, 2), (-0.25, "layer 0, head 1")]

@@ -174,7 +174,11 @@ def parts_of(lost: dict[str, Any]) -> Any:
         parts.add_row(name, f"{v:+.3f}")
     for v, name in hinders:
         parts.add_row(name, f"{v:+.3f}", "better without it")
-    return Group(parts, *([] if hinders else ["no part is in the way: the loss never falls when one is left out"]))
+    notes = {
+        "no part helps: the loss never grows when one is left out": helps,
+        "no part is in the way: the loss never falls when one is left out": hinders,
+    }
+    return Group(parts, *(note for note, of in notes.items() if not of))
 
 
 def neurons_of(data: dict[str, Any]) -> Any:

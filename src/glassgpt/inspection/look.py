@@ -88,6 +88,7 @@ def look(
         lost = ablate(model, tokens, lambda done, of: progress("leaving out each part", done, of))
     data["ablation"] = {
         "loss": lost.loss, "heads": lost.heads.tolist(), "attention": lost.attention.tolist(), "mlp": lost.mlp.tolist(),
+        "embedding": lost.embedding,
     }  # fmt: skip
     data["pairs"] = [
         look_at_pair(engine, pair, partial(progress, f"probing with pair {number}"))
@@ -214,7 +215,7 @@ def findings(data: Look) -> Look:
 
 
 def strongest(values: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
-    """The highest of `heads` (L, H), `attention` (L,) and `mlp` (L,), and whose they are."""
+    """The highest of `heads` (L, H), `attention` (L,), `mlp` (L,) and `embedding` (by name), and whose they are."""
     return _ranked(values)[:most]
 
 
@@ -226,4 +227,5 @@ def opposed(values: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
 def _ranked(values: Look) -> list[tuple[float, str]]:
     each = [(v, f"layer {i}, head {j}") for i, row in enumerate(values["heads"]) for j, v in enumerate(row)]
     each += [(v, f"layer {i}, {part}") for part in ("attention", "mlp") for i, v in enumerate(values[part])]
+    each += [(v, f"{name.removeprefix('embedding.')} embedding") for name, v in values["embedding"].items()]
     return sorted(each, reverse=True)
