@@ -1,10 +1,14 @@
 """`inspect` and `trace` as a user meets them."""
 
 import re
+from importlib import import_module
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
 from rich.console import Console
 
-from glassgpt.cli.inspect import neurons_of, pair_of, parts_of
+from glassgpt.cli.inspect import neurons_of, pair_of, parts_of, validation_text
 
 from ..command import GOLDEN
 
@@ -125,6 +129,21 @@ def test_a_neuron_is_shown_with_its_sign_and_its_context_to_the_end(capsys):
     _, _, first, *_, second, note = capsys.readouterr().out.splitlines()
     assert "-0.17" in first and "  <80>·=·{[·import]  against: a a a" in first
     assert "+3.25" in second and "nothing here" in second and "against" not in second and note == "What a minus means."
+
+
+@pytest.mark.parametrize("length", [50_000, 1024, 1000, 130, 5])
+def test_contexts_are_windows_from_all_over_the_validation_text(monkeypatch, length):
+    data = SimpleNamespace(val=np.arange(length, dtype="uint16"), meta=SimpleNamespace(vocab_size=9))
+    monkeypatch.setattr(import_module("glassgpt.data.prepare"), "load_if_whole", lambda folder: data)
+    model = SimpleNamespace(config=SimpleNamespace(vocab_size=9, context_length=64))
+    checkpoint = SimpleNamespace(state={"data_fingerprint": "abc"})
+    windows = validation_text(checkpoint, SimpleNamespace(model=model, device="cpu"))
+    assert windows.shape == (min(length, 1024) // min(64, length), min(64, length))
+    assert (windows.diff(dim=1) == 1).all()  # each is a piece of the text
+    begins = windows[:, 0]
+    assert begins[0] == 0 and (len(begins) == 1 or windows[-1, -1] == length - 1)
+    steps = begins.diff()
+    assert (steps >= 64).all() and (len(steps) == 0 or steps.max() - steps.min() <= 1)
 
 
 def test_parts_that_are_in_the_way_are_shown_too(capsys):

@@ -89,7 +89,8 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
         assert "most excited by" in shown and "NaN" not in shown and "undefined" not in shown
         assert ">worst without<" in shown and ">better without<" in shown
         gated = architecture in ("modern", "ngram")
-        assert ("The sign of a gated neuron" in shown) == gated and ("below 0 is not excited" in shown) == (not gated)
+        assert ("is active far below 0 as well as far above" in shown) == gated
+        assert ("below 0 is not excited" in shown) == (not gated)
         assert ("against: " in shown) == (not gated)
 
 

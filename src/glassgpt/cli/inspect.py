@@ -112,7 +112,8 @@ def opened(run: Path | None, device: str, tokenizer: str | None) -> tuple["Check
 
 
 def validation_text(checkpoint: "Checkpoint", engine: "Engine") -> "Tensor | None":
-    """(B, T): the beginning of what the run was validated with, where it still lies in the cache; None elsewhere."""
+    """(B, T): windows spread evenly over what the run was validated with, where it still lies in the cache; None elsewhere."""
+    import numpy as np
     import torch
 
     from glassgpt.config.cache_folder import cache_folder
@@ -128,7 +129,9 @@ def validation_text(checkpoint: "Checkpoint", engine: "Engine") -> "Tensor | Non
     if not length:
         return None
     rows = min(CONTEXT_TOKENS, len(data.val)) // length
-    return torch.from_numpy(data.val[: rows * length].astype("int64")).view(rows, length).to(engine.device)
+    begins = np.linspace(0, len(data.val) - length, rows).astype("int64")
+    windows = np.stack([data.val[begin : begin + length] for begin in begins])
+    return torch.from_numpy(windows.astype("int64")).to(engine.device)
 
 
 def tables(data: dict[str, Any]) -> list[Any]:
