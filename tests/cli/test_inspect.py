@@ -35,6 +35,11 @@ def test_a_model_is_looked_into(folder, glassgpt_here):
     assert '"contexts":' in page and '"contexts":0' not in page  # of the validation text, which is in the cache
     assert "neurons that write for" in out and "minimal pair" not in out
 
+    code, out, err = glassgpt_here("inspect", "--prompt", "r")
+    assert (
+        code == 0 and out.startswith("r\n\nof one token there is no surprise and no loss") and "neurons that" in out
+    ), err
+
     code, out, err = glassgpt_here("trace", "--prompt", "boat")
     assert code == 0 and "written to trace.html" in out, err
     assert "def rotate" in (folder / "trace.html").read_text("utf-8")
@@ -85,7 +90,7 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, ref
     assert "trace.html exists and is no page of glassgpt inspect" in refused_here("inspect", "--out", "trace.html")
     assert (folder / "trace.html").read_text("utf-8") == page
     (folder / "trace.html").unlink()
-    assert "a prompt of one token has nothing to look back at" in refused_here("inspect", "--prompt", "r")
+    assert "a prompt of one token has no loss to report" in refused_here("report", "--prompt", "r")
     for pair, said in (
         (("gen|t",), "--pair takes 2 arguments, it got 1; see glassgpt inspect --help"),
         (("gen|t", "gent"), "'gent' has to be a text, | and the token that should follow"),

@@ -11,7 +11,7 @@ import torch
 
 from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
-from glassgpt.inspection import ablate, capture, look, stages, strongest
+from glassgpt.inspection import ablate, capture, findings, look, stages, strongest
 from glassgpt.inspection.look import opposed
 from glassgpt.inspection.words import end_of, token_text
 from glassgpt.model import ARCHITECTURES, build_model
@@ -120,11 +120,17 @@ def test_of_a_long_prompt_the_end_is_shown(engine):
     assert "".join(token["text"] for token in data["tokens"]) == "4567890123456789"
 
 
-def test_a_prompt_of_one_token_is_refused(engine):
-    with pytest.raises(
-        ConfigError, match="a prompt of one token has nothing to look back at; give --prompt a few words"
-    ):
-        look(engine, "a")
+def test_of_one_token_there_is_all_but_what_takes_a_loss(engine):
+    data = look(engine, "a")
+    assert data["ablation"] is None and data["gradients"] is None
+    assert [token["text"] for token in data["tokens"]] == ["a"] and len(data["next"]) == 8
+    with torch.inference_mode():
+        probabilities = engine.model(engine.encode_prompt("a"))[0, -1].softmax(dim=-1)
+    assert data["next"][0][1] == pytest.approx(probabilities.max().item()) == data["lens"][-1][0][1]
+    assert data["neurons"] and data["heads"] and [len(row) for row in data["norms"]] == [1] * 3
+    json.dumps(data, allow_nan=False)
+    with pytest.raises(ConfigError, match="a prompt of one token has no loss to report; give --prompt a few words"):
+        findings(data)
 
 
 def test_a_stream_that_is_no_sum_has_no_contributions_and_the_rest():

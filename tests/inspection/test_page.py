@@ -92,6 +92,18 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
         assert ("is active far below 0 as well as far above" in shown) == gated
         assert ("below 0 is not excited" in shown) == (not gated)
         assert ("against: " in shown) == (not gated)
+        rows = re.findall("<th>(token|[23]-gram)</th>", shown)  # left out each, and of the pair that is known
+        assert rows == (["token", "2-gram", "3-gram"] * 2 if architecture == "ngram" else [])
+        assert ("<th>embedding.2-gram</th>" in shown) == (architecture == "ngram")  # of the residual stream
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+def test_a_page_of_one_token_says_what_it_cannot_have(tmp_path):
+    engine = engine_of("ngram")
+    dom = drawn(tmp_path, render("inspect.html", look(engine, "a")))
+    shown = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
+    assert "take a longer prompt" in shown and "Mean surprise" not in shown
+    assert ">Without a part<" not in shown and ">Gradients<" not in shown and ">Neurons<" in shown
 
 
 # Where the last picture ends, on how many lines the names and shapes stand, and where tensors stand against their line.

@@ -20,6 +20,9 @@ WORST, STRONGEST = 5, 6
 LEAST_LOSS = 0.0005  # nats a token; less is shown as 0
 CONTEXT = 18  # characters: the token that excites a neuron, and what stands before it
 LEGEND = "\u00b7 space, \u23ce line break, <e2> a byte of a character that several tokens make up"
+OF_ONE_TOKEN = (
+    "of one token there is no surprise and no loss, nor what is lost without a part: a longer --prompt shows these"
+)
 CONTEXT_TOKENS, LONGEST_CONTEXT = 1024, 128  # of the validation text, in which is looked for what excites neurons
 
 
@@ -156,7 +159,10 @@ def tables(data: dict[str, Any]) -> list[Any]:
     for stage, row in zip(data["stages"], data["lens"], strict=True):
         text, p, _ = row[-1]
         lens.add_row(stage, Text(shown(text)), f"{p:.1%}")
-    tables = [prompt, "", surprising, "", lens, "", parts_of(data["ablation"]), "", neurons_of(data), ""]
+    if data["ablation"]:
+        tables = [prompt, "", surprising, "", lens, "", parts_of(data["ablation"]), "", neurons_of(data), ""]
+    else:
+        tables = [prompt, "", OF_ONE_TOKEN, "", lens, "", neurons_of(data), ""]
     for pair in data["pairs"]:
         tables += [pair_of(pair), ""]
     return [*tables, Text(f"{LEGEND}\n", "dim")]

@@ -78,12 +78,12 @@ def looked_into(
         engine = load_run(checkpoint, device, say)
         report("looking into it", 0.0)
         text = prompt or sample or engine.generate(max_new_tokens=WRITTEN_TOKENS)
-        data = look(engine, text, lambda what, done, of: report(what, done / of))
+        found = findings(look(engine, text, lambda what, done, of: report(what, done / of)))
     except (GlassError, MemoryError, RuntimeError) as error:
         if prompt or not (isinstance(error, GlassError) or is_out_of_memory(error)):
             raise
         return {"found": None, "why": str(error) if isinstance(error, GlassError) else "out of memory"}
-    return {"found": findings(data) | {"checkpoint": checkpoint.name, "run": as_argument(run)}, "why": ""}
+    return {"found": found | {"checkpoint": checkpoint.name, "run": as_argument(run)}, "why": ""}
 
 
 def table(data: dict[str, Any]) -> Any:
