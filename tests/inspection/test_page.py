@@ -79,7 +79,9 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
     if kind == "inspect":
         assert "to float32 rounding: nothing is folded, centred or rescaled" in shown
         assert 'data-pointed="2"' in dom
-        assert shown.count('class="left"') == shown.count('class="top"') > 10  # the tokens beside and above attention
+        assert (
+            shown.count('class="left"') == shown.count('class="top upright"') > 10
+        )  # the tokens beside and above attention
         assert (
             len(re.findall("nats on average|which is wrong", shown))
             == 1
@@ -133,3 +135,38 @@ def test_tokens_are_shown_with_their_line_and_with_what_they_are(tmp_path):
     shown = drawn(tmp_path, render("inspect.html", data).replace(END, pointed + END))
     assert re.search('<span tabindex="0"[^>]*>\u23ce<br>\u00b7\u00b7</span>', shown)
     assert re.search(r'<div id="tip"[^>]*>&lt;c3&gt; \(id 195\): bytes of a part of a character; ', shown)
+
+
+# Of inspect: how small labels of attention are, which captions stand nearer to the box before than to their own, which numbers
+# below histograms break or leave their column, and of which scales the numbers touch.
+LOOKS = """const all = chosen => [...document.querySelectorAll(chosen)], box = one => one.getBoundingClientRect();
+const count = (chosen, is) => all(chosen).filter(is).length, gap = (above, below) => box(below).top - box(above).bottom;
+document.body.dataset.least = Math.min(...all(".axes span").map(label => parseFloat(getComputedStyle(label).fontSize)));
+document.body.dataset.far = count(".caption", one => {
+  return gap(one, one.nextElementSibling) >= gap(one.previousElementSibling, one);
+});
+document.body.dataset.broken = count(".bars .mean, .bars .ends span", one => {
+  return one.getClientRects().length > 1 || one.scrollWidth > box(one.parentElement).width + 1;
+});
+document.body.dataset.touching = count(".scale", one => {
+  return [...one.querySelectorAll("span")].some((tick, i, ticks) => i && box(tick).left < box(ticks[i - 1]).right + 3);
+});
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("architecture", ["gpt2", "ngram"])
+def test_maps_have_scales_and_what_belongs_together_stands_together(tmp_path, width, architecture):
+    dom = drawn(tmp_path, page("inspect", architecture).replace(END, LOOKS + END), width)
+    for what in ("far", "broken", "touching"):
+        assert f'data-{what}="0"' in dom
+    (least,) = re.findall(r'data-least="([\d.]+)"', dom)
+    assert float(least) >= 10
+    scales = re.findall(r'<div class="scale"><i [^>]*></i><div>(.*?)</div></div>', dom)
+    ticks = [re.findall("<span[^>]*>(.*?)</span>", scale) for scale in scales]
+    # The prompt, attention, the lens, five of the residual stream, and positions where they have embeddings.
+    assert len(ticks) == (9 if architecture == "gpt2" else 8)
+    assert ["0 %", "6 %", "25 %", "56 %", "100 %"] in ticks and ["0 %", "50 %", "100 %"] in ticks
+    said = dom.count('data-more="scroll, there is more at the right"')
+    assert said > 5 if width == 500 else "at the right and below" not in dom
