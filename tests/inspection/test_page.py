@@ -76,6 +76,9 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
     assert "<title>GlassGPT: " in dom and "<img" not in dom
     shown = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
     assert "&lt;" in shown and shown.count("<canvas") > 5
+    if kind == "trace":
+        calls = {"modern": ["rotate(q, *angles)", "rotate(k, *angles)"], "ngram": ["1 of 2", "2 of 2"]}  # it has a loop
+        assert all(f">{call}</small>" in shown for call in calls.get(architecture, []))
     if kind == "inspect":
         assert "to float32 rounding: nothing is folded, centred or rescaled" in shown
         assert 'data-pointed="2"' in dom
