@@ -1,10 +1,14 @@
 """`inspect` and `trace` as a user meets them."""
 
 import re
+from importlib import import_module
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
 from rich.console import Console
 
-from glassgpt.cli.inspect import neurons_of, pair_of, parts_of
+from glassgpt.cli.inspect import neurons_of, pair_of, parts_of, validation_text
 
 from ..command import GOLDEN
 
@@ -30,6 +34,11 @@ def test_a_model_is_looked_into(folder, glassgpt_here):
 
     assert '"contexts":' in page and '"contexts":0' not in page  # of the validation text, which is in the cache
     assert "neurons that write for" in out and "minimal pair" not in out
+
+    code, out, err = glassgpt_here("inspect", "--prompt", "r")
+    assert (
+        code == 0 and out.startswith("r\n\nof one token there is no surprise and no loss") and "neurons that" in out
+    ), err
 
     code, out, err = glassgpt_here("trace", "--prompt", "boat")
     assert code == 0 and "written to trace.html" in out, err
@@ -81,7 +90,7 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, ref
     assert "trace.html exists and is no page of glassgpt inspect" in refused_here("inspect", "--out", "trace.html")
     assert (folder / "trace.html").read_text("utf-8") == page
     (folder / "trace.html").unlink()
-    assert "a prompt of one token has nothing to look back at" in refused_here("inspect", "--prompt", "r")
+    assert "a prompt of one token has no loss to report" in refused_here("report", "--prompt", "r")
     for pair, said in (
         (("gen|t",), "--pair takes 2 arguments, it got 1; see glassgpt inspect --help"),
         (("gen|t", "gent"), "'gent' has to be a text, | and the token that should follow"),
@@ -127,9 +136,24 @@ def test_a_neuron_is_shown_with_its_sign_and_its_context_to_the_end(capsys):
     assert "+3.25" in second and "nothing here" in second and "against" not in second and note == "What a minus means."
 
 
+@pytest.mark.parametrize("length", [50_000, 1024, 1000, 130, 5])
+def test_contexts_are_windows_from_all_over_the_validation_text(monkeypatch, length):
+    data = SimpleNamespace(val=np.arange(length, dtype="uint16"), meta=SimpleNamespace(vocab_size=9))
+    monkeypatch.setattr(import_module("glassgpt.data.prepare"), "load_if_whole", lambda folder: data)
+    model = SimpleNamespace(config=SimpleNamespace(vocab_size=9, context_length=64))
+    checkpoint = SimpleNamespace(state={"data_fingerprint": "abc"})
+    windows = validation_text(checkpoint, SimpleNamespace(model=model, device="cpu"))
+    assert windows.shape == (min(length, 1024) // min(64, length), min(64, length))
+    assert (windows.diff(dim=1) == 1).all()  # each is a piece of the text
+    begins = windows[:, 0]
+    assert begins[0] == 0 and (len(begins) == 1 or windows[-1, -1] == length - 1)
+    steps = begins.diff()
+    assert (steps >= 64).all() and (len(steps) == 0 or steps.max() - steps.min() <= 1)
+
+
 def test_parts_that_are_in_the_way_are_shown_too(capsys):
     console = Console(width=80)
-    lost = {"loss": 2.0, "heads": [[0.5, -0.25, 0.0001]], "attention": [-1.0], "mlp": [-0.0001]}
+    lost = {"loss": 2.0, "heads": [[0.5, -0.25, 0.0001]], "attention": [-1.0], "mlp": [-0.0001], "embedding": {}}
     console.print(parts_of(lost))
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [re.split(" {2,}", row.strip()) for row in rows] == [
@@ -137,6 +161,14 @@ def test_parts_that_are_in_the_way_are_shown_too(capsys):
         ["layer 0, attention", "-1.000", "better without it"],
         ["layer 0, head 1", "-0.250", "better without it"],
     ]
-    console.print(parts_of({"loss": 2.0, "heads": [[0.5]], "attention": [0.25], "mlp": [0.125]}))
+    console.print(
+        parts_of(
+            {"loss": 2.0, "heads": [[0.5]], "attention": [0.25], "mlp": [0.125], "embedding": {"embedding.2-gram": 1}}
+        )
+    )
     out = capsys.readouterr().out
-    assert "better without" not in out and "no part is in the way" in out
+    assert "better without" not in out and "no part is in the way" in out and "no part helps" not in out
+    assert re.search("2-gram embedding +[+]1.000", out)
+    console.print(parts_of({"loss": 2.0, "heads": [[0]], "attention": [-0.25], "mlp": [-0.125], "embedding": {}}))
+    out = capsys.readouterr().out
+    assert "no part helps: the loss never grows when one is left out" in out and "no part is in the way" not in out

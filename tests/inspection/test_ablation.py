@@ -8,8 +8,10 @@ import torch.nn.functional as F
 
 from glassgpt.errors import ConfigError
 from glassgpt.inspection import ablate
-from glassgpt.inspection.capture import ATTENTION, LAST_OF_ATTENTION, LAST_OF_MLP, MLP, child_of
+from glassgpt.inspection.capture import ATTENTION, LAST_OF_ATTENTION, LAST_OF_MLP, MLP, child_of, embedding_parts
 from glassgpt.train.recompute import recompute_blocks
+
+from ..model.conftest import small
 
 
 def loss_of(model, tokens):
@@ -28,7 +30,8 @@ def test_the_loss_without_a_head_is_that_of_a_model_whose_projection_ignores_it(
             projection = child_of(child_of(other.blocks[layer], ATTENTION), LAST_OF_ATTENTION)
             projection.weight[:, head * D : (head + 1) * D] = 0
         assert abs(found.heads[layer, head].item() - (loss_of(other, tokens) - found.loss)) < 1e-5
-    assert seen == [(n, 1 + L * H + 2 * L) for n in range(1, 2 + L * H + 2 * L)]
+    parts = L * H + 2 * L + len(found.embedding)
+    assert seen == [(n, 1 + parts) for n in range(1, 2 + parts)]
 
 
 def test_the_loss_without_a_sublayer_is_that_of_a_model_that_writes_nothing_there(model, tokens):
@@ -39,6 +42,19 @@ def test_the_loss_without_a_sublayer_is_that_of_a_model_that_writes_nothing_ther
             for p in child_of(child_of(other.blocks[1], names[0]), names[1]).parameters():
                 p.zero_()
         assert abs(getattr(found, part)[1].item() - (loss_of(other, tokens) - found.loss)) < 1e-5
+
+
+def test_the_loss_without_n_grams_of_one_length_is_that_of_a_model_whose_rows_for_them_are_zero(tokens):
+    model = small("ngram")
+    found = ablate(model, tokens)
+    assert [*found.embedding] == ["embedding.token", "embedding.2-gram", "embedding.3-gram"]
+    for n in (2, 3):
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            other.model.embed_ngrams.weight[50 * (n - 2) : 50 * (n - 1)] = 0
+        assert found.embedding[f"embedding.{n}-gram"] == pytest.approx(loss_of(other, tokens) - found.loss, abs=1e-5)
+        assert abs(found.embedding[f"embedding.{n}-gram"]) > 1e-3
+    assert not ablate(small("modern"), tokens).embedding  # without its only embedding it has nothing to read
 
 
 def test_the_model_is_as_before_and_no_block_before_the_part_is_computed_again(model, tokens):
@@ -54,7 +70,8 @@ def test_the_model_is_as_before_and_no_block_before_the_part_is_computed_again(m
     for hook in hooks:
         hook.remove()
     L, parts = len(model.blocks), model.config.n_head + 2
-    assert [runs.count(i) for i in range(L)] == [1 + parts * (i + 1) for i in range(L)]
+    of_all = 1 + len(embedding_parts(model))  # the model as it is, and without a part of what it reads
+    assert [runs.count(i) for i in range(L)] == [of_all + parts * (i + 1) for i in range(L)]
     assert [vars(block).keys() for block in model.blocks] == [found.keys() for found in before]
     assert torch.equal(model(tokens), whole)
 

@@ -10,6 +10,8 @@ from glassgpt.errors import ConfigError
 from glassgpt.inspection import activation_names, capture, contributions, edited
 from glassgpt.model.classifier import Classifier
 
+from ..model.conftest import small, some_tokens
+
 
 def test_every_name_has_its_shape(model, tokens):
     c, (B, T) = model.config, tokens.shape
@@ -106,6 +108,38 @@ def test_a_name_that_is_none_is_refused_with_the_one_that_was_meant(model, token
         ConfigError, match="'block.0.weight' is no activation of this model; did you mean block.0.weights"
     ):
         capture(model, tokens, ["block.0.weight"])
+
+
+def test_n_gram_embeddings_are_told_apart_by_their_length():
+    model, tokens = small("ngram", n_gram=4), some_tokens(5, 7)
+    names = ["embedding.token", "embedding.2-gram", "embedding.3-gram", "embedding.4-gram"]
+    assert activation_names(model)[:5] == [*names, "embedding"]
+    found = capture(model, tokens, ["embedding*"])
+    torch.testing.assert_close(sum(found[name] for name in names), found["embedding"])
+    assert found["embedding.token"].equal(model.embedding[tokens])
+    for n in (2, 3, 4):  # of two groups that share no row, where they differ in the token that only longer ones reach
+        changed = tokens.clone()
+        changed[:, 6 - n] = (changed[:, 6 - n] + 1) % 23
+        other = capture(model, changed, ["embedding*"])
+        same = [other[name][:, 6].equal(found[name][:, 6]) for name in names]
+        assert same == [True] * n + [False] * (4 - n)
+
+
+def test_edits_of_several_n_grams_add_up_and_each_is_seen():
+    model, tokens = small("ngram", n_gram=4), some_tokens(5, 7)
+    found = capture(model, tokens, ["embedding*"])
+    edits = {"embedding.2-gram": torch.zeros_like, "embedding.4-gram": lambda a: 3 * a}
+    changed = capture(model, tokens, ["embedding*"], edits)
+    assert not changed["embedding.2-gram"].any() and changed["embedding.3-gram"].equal(found["embedding.3-gram"])
+    assert changed["embedding.4-gram"].equal(3 * found["embedding.4-gram"])
+    expected = found["embedding.token"] + found["embedding.3-gram"] + 3 * found["embedding.4-gram"]
+    torch.testing.assert_close(changed["embedding"], expected)
+
+
+def test_weights_are_seen_as_an_edit_left_them(model, tokens):
+    first = lambda weights: torch.zeros_like(weights).index_fill(-1, torch.tensor([0]), 1)  # noqa: E731
+    found = capture(model, tokens, ["block.0.weights"], {"block.0.weights": first})["block.0.weights"]
+    assert (found[..., 0] == 1).all() and not found[..., 1:].any()
 
 
 def test_an_edit_may_be_of_many_and_a_name_be_alone(model, tokens):

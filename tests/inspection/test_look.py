@@ -11,7 +11,7 @@ import torch
 
 from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
-from glassgpt.inspection import ablate, capture, look, stages, strongest
+from glassgpt.inspection import ablate, capture, findings, look, stages, strongest
 from glassgpt.inspection.look import opposed
 from glassgpt.inspection.words import end_of, token_text
 from glassgpt.model import ARCHITECTURES, build_model
@@ -106,6 +106,9 @@ def test_what_is_no_whole_character_is_shown_as_bytes_and_the_rest_of_its_token_
 
 def test_parts_are_ranked_from_both_ends():
     values = {"heads": [[0.5, -0.25], [0.0, 3.0]], "attention": [-1.0, 2.0], "mlp": [0.125, -0.5]}
+    values["embedding"] = {"embedding.2-gram": 0.75}
+    assert strongest(values, 4) == [*strongest(values, 2), (0.75, "2-gram embedding"), (0.5, "layer 0, head 0")]
+    values["embedding"] = {}
     assert strongest(values, 3) == [(3.0, "layer 1, head 1"), (2.0, "layer 1, attention"), (0.5, "layer 0, head 0")]
     assert opposed(values, 2) == [(-1.0, "layer 0, attention"), (-0.5, "layer 1, mlp")]
     assert opposed(values) == [*opposed(values, 2), (-0.25, "layer 0, head 1")]
@@ -117,11 +120,17 @@ def test_of_a_long_prompt_the_end_is_shown(engine):
     assert "".join(token["text"] for token in data["tokens"]) == "4567890123456789"
 
 
-def test_a_prompt_of_one_token_is_refused(engine):
-    with pytest.raises(
-        ConfigError, match="a prompt of one token has nothing to look back at; give --prompt a few words"
-    ):
-        look(engine, "a")
+def test_of_one_token_there_is_all_but_what_takes_a_loss(engine):
+    data = look(engine, "a")
+    assert data["ablation"] is None and data["gradients"] is None
+    assert [token["text"] for token in data["tokens"]] == ["a"] and len(data["next"]) == 8
+    with torch.inference_mode():
+        probabilities = engine.model(engine.encode_prompt("a"))[0, -1].softmax(dim=-1)
+    assert data["next"][0][1] == pytest.approx(probabilities.max().item()) == data["lens"][-1][0][1]
+    assert data["neurons"] and data["heads"] and [len(row) for row in data["norms"]] == [1] * 3
+    json.dumps(data, allow_nan=False)
+    with pytest.raises(ConfigError, match="a prompt of one token has no loss to report; give --prompt a few words"):
+        findings(data)
 
 
 def test_a_stream_that_is_no_sum_has_no_contributions_and_the_rest():

@@ -91,7 +91,7 @@ def test_values_are_the_tokens_that_it_writes_for(engine):
     data, gated = look(engine, PROMPT), engine.model.config.is_modern
     below = [neuron for neuron in data["neurons"] if neuron["activation"] < 0]
     assert below and [neuron for neuron in data["neurons"] if neuron["against"]] == ([] if gated else below)
-    said = "The sign of a gated neuron is a convention" if gated else "A neuron below 0 is not excited"
+    said = "is active far below 0 as well as far above" if gated else "A neuron below 0 is not excited"
     assert said in data["signs"]
     assert about_signs([neuron for neuron in data["neurons"] if neuron not in below]) == ""
     for neuron in data["neurons"]:

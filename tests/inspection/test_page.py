@@ -76,10 +76,15 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
     assert "<title>GlassGPT: " in dom and "<img" not in dom
     shown = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
     assert "&lt;" in shown and shown.count("<canvas") > 5
+    if kind == "trace":
+        calls = {"modern": ["rotate(q, *angles)", "rotate(k, *angles)"], "ngram": ["1 of 2", "2 of 2"]}  # it has a loop
+        assert all(f">{call}</small>" in shown for call in calls.get(architecture, []))
     if kind == "inspect":
         assert "to float32 rounding: nothing is folded, centred or rescaled" in shown
         assert 'data-pointed="2"' in dom
-        assert shown.count('class="left"') == shown.count('class="top"') > 10  # the tokens beside and above attention
+        assert (
+            shown.count('class="left"') == shown.count('class="top upright"') > 10
+        )  # the tokens beside and above attention
         assert (
             len(re.findall("nats on average|which is wrong", shown))
             == 1
@@ -89,8 +94,21 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
         assert "most excited by" in shown and "NaN" not in shown and "undefined" not in shown
         assert ">worst without<" in shown and ">better without<" in shown
         gated = architecture in ("modern", "ngram")
-        assert ("The sign of a gated neuron" in shown) == gated and ("below 0 is not excited" in shown) == (not gated)
+        assert ("is active far below 0 as well as far above" in shown) == gated
+        assert ("below 0 is not excited" in shown) == (not gated)
         assert ("against: " in shown) == (not gated)
+        rows = re.findall("<th>(token|[23]-gram)</th>", shown)  # left out each, and of the pair that is known
+        assert rows == (["token", "2-gram", "3-gram"] * 2 if architecture == "ngram" else [])
+        assert ("<th>embedding.2-gram</th>" in shown) == (architecture == "ngram")  # of the residual stream
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+def test_a_page_of_one_token_says_what_it_cannot_have(tmp_path):
+    engine = engine_of("ngram")
+    dom = drawn(tmp_path, render("inspect.html", look(engine, "a")))
+    shown = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
+    assert "take a longer prompt" in shown and "Mean surprise" not in shown
+    assert ">Without a part<" not in shown and ">Gradients<" not in shown and ">Neurons<" in shown
 
 
 # Where the last picture ends, on how many lines the names and shapes stand, and where tensors stand against their line.
@@ -120,3 +138,38 @@ def test_tokens_are_shown_with_their_line_and_with_what_they_are(tmp_path):
     shown = drawn(tmp_path, render("inspect.html", data).replace(END, pointed + END))
     assert re.search('<span tabindex="0"[^>]*>\u23ce<br>\u00b7\u00b7</span>', shown)
     assert re.search(r'<div id="tip"[^>]*>&lt;c3&gt; \(id 195\): bytes of a part of a character; ', shown)
+
+
+# Of inspect: how small labels of attention are, which captions stand nearer to the box before than to their own, which numbers
+# below histograms break or leave their column, and of which scales the numbers touch.
+LOOKS = """const all = chosen => [...document.querySelectorAll(chosen)], box = one => one.getBoundingClientRect();
+const count = (chosen, is) => all(chosen).filter(is).length, gap = (above, below) => box(below).top - box(above).bottom;
+document.body.dataset.least = Math.min(...all(".axes span").map(label => parseFloat(getComputedStyle(label).fontSize)));
+document.body.dataset.far = count(".caption", one => {
+  return gap(one, one.nextElementSibling) >= gap(one.previousElementSibling, one);
+});
+document.body.dataset.broken = count(".bars .mean, .bars .ends span", one => {
+  return one.getClientRects().length > 1 || one.scrollWidth > box(one.parentElement).width + 1;
+});
+document.body.dataset.touching = count(".scale", one => {
+  return [...one.querySelectorAll("span")].some((tick, i, ticks) => i && box(tick).left < box(ticks[i - 1]).right + 3);
+});
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("architecture", ["gpt2", "ngram"])
+def test_maps_have_scales_and_what_belongs_together_stands_together(tmp_path, width, architecture):
+    dom = drawn(tmp_path, page("inspect", architecture).replace(END, LOOKS + END), width)
+    for what in ("far", "broken", "touching"):
+        assert f'data-{what}="0"' in dom
+    (least,) = re.findall(r'data-least="([\d.]+)"', dom)
+    assert float(least) >= 10
+    scales = re.findall(r'<div class="scale"><i [^>]*></i><div>(.*?)</div></div>', dom)
+    ticks = [re.findall("<span[^>]*>(.*?)</span>", scale) for scale in scales]
+    # The prompt, attention, the lens, five of the residual stream, and positions where they have embeddings.
+    assert len(ticks) == (9 if architecture == "gpt2" else 8)
+    assert ["0 %", "6 %", "25 %", "56 %", "100 %"] in ticks and ["0 %", "50 %", "100 %"] in ticks
+    said = dom.count('data-more="scroll, there is more at the right"')
+    assert said > 5 if width == 500 else "at the right and below" not in dom

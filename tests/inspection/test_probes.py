@@ -38,6 +38,19 @@ def test_what_an_attention_carries_alone_it_turns_round():
     assert found.heads.shape == (1, 3) and found.heads.abs().max() > 0.05
 
 
+def test_what_only_a_group_of_tokens_reaches_its_embedding_carries():
+    """Nothing but embeddings, and a difference one token before the end: the token's own is the same there."""
+    model = small("ngram", n_layer=1)
+    with edited(model, {"block.0.attention": torch.zeros_like, "block.0.mlp": torch.zeros_like}):
+        found = attribute(model, [pair(differs_at=4)])
+        both = attribute(model, [pair(differs_at=4), pair(differs_at=3)])
+    assert [*found.embedding] == ["embedding.token", "embedding.2-gram", "embedding.3-gram"]
+    assert found.embedding["embedding.token"] == pytest.approx(0) and abs(found.embedding["embedding.2-gram"]) > 0.05
+    assert not found.heads.any() and not found.mlp.any()
+    assert both.embedding["embedding.2-gram"] != pytest.approx(found.embedding["embedding.2-gram"])
+    assert not attribute(small("modern"), pair()).embedding
+
+
 def test_the_preference_is_the_mean_difference_of_the_answers_logits(model):
     pairs = [pair(), pair(differs_at=1)]
     found = attribute(model, pairs)

@@ -27,10 +27,10 @@ def line_with(traced, text):
 
 
 def test_the_lines_are_those_of_the_models_own_files(model, tokens):
-    traced = trace(model, tokens)
+    traced = trace(model, tokens).files
     own, *others = traced
     assert own.name == f"{model.config.architecture}.py"
-    assert [path.name for path in others] == (["modern.py"] if model.config.architecture == "ngram" else [])
+    assert [path.name for path in others] == [*["modern.py"] * (model.config.architecture == "ngram"), "attention.py"]
     for path, lines in traced.items():
         assert [line.source for line in lines] == path.read_text("utf-8").splitlines()
         assert [line.number for line in lines] == [*range(1, len(lines) + 1)]
@@ -39,28 +39,28 @@ def test_the_lines_are_those_of_the_models_own_files(model, tokens):
 
 def test_a_line_has_the_tensor_that_it_made_once_a_block():
     model, tokens = small(), some_tokens(5, 7)
-    traced = trace(model, tokens)
+    traced = trace(model, tokens).files
     found = capture(model, tokens, ["block.*", "embedding"])
     after = line_with(traced, "return x + self.mlp(self.ln_2(x))")
-    assert [[value.name for value in run.values] for run in after.runs] == [["returned"]] * 2
+    assert [[value.name for value in run.values] for run in after.runs] == [["from ln_2", "from mlp", "returned"]] * 2
     for i, run in enumerate(after.runs):
         assert run.block == i
-        (value,) = run.values
+        value = run.values[-1]
         stream = found[f"block.{i}"]
         assert value.shape == (5, 7, 18)
         expected = (stream.mean().item(), stream.std(correction=0).item(), stream.min().item(), stream.max().item())
         assert (value.mean, value.std, value.least, value.most) == pytest.approx(expected)
         assert value.picture.equal(stream[0].float())
-    q, k, v = line_with(traced, "self.c_attn(x).split").runs[1].values
+    _, q, k, v = line_with(traced, "self.c_attn(x).split").runs[1].values
     assert (q.name, k.name, v.name) == ("q", "k", "v") and q.shape == (5, 7, 18)
     (embedded,) = line_with(traced, "x = self.drop(").runs
-    assert embedded.block is None and embedded.values[0].mean == pytest.approx(found["embedding"].mean().item())
+    assert embedded.block is None and embedded.values[-1].mean == pytest.approx(found["embedding"].mean().item())
     assert not line_with(traced, "class Block").runs
 
 
 def test_each_run_of_a_line_is_of_the_block_and_the_module_that_it_ran_in(model, tokens):
     """Also where a line runs several times in a block, or behind the last one, as a norm of all does."""
-    traced, found = trace(model, tokens), capture(model, tokens, ["block.*"])
+    traced, found = trace(model, tokens).files, capture(model, tokens, ["block.*"])
     modules = dict(model.named_modules())
     names = {id(block): i for i, block in enumerate(model.blocks)}
     for line in (line for lines in traced.values() for line in lines):
@@ -75,7 +75,7 @@ def test_each_run_of_a_line_is_of_the_block_and_the_module_that_it_ran_in(model,
 
 
 def test_a_norm_that_runs_four_times_in_a_block_is_told_apart():
-    traced = trace(small("modern"), some_tokens(2, 7))
+    traced = trace(small("modern"), some_tokens(2, 7)).files
     runs = [(run.block, run.module.rpartition(".")[2]) for run in line_with(traced, "return super().forward(x").runs]
     inside = ("input_layernorm", "q_norm", "k_norm", "post_attention_layernorm")
     assert runs == [*((i, name) for i in (0, 1) for name in inside), (None, "norm")]
@@ -83,6 +83,74 @@ def test_a_norm_that_runs_four_times_in_a_block_is_told_apart():
     assert of_queries_and_keys == [
         (i, f"model.layers.{i}.self_attn") for i in (0, 0, 1, 1)
     ]  # which called the function
+
+
+def test_calls_of_one_function_are_told_apart_as_they_are_written(model, tokens):
+    """Two of `rotate`, three of `split_heads`; and several lines around a call are one."""
+    files = trace(model, tokens).files
+    called = {
+        "modern": {"return x * cos": ["rotate(q, *angles)", "rotate(k, *angles)"]},
+        "textbook": {
+            "return x.view(B": [f"self.split_heads({x})" for x in "qkv"],
+            "y = compute(": [
+                "self.sublayer(x, self.ln_1, lambda y: self.attn(y, cache))", "self.sublayer(x, self.ln_2, self.mlp)",
+            ],
+        },
+    }  # fmt: skip
+    for line, calls in called.get(model.config.architecture, {}).items():
+        assert [run.call for run in line_with(files, line).runs] == 2 * calls
+    for lines in files.values():
+        for run in (run for line in lines for run in line.runs if run.call):
+            assert any(run.call in line.source for lines in files.values() for line in lines)
+
+
+def test_what_modules_give_on_the_way_is_shown_and_nothing_twice():
+    model, tokens = small("modern"), some_tokens(5, 7)
+    files = trace(model, tokens).files
+    mlp = "model.layers.1.mlp"
+    found = capture(model, tokens, [f"{mlp}.gate_proj", f"{mlp}.up_proj", mlp])
+    gate, up, returned = line_with(files, "F.silu(self.gate_proj(x))").runs[1].values
+    assert (gate.name, up.name, returned.name) == (
+        "from gate_proj",
+        "from up_proj",
+        "returned",
+    )  # down_proj's is returned
+    for value, name in ((gate, f"{mlp}.gate_proj"), (up, f"{mlp}.up_proj"), (returned, mlp)):
+        assert value.shape == tuple(found[name].shape) and value.mean == pytest.approx(found[name].mean().item())
+    assert [value.name for value in line_with(files, "x = self.dropout(self.embed(").runs[0].values] == ["x"]
+    added = line_with(files, "x = x + self.dropout(self.self_attn(").runs[1].values
+    assert [value.name for value in added] == ["from input_layernorm", "from self_attn", "x"]
+
+
+def test_what_a_fused_attention_computes_is_spelled_out_beside_it(model, tokens):
+    found = trace(model, tokens)
+    (path, spelled), names = [*found.files.items()][-1], [f"block.{i}.weights" for i in range(2)]
+    assert path.name == "attention.py"
+    weights = capture(model, tokens, names)
+    line = line_with({path: spelled}, "weights = attention_weights(q, k)")
+    assert [run.block for run in line.runs] == [0, 1]
+    for run, name in zip(line.runs, names, strict=True):
+        (value,) = run.values
+        assert value.shape == tuple(weights[name].shape) and value.picture.allclose(weights[name][0, 0].float())
+        assert "attn" in run.module
+    scores = line_with({path: spelled}, "scores = q @")
+    assert [run.values[0].shape for run in scores.runs] == [tuple(weights[name].shape) for name in names]
+    mask = line_with({path: spelled}, "return torch.ones(T, S, dtype=torch.bool")
+    assert mask.runs[0].values[0].picture.equal(torch.ones(7, 7).tril())
+    heads = line_with({path: spelled}, "return weights @").runs[1].values[0]
+    fused = line_with({path: spelled}, "return F.scaled_dot_product_attention(").runs
+    if model.config.architecture == "textbook":
+        assert found.apart is None and not fused
+    else:
+        assert 0 <= found.apart < 1e-12 and fused[1].values[0].mean == pytest.approx(heads.mean)
+
+
+def test_the_page_says_what_was_computed_beside():
+    pages = {architecture: traced(engine_of(architecture), "some words") for architecture in ("gpt2", "textbook")}
+    notes = {name: {file["name"]: file["about"] for file in page["files"]} for name, page in pages.items()}
+    assert [("stand in attention.py" in page["about"]) for page in pages.values()] == [True, False]
+    assert notes["textbook"] == {"textbook.py": "", "attention.py": ""} and notes["gpt2"]["gpt2.py"] == ""
+    assert "explicit_attention was run for this page" in notes["gpt2"]["attention.py"]
 
 
 def test_a_model_that_diverged_is_traced(engine_of_diverged):
@@ -109,7 +177,7 @@ def test_the_model_computes_the_same_and_the_debugger_is_given_back(model, token
 
 def test_a_picture_is_of_the_first_head_wherever_the_heads_stand():
     model, tokens = small("modern"), some_tokens(5, 7)
-    traced = trace(model, tokens)
+    traced = trace(model, tokens).files
     H, D = model.config.n_head, model.config.head_width
     four = [
         v for lines in traced.values() for line in lines for run in line.runs for v in run.values if len(v.shape) == 4
@@ -120,8 +188,7 @@ def test_a_picture_is_of_the_first_head_wherever_the_heads_stand():
 
 def test_pictures_are_small_whatever_the_tensor():
     model = small(vocab_size=301, context_length=90)
-    ((_, lines),) = trace(model, some_tokens(1, 80, vocab_size=301)).items()
-    for line in lines:
+    for line in (line for lines in trace(model, some_tokens(1, 80, vocab_size=301)).files.values() for line in lines):
         for run in line.runs:
             assert all(v.picture.shape[0] <= 24 and v.picture.shape[1] <= 96 for v in run.values)
 
@@ -148,7 +215,7 @@ def test_a_statement_of_several_lines_is_one(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     model = small()
     model.__class__ = module.Spread
-    own = next(iter(trace(model, some_tokens(5, 7)).values()))
+    own = next(iter(trace(model, some_tokens(5, 7)).files.values()))
     assert [(line.source.strip(), len(line.runs)) for line in own if line.runs] == [
         ("hidden = (", 1),
         ("return hidden", 1),

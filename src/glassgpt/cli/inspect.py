@@ -20,6 +20,9 @@ WORST, STRONGEST = 5, 6
 LEAST_LOSS = 0.0005  # nats a token; less is shown as 0
 CONTEXT = 18  # characters: the token that excites a neuron, and what stands before it
 LEGEND = "\u00b7 space, \u23ce line break, <e2> a byte of a character that several tokens make up"
+OF_ONE_TOKEN = (
+    "of one token there is no surprise and no loss, nor what is lost without a part: a longer --prompt shows these"
+)
 CONTEXT_TOKENS, LONGEST_CONTEXT = 1024, 128  # of the validation text, in which is looked for what excites neurons
 
 
@@ -112,7 +115,8 @@ def opened(run: Path | None, device: str, tokenizer: str | None) -> tuple["Check
 
 
 def validation_text(checkpoint: "Checkpoint", engine: "Engine") -> "Tensor | None":
-    """(B, T): the beginning of what the run was validated with, where it still lies in the cache; None elsewhere."""
+    """(B, T): windows spread evenly over what the run was validated with, where it still lies in the cache; None elsewhere."""
+    import numpy as np
     import torch
 
     from glassgpt.config.cache_folder import cache_folder
@@ -128,7 +132,9 @@ def validation_text(checkpoint: "Checkpoint", engine: "Engine") -> "Tensor | Non
     if not length:
         return None
     rows = min(CONTEXT_TOKENS, len(data.val)) // length
-    return torch.from_numpy(data.val[: rows * length].astype("int64")).view(rows, length).to(engine.device)
+    begins = np.linspace(0, len(data.val) - length, rows).astype("int64")
+    windows = np.stack([data.val[begin : begin + length] for begin in begins])
+    return torch.from_numpy(windows.astype("int64")).to(engine.device)
 
 
 def tables(data: dict[str, Any]) -> list[Any]:
@@ -153,7 +159,10 @@ def tables(data: dict[str, Any]) -> list[Any]:
     for stage, row in zip(data["stages"], data["lens"], strict=True):
         text, p, _ = row[-1]
         lens.add_row(stage, Text(shown(text)), f"{p:.1%}")
-    tables = [prompt, "", surprising, "", lens, "", parts_of(data["ablation"]), "", neurons_of(data), ""]
+    if data["ablation"]:
+        tables = [prompt, "", surprising, "", lens, "", parts_of(data["ablation"]), "", neurons_of(data), ""]
+    else:
+        tables = [prompt, "", OF_ONE_TOKEN, "", lens, "", neurons_of(data), ""]
     for pair in data["pairs"]:
         tables += [pair_of(pair), ""]
     return [*tables, Text(f"{LEGEND}\n", "dim")]
@@ -174,7 +183,11 @@ def parts_of(lost: dict[str, Any]) -> Any:
         parts.add_row(name, f"{v:+.3f}")
     for v, name in hinders:
         parts.add_row(name, f"{v:+.3f}", "better without it")
-    return Group(parts, *([] if hinders else ["no part is in the way: the loss never falls when one is left out"]))
+    notes = {
+        "no part helps: the loss never grows when one is left out": helps,
+        "no part is in the way: the loss never falls when one is left out": hinders,
+    }
+    return Group(parts, *(note for note, of in notes.items() if not of))
 
 
 def neurons_of(data: dict[str, Any]) -> Any:

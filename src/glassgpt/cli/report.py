@@ -88,13 +88,13 @@ def looked_into(
         engine = load_run(checkpoint, device, say)
         report("looking into it", 0.0)
         text = prompt or sample or engine.generate(max_new_tokens=WRITTEN_TOKENS)
-        data = look(engine, text, lambda what, done, of: report(what, done / of))
+        found = findings(look(engine, text, lambda what, done, of: report(what, done / of)))
     except (GlassError, MemoryError, RuntimeError) as error:
         if prompt or not (isinstance(error, GlassError) or is_out_of_memory(error)):
             raise
         return {"found": None, "why": str(error) if isinstance(error, GlassError) else "out of memory"}
     command = f"glassgpt inspect {as_argument(run)}" + (f" --prompt {quoted(text)}" if prompt or sample else "")
-    found = findings(data) | {"checkpoint": checkpoint.name, "whose": whose, "command": command}
+    found |= {"checkpoint": checkpoint.name, "whose": whose, "command": command}
     return {"found": found, "why": ""}
 
 

@@ -19,7 +19,8 @@ from glassgpt.inspection.pairs import read_pair
 from glassgpt.inspection.probes import Attribution, Pair, attribute, carried
 from glassgpt.inspection.report import report_run, run_with_figures
 from glassgpt.inspection.stream import contributions, head_outputs, logit_lens, parts, stages
-from glassgpt.inspection.trace import LineRun, TracedLine, Value, trace, traced
+from glassgpt.inspection.trace import LineRun, Trace, TracedLine, Value, trace
+from glassgpt.inspection.trace_page import traced
 
 __all__ = [
     "Ablation",
@@ -28,6 +29,7 @@ __all__ = [
     "HeadScores",
     "LineRun",
     "Pair",
+    "Trace",
     "TracedLine",
     "Value",
     "ablate",

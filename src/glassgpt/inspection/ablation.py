@@ -1,16 +1,18 @@
-"""What the model loses without one of its parts: the loss with each head, each attention and each MLP silenced.
+"""What the model loses without one of its parts: the loss with each head, each attention and each MLP silenced, and each
+part of an embedding that has several.
 
 Shapes: L n_layer, B batch, H n_head, T positions.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glassgpt.inspection.capture import Edit, begun_at, capture, edited, require_tokens
+from glassgpt.inspection.capture import Edit, begun_at, capture, edited, embedding_parts, require_tokens
 from glassgpt.inspection.stream import stages
 from glassgpt.model import LanguageModel
 
@@ -22,6 +24,7 @@ class Ablation(NamedTuple):
     heads: Tensor  # (L, H)
     attention: Tensor  # (L,)
     mlp: Tensor  # (L,)
+    embedding: dict[str, float]  # of each part, by name; none where it is one: without it there is nothing to read
 
 
 def ablate(
@@ -33,18 +36,21 @@ def ablate(
     require_tokens(model, tokens, for_loss=True)
     L, H = len(model.blocks), model.config.n_head
     read, targets = tokens[:, :-1], tokens[:, 1:].flatten()
-    parts = list(_each(L, H))
+    named = embedding_parts(model)
+    parts = list(_each(L, H, named))
     with torch.inference_mode():
         found = capture(model, read, stages(model))
         losses = [_loss(found.pop("logits"), targets)]
         progress(1, 1 + len(parts))
         for done, (block, edit) in enumerate(parts, start=2):
-            with begun_at(model, block, found[stages(model)[block]]), edited(model, edit):
+            begun = nullcontext() if block is None else begun_at(model, block, found[stages(model)[block]])
+            with begun, edited(model, edit):
                 losses.append(_loss(model(read), targets))
             progress(done, 1 + len(parts))
     whole, *without = losses
     more = torch.tensor(without) - whole
-    return Ablation(whole, more[: L * H].view(L, H), more[L * H : -L], more[-L:])
+    heads, attention, mlp, embedding = torch.split(more, [L * H, L, L, len(named)])
+    return Ablation(whole, heads.view(L, H), attention, mlp, dict(zip(named, embedding.tolist(), strict=True)))
 
 
 def _loss(logits: Tensor, targets: Tensor) -> float:
@@ -52,14 +58,16 @@ def _loss(logits: Tensor, targets: Tensor) -> float:
     return F.cross_entropy(logits.flatten(0, 1).float(), targets).item()
 
 
-def _each(L: int, H: int) -> Iterator[tuple[int, dict[str, Edit]]]:
-    """The block that a part is in, and the edit that silences it."""
+def _each(L: int, H: int, embedding: list[str]) -> Iterator[tuple[int | None, dict[str, Edit]]]:
+    """The block that a part is in, None before all of them, and the edit that silences it."""
     for i in range(L):
         for head in range(H):
             yield i, {f"block.{i}.heads": _without_head(head)}
     for part in ("attention", "mlp"):
         for i in range(L):
             yield i, {f"block.{i}.{part}": torch.zeros_like}
+    for name in embedding:
+        yield None, {name: torch.zeros_like}
 
 
 def _without_head(head: int) -> Edit:

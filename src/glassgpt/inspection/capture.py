@@ -1,6 +1,8 @@
 """Activations by name, looked at or replaced while the model computes; the model itself is left as it was.
 
     embedding            (B, T, C)     what goes into the first block: the residual stream at its beginning
+    embedding.token      (B, T, C)     of a model with n-gram embeddings: what each token adds to it by itself
+    embedding.2-gram     (B, T, C)     and what the group of two tokens does that ends there; and so on to the longest
     block.3              (B, T, C)     the residual stream after block 3 (blocks are counted from 0)
     block.3.attention    (B, T, C)     what attention adds to it
     block.3.mlp          (B, T, C)     what the MLP adds to it
@@ -28,6 +30,7 @@ from glassgpt.config.names import suggestion
 from glassgpt.errors import ConfigError
 from glassgpt.model import LanguageModel
 from glassgpt.model.attention import attention_weights
+from glassgpt.model.ngram import NgramEmbedding
 
 Edit = Callable[[Tensor], Tensor]
 
@@ -43,7 +46,14 @@ def activation_names(model: LanguageModel) -> list[str]:
         for i in range(len(model.blocks))
         for part in (".weights", ".heads", ".attention", ".neurons", ".mlp", "")
     ]
-    return ["embedding", *blocks, "hidden", *_modules(model)]
+    return [*embedding_parts(model), "embedding", *blocks, "hidden", *_modules(model)]
+
+
+def embedding_parts(model: LanguageModel) -> list[str]:
+    """The names of what adds up to the embedding; none, where nothing in it is told apart."""
+    if model.config.architecture != "ngram":
+        return []
+    return ["embedding.token", *(f"embedding.{n}-gram" for n in range(2, model.config.n_gram + 1))]
 
 
 def _modules(model: LanguageModel) -> list[str]:
@@ -157,6 +167,11 @@ def _attached(model: LanguageModel, name: str, edit: Edit) -> AbstractContextMan
     blocks = model.blocks
     if name == "embedding":
         return blocks[0].register_forward_pre_hook(_on_input(edit))
+    if name in embedding_parts(model):
+        part = name.removeprefix("embedding.")
+        if part == "token":
+            return _only(model, nn.Embedding).register_forward_hook(_on_output(edit))
+        return _only(model, NgramEmbedding).register_forward_hook(_on_groups(edit, int(part.removesuffix("-gram"))))
     if name == "hidden":
         return model.final_norm.register_forward_hook(_on_output(edit))
     first, *rest = name.split(".")
@@ -177,6 +192,11 @@ def _attached(model: LanguageModel, name: str, edit: Edit) -> AbstractContextMan
             return mlp.register_forward_hook(_on_output(edit))
         case _:
             return last_of_mlp(block).register_forward_pre_hook(_on_input(edit))
+
+
+def _only(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    (module,) = [module for module in model.modules() if isinstance(module, kind)]
+    return module
 
 
 def child_of(module: nn.Module, names: Sequence[str]) -> nn.Module:
@@ -215,6 +235,24 @@ def _on_heads(edit: Edit, n_head: int) -> Callable[..., tuple[Tensor]]:
         B, T, _ = merged.shape
         heads = edit(merged.view(B, T, n_head, -1).transpose(1, 2))  # (B, H, T, D)
         return (heads.transpose(1, 2).flatten(2),)
+
+    return hook
+
+
+def _on_groups(edit: Edit, n: int) -> Callable[..., Tensor]:
+    """An output cannot be told apart any more: what an edit has made it of goes on it, for whoever looks after that."""
+
+    def hook(module: NgramEmbedding, inputs: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
+        shares = getattr(output, "shares", None)
+        if shares is None:
+            shares = F.embedding(module.rows_of(*inputs), module.weight).unbind(dim=2)  # (B, T, C) each
+        changed = edit(shares[n - 2])
+        if changed is shares[n - 2]:
+            return output
+        shares = (*shares[: n - 2], changed, *shares[n - 1 :])
+        edited_output = torch.stack(shares).sum(dim=0)
+        edited_output.shares = shares  # type: ignore[attr-defined]
+        return edited_output
 
     return hook
 

@@ -42,14 +42,12 @@ def look(
 ) -> Look:
     """What the model makes of the last tokens of `prompt`, at most 128 of them and at most a context. `progress` hears what is
     being done, and how much of it is done. `pairs` are probed with; what excites neurons is looked for in `contexts` (B, T),
-    without them in the prompt. Raises ConfigError where the prompt has fewer than two tokens, or the model's weights or scores
-    are not finite."""
+    without them in the prompt. Of one token there is no loss: "ablation" and "gradients" are None. Raises ConfigError where
+    the model's weights or scores are not finite."""
     model = engine.model
     tokens = engine.encode_prompt(prompt)
     most = min(MOST_TOKENS, model.config.context_length)
     given, tokens = tokens.shape[1], tokens[:, -most:]
-    if tokens.shape[1] < 2:
-        raise ConfigError("a prompt of one token has nothing to look back at; give --prompt a few words")
     names = [*stages(model), *parts(model), "block.*.weights", "block.*.neurons"]
     with torch.inference_mode():
         for name, weight in model.named_parameters():
@@ -85,15 +83,13 @@ def look(
         }
         data["signs"] = about_signs(data["neurons"])
         data["heads"] = _head_scores(engine)
-        lost = ablate(model, tokens, lambda done, of: progress("leaving out each part", done, of))
-    data["ablation"] = {
-        "loss": lost.loss, "heads": lost.heads.tolist(), "attention": lost.attention.tolist(), "mlp": lost.mlp.tolist(),
-    }  # fmt: skip
+    scored = tokens.shape[1] > 1
+    data["ablation"] = _ablation(engine, tokens, partial(progress, "leaving out each part")) if scored else None
     data["pairs"] = [
         look_at_pair(engine, pair, partial(progress, f"probing with pair {number}"))
         for number, pair in enumerate(pairs, start=1)
     ]
-    data["gradients"] = gradient_norms(model, tokens.clone())
+    data["gradients"] = gradient_norms(model, tokens.clone()) if scored else None
     return data
 
 
@@ -163,6 +159,15 @@ def _lens(engine: Engine, found: dict[str, Tensor], tokens: Tensor) -> list[list
     return rows
 
 
+def _ablation(engine: Engine, tokens: Tensor, progress: Callable[[int, int], None]) -> Look:
+    lost = ablate(engine.model, tokens, progress)
+    values = {
+        "loss": lost.loss, "heads": lost.heads.tolist(), "attention": lost.attention.tolist(), "mlp": lost.mlp.tolist(),
+        "embedding": lost.embedding,
+    }  # fmt: skip
+    return values | {"ranked": _ranked(values)}
+
+
 def _head_scores(engine: Engine) -> dict[str, list[list[float]]] | None:
     if engine.model.config.context_length < 2 * SHORTEST:
         return None
@@ -204,7 +209,10 @@ def _positions(engine: Engine) -> Look | None:
 
 
 def findings(data: Look) -> Look:
-    """Of what `look` found, what a report has room for: the lens at the last position only, and the strongest parts."""
+    """Of what `look` found, what a report has room for: the lens at the last position only, and the strongest parts. Raises
+    ConfigError where the prompt was one token, of which there is no loss."""
+    if data["ablation"] is None:
+        raise ConfigError("a prompt of one token has no loss to report; give --prompt a few words")
     parts = ("model", "tokens", "next", "heads", "stages")
     return {name: data[name] for name in parts} | {
         "loss": data["ablation"]["loss"],
@@ -214,7 +222,7 @@ def findings(data: Look) -> Look:
 
 
 def strongest(values: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
-    """The highest of `heads` (L, H), `attention` (L,) and `mlp` (L,), and whose they are."""
+    """The highest of `heads` (L, H), `attention` (L,), `mlp` (L,) and `embedding` (by name), and whose they are."""
     return _ranked(values)[:most]
 
 
@@ -226,4 +234,5 @@ def opposed(values: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
 def _ranked(values: Look) -> list[tuple[float, str]]:
     each = [(v, f"layer {i}, head {j}") for i, row in enumerate(values["heads"]) for j, v in enumerate(row)]
     each += [(v, f"layer {i}, {part}") for part in ("attention", "mlp") for i, v in enumerate(values[part])]
+    each += [(v, f"{name.removeprefix('embedding.')} embedding") for name, v in values["embedding"].items()]
     return sorted(each, reverse=True)

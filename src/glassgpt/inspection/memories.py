@@ -84,7 +84,7 @@ def about_signs(neurons: list[dict[str, Any]]) -> str:
         )
     if any(neuron["activation"] < 0 for neuron in neurons):
         return (
-            "The sign of a gated neuron is a convention: one below 0 is as active as one above. Its contexts are those where "
-            "it is lowest, its tokens what it writes for there."
+            "A neuron of this model is active far below 0 as well as far above, and writes the opposite there. Of one that "
+            "is below 0 here, the contexts are those where it is furthest below, and the tokens those that it makes likelier."
         )
     return ""

@@ -48,6 +48,15 @@ function hover(node, text) {
   for (const begin of ["mousemove", "focus"]) node.addEventListener(begin, show);
   for (const end of ["mouseleave", "blur"]) node.addEventListener(end, hideTip);
 }
+// On many systems nothing else shows that a box holds more than it shows.
+function sayWhatScrolls() {
+  for (const box of document.querySelectorAll(".scroll, .wide")) {
+    box.removeAttribute("data-more");
+    const where = [box.scrollWidth > box.clientWidth + 1 ? "at the right" : "", box.scrollHeight > box.clientHeight + 1 ? "below" : ""].filter(Boolean).join(" and ");
+    if (where) box.setAttribute("data-more", `scroll, there is more ${where}`);
+  }
+}
+for (const change of ["load", "resize"]) addEventListener(change, sayWhatScrolls);
 // Tokens one after the other, each the redder the less it was expected, and where one points what was expected instead.
 function bySurprise(parent, tokens) {
   const box = element("div", null, parent, { class: "prompt" });

@@ -94,6 +94,7 @@ def look_at_pair(engine: Engine, pair: Pair, progress: Callable[[int, int], None
     data |= {"preference": found.preference, "known": known, "about": about_pair(found)}
     for part in ("heads", "attention", "mlp"):
         data[part] = getattr(found, part).tolist() if known else None
+    data["embedding"] = found.embedding if known else None
     follow = known and len(pair.text) <= MOST_POSITIONS
     data |= {"stages": stages(engine.model), "most_positions": MOST_POSITIONS}
     return data | {"stream": carried(engine.model, pair).tolist() if follow else None}

@@ -7,13 +7,14 @@ Shapes: L n_layer, B batch, C n_embd, H n_head, T positions, D head_dim.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import Edit, begun_at, capture, edited
+from glassgpt.inspection.capture import Edit, begun_at, capture, edited, embedding_parts
 from glassgpt.inspection.stream import stages
 from glassgpt.model import LanguageModel
 
@@ -29,15 +30,16 @@ class Pair(NamedTuple):
 
 class Attribution(NamedTuple):
     """`preference`: by how many nats each text prefers its own answer, mean over both texts of all pairs; `right`: the share
-    of texts that do. `heads` (L, H), `attention` (L,) and `mlp` (L,): how much of that preference is turned round when this
-    part is taken from the other text, at all positions; 1 is all of it, 0 nothing. Where the preference is not above 0, the
-    model does not know it, and shares of it say nothing."""
+    of texts that do. `heads` (L, H), `attention` (L,), `mlp` (L,), and `embedding` by name, of each part where it has several:
+    how much of that preference is turned round when this part is taken from the other text, at all positions; 1 is all of it,
+    0 nothing. Where the preference is not above 0, the model does not know it, and shares of it say nothing."""
 
     preference: float
     right: float
     heads: Tensor
     attention: Tensor
     mlp: Tensor
+    embedding: dict[str, float]
 
 
 def attribute(
@@ -50,7 +52,8 @@ def attribute(
         raise ConfigError("there is no pair to probe with; give at least one")
     _require_difference(pairs)
     L, H = len(model.blocks), model.config.n_head
-    wholes, after = [], torch.zeros(L, H + 2)
+    named = embedding_parts(model)
+    wholes, after, after_embedding = [], torch.zeros(L, H + 2), torch.zeros(len(named))
     with torch.inference_mode():
         for number, pair in enumerate(pairs):
             tokens, answers = _side_by_side(pair)
@@ -65,11 +68,15 @@ def attribute(
                     patched = _patched(model, edit, tokens.repeat(H + 2, 1), answers.repeat(H + 2, 1))
                 after[i] += patched.view(H + 2, 2).sum(dim=1).cpu()
                 progress(number * L + i + 1, len(pairs) * L)
+            for j, name in enumerate(named):
+                edit = {name: partial(torch.flip, dims=(0,))}  # each text takes it from the other
+                after_embedding[j] += _patched(model, edit, tokens, answers).sum().item()
     whole = torch.cat(wholes).cpu()
-    share = (whole.sum() - after) / (2 * whole.sum())
+    share, of_embedding = ((whole.sum() - left) / (2 * whole.sum()) for left in (after, after_embedding))
     return Attribution(
-        whole.mean().item(), (whole > 0).float().mean().item(), share[:, :H], share[:, H], share[:, H + 1]
-    )
+        whole.mean().item(), (whole > 0).float().mean().item(), share[:, :H], share[:, H], share[:, H + 1],
+        dict(zip(named, of_embedding.tolist(), strict=True)),
+    )  # fmt: skip
 
 
 def carried(model: LanguageModel, pair: Pair) -> Tensor:

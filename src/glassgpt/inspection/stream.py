@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import last_of_attention, require_layer
+from glassgpt.inspection.capture import embedding_parts, last_of_attention, require_layer
 from glassgpt.model import LanguageModel
 from glassgpt.model.lora import matrix_of
 
@@ -21,7 +21,8 @@ def stages(model: LanguageModel) -> list[str]:
 
 def parts(model: LanguageModel) -> list[str]:
     """The names of what adds up to the stream."""
-    return ["embedding", *(f"block.{i}.{part}" for i in range(len(model.blocks)) for part in ("attention", "mlp"))]
+    blocks = [f"block.{i}.{part}" for i in range(len(model.blocks)) for part in ("attention", "mlp")]
+    return [*(embedding_parts(model) or ["embedding"]), *blocks]
 
 
 def logit_lens(model: LanguageModel, stream: Tensor) -> Tensor:

@@ -1,33 +1,32 @@
 """The model's own source, and what each of its lines computed: made from the files that ran, so that it cannot drift."""
 
 import ast
-import base64
 import inspect
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from glassgpt.generate import Engine
-from glassgpt.inspection.figures import number
-from glassgpt.inspection.words import BYTES, token_text
 from glassgpt.model import LanguageModel
+from glassgpt.model.attention import explicit_attention
 
 PACKAGE = LanguageModel.__module__.rpartition(".")[0]
-MOST_TOKENS = 64
 PICTURE_ROWS, PICTURE_COLUMNS = 24, 96
 
 
 class Value(NamedTuple):
     """A tensor that a line has made: what it is called there, and what it was like."""
 
-    name: str  # of the variable, or "returned"
+    name: str  # of the variable, "returned", or "from" a module that the line called on its way
     shape: tuple[int, ...]
     mean: float
     std: float
@@ -41,6 +40,7 @@ class LineRun(NamedTuple):
 
     block: int | None  # in which it ran, or which it called; None: before, behind or around all of them
     module: str  # whose code it is, by the name that the model has for it, or that of the one that called the function
+    call: str  # of the function that the line is in, as it is written: "rotate(q, *angles)"; "" where torch called it
     values: list[Value]
 
 
@@ -50,65 +50,44 @@ class TracedLine(NamedTuple):
     runs: list[LineRun]  # each time that it ran, in order
 
 
-def trace(model: LanguageModel, tokens: Tensor) -> dict[Path, list[TracedLine]]:
-    """Every line of the files that `model` is written in, its own first, with the tensors that it made on the way from
-    `tokens` (B, T) to logits. What all architectures share (language_model.py, attention.py, cache.py) is not shown."""
-    files = {Path(inspect.getsourcefile(kind) or ""): None for kind in _kinds(model)}
+class Trace(NamedTuple):
+    """`files`: every line of those that the model is written in, its own first, attention.py last. `apart`: by how much
+    attention as it ran and as it was spelled out beside that differ at most; None where it ran spelled out."""
+
+    files: dict[Path, list[TracedLine]]
+    apart: float | None
+
+
+def trace(model: LanguageModel, tokens: Tensor) -> Trace:
+    """The lines that compute `model`, in evaluation mode, with the tensors that they made on the way from `tokens` (B, T) to
+    logits. A fused kernel never writes scores, mask and weights: where one runs, `explicit_attention` is run beside it on the
+    same queries, keys and values, and traced too. What is left out is language_model.py and cache.py."""
+    modules = (sys.modules[part.__module__] for part in (*_kinds(model), explicit_attention))
+    files = {Path(inspect.getsourcefile(module) or ""): None for module in modules}
     sources = {str(path): path.read_text(encoding="utf-8") for path in files}
-    statements = {
-        path: {line: node for node in _statements(ast.parse(source)) for line in _lines_of(node)}
-        for path, source in sources.items()
-    }
     seen: Seen = defaultdict(list)
-    with _watching(model, tokens.shape[1], statements, seen), torch.inference_mode():
+    with _watching(model, tokens.shape[1], sources, seen), SpelledOutBeside() as beside, torch.inference_mode():
         model(tokens)
-    return {
+    lines = {
         Path(path): [TracedLine(n, line, seen[path, n]) for n, line in enumerate(source.splitlines(), start=1)]
         for path, source in sources.items()
     }
+    return Trace(lines, beside.apart)
 
 
-def traced(engine: Engine, prompt: str) -> dict[str, Any]:
-    """`trace` of the prompt's last tokens, at most 64 of them, as plain numbers for the page."""
-    given = engine.encode_prompt(prompt)
-    tokens = given[:, -min(MOST_TOKENS, engine.model.config.context_length) :]
-    files = [
-        {
-            "name": path.name,
-            "lines": [
-                {
-                    "source": line.source,
-                    "runs": [
-                        {"block": run.block, "module": run.module, "values": [_plain(v) for v in run.values]}
-                        for run in line.runs
-                    ],
-                }
-                for line in lines
-            ],
-        }
-        for path, lines in trace(engine.model, tokens).items()
-    ]
-    words = " ".join(f"[{token_text(engine, id)}]" for id in tokens[0].tolist()).replace("\n", "\N{RETURN SYMBOL}")
-    count, cut = (
-        tokens.shape[1],
-        f", the last of the prompt's {given.shape[1]:,}" if given.shape[1] > tokens.shape[1] else "",
-    )
-    about = (
-        f"Every line of the file that computes this model, with the tensors that it made of {count} "
-        f"token{'s' * (count > 1)}{cut}: {words}. A picture shows the first text and the first head: rows are positions, "
-        "columns features; blue above zero, red below."
-    ) + (" <e2> is a byte of a character that several tokens make up." if BYTES.search(words) else "")
-    return {"about": about, "blocks": engine.model.config.n_layer, "files": files}
+class SpelledOutBeside(TorchFunctionMode):
+    """While this lasts, each fused attention is computed a second time, spelled out."""
 
+    apart: float | None = None
 
-def _plain(value: Value) -> dict[str, Any]:
-    drawn = value.picture.nan_to_num(0.0, 0.0, 0.0)  # what is not finite is left out
-    cells = (128 + 127 * drawn / drawn.abs().max().clamp(min=1e-30)).round().to(torch.uint8)
-    numbers = {name: number(getattr(value, name)) for name in ("mean", "std", "least", "most")}
-    return {
-        "name": value.name, "shape": value.shape, "grid": cells.shape,
-        "picture": base64.b64encode(cells.numpy().tobytes()).decode(),
-    } | numbers  # fmt: skip
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function is F.scaled_dot_product_attention:
+            difference = (explicit_attention(*args[:3]) - result).abs().nan_to_num(0.0)
+            self.apart = max(self.apart or 0.0, difference.max().item())
+        return result
 
 
 def _kinds(model: LanguageModel) -> Iterator[type]:
@@ -138,12 +117,22 @@ def _names(node: ast.stmt) -> list[str]:
 Seen = defaultdict[tuple[str, int], list[LineRun]]  # by file and line
 
 
+class Running(NamedTuple):
+    """A statement that is being run."""
+
+    node: ast.stmt
+    before: int  # blocks that were done when it began
+    taken: list[tuple[str, Any]]  # what modules have given it, by their own names
+
+
 @contextmanager
-def _watching(
-    model: LanguageModel, length: int, statements: dict[str, dict[int, ast.stmt]], seen: Seen
-) -> Iterator[None]:
+def _watching(model: LanguageModel, length: int, sources: dict[str, str], seen: Seen) -> Iterator[None]:
     """Python says before each line that it is about to run: whatever the line before it has assigned is there by then."""
-    running: dict[FrameType, tuple[ast.stmt, int]] = {}  # with the number of blocks that were done when it began
+    running: dict[FrameType, Running] = {}
+    statements = {
+        path: {line: node for node in _statements(ast.parse(source)) for line in _lines_of(node)}
+        for path, source in sources.items()
+    }
     names = {id(module): name for name, module in model.named_modules()}
     within: int | None = None
     done = 0
@@ -157,24 +146,38 @@ def _watching(
         within, done = None, done + 1
 
     def finish(frame: FrameType, returned: Any = None) -> None:
-        node, before = running.pop(frame, (None, done))
-        if node is None:
+        if frame not in running:
             return
+        node, before, taken = running.pop(frame)
         if isinstance(node, ast.Return):
-            values = _values("returned", returned, length)
+            made = [("returned", returned)]
         else:
-            values = [value for name in _names(node) for value in _values(name, frame.f_locals.get(name), length)]
+            made = [(name, frame.f_locals.get(name)) for name in _names(node)]
+        on_the_way = [
+            (f"from {name}", output) for name, output in taken if all(output is not value for _, value in made)
+        ]
+        values = [value for name, one in (*on_the_way, *made) for value in _values(name, one, length)]
         if values:
             block = done - 1 if done == before + 1 else within
-            seen[frame.f_code.co_filename, node.lineno].append(LineRun(block, _module(frame, names), values))
+            run = LineRun(block, _module(frame, names), _call_of(frame, sources), values)
+            seen[frame.f_code.co_filename, node.lineno].append(run)
+
+    def take(module: nn.Module, output: Any) -> None:
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame not in running:
+            frame = frame.f_back
+        if frame is not None:
+            taken = running[frame].taken
+            if all(output is not one for _, one in taken):  # dropout hands on what it was given
+                taken.append((names[id(module)].rpartition(".")[2], output))
 
     def inside(frame: FrameType, event: str, argument: Any) -> Any:
         if event == "line":
             node = statements[frame.f_code.co_filename].get(frame.f_lineno)
-            if node is not running.get(frame, (None,))[0]:  # else a further line of the same statement
+            if frame not in running or node is not running[frame].node:  # else a further line of the same statement
                 finish(frame)
                 if node is not None:
-                    running[frame] = node, done
+                    running[frame] = Running(node, done, [])
         elif event == "return":
             finish(frame, argument)
         return inside
@@ -189,6 +192,9 @@ def _watching(
             block.register_forward_pre_hook(lambda *_, i=i: enter(i)),
             block.register_forward_hook(lambda *_: leave()),
         )
+    ]
+    hooks += [
+        module.register_forward_hook(lambda module, inputs, output: take(module, output)) for module in model.modules()
     ]
     before = sys.gettrace()
     sys.settrace(call)
@@ -207,6 +213,18 @@ def _module(frame: FrameType | None, names: dict[int, str]) -> str:
             return name
         frame = frame.f_back
     return ""
+
+
+def _call_of(frame: FrameType, sources: dict[str, str]) -> str:
+    """As it is written in the file that calls this function, one of `sources`."""
+    caller = frame.f_back
+    if caller is None or caller.f_code.co_filename not in sources:
+        return ""
+    first, last, begin, end = next(islice(caller.f_code.co_positions(), caller.f_lasti // 2, None))
+    if first is None or begin is None:  # a Python that was told to keep none
+        return ""
+    call = ast.Constant(None, lineno=first, end_lineno=last, col_offset=begin, end_col_offset=end)
+    return " ".join((ast.get_source_segment(sources[caller.f_code.co_filename], call) or "").split())
 
 
 def _values(name: str, value: Any, length: int) -> list[Value]:

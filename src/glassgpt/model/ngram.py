@@ -26,6 +26,12 @@ class NgramEmbedding(nn.Module):
     def forward(self, tokens: Tensor, before: Tensor) -> Tensor:
         """tokens (B, T), and the up to `longest` - 1 that stand before them, (B, P) -> (B, T, C)."""
         B, T = tokens.shape
+        rows = self.rows_of(tokens, before).view(B * T, -1)
+        return F.embedding_bag(rows, self.weight, mode="sum").view(B, T, -1)
+
+    def rows_of(self, tokens: Tensor, before: Tensor) -> Tensor:
+        """The row of each group that ends at a position, those of two tokens first: (B, T, longest - 1)."""
+        T = tokens.shape[1]
         reach = self.longest - 1
         all_tokens = F.pad(torch.cat((before, tokens), dim=1), (reach - before.shape[1], 0), value=self.nothing)
         groups, group = [], tokens
@@ -33,8 +39,7 @@ class NgramEmbedding(nn.Module):
             earlier = all_tokens[:, reach - back : reach - back + T]
             group = (group + earlier * pow(self.nothing + 1, back, self.rows)) % self.rows
             groups.append(group + (back - 1) * self.rows)
-        rows = torch.stack(groups, dim=-1).view(B * T, reach)
-        return F.embedding_bag(rows, self.weight, mode="sum").view(B, T, -1)
+        return torch.stack(groups, dim=-1)
 
 
 class NgramTrunk(Trunk):
