@@ -197,7 +197,7 @@ def neurons_of(data: dict[str, Any]) -> Any:
 
     is_sum = data["neurons"][0]["adds"] is not None
     does = (
-        f"that write for {shown(data['next'][0][0])}, which it expects next" if is_sum else "that are furthest from 0"
+        f"that write for [{shown(data['next'][0][0])}], which it expects next" if is_sum else "that are furthest from 0"
     )
     table = Table(
         "neuron", "activation", "adds", Column("most excited by", justify="right", overflow="fold"), "writes for",

@@ -68,4 +68,4 @@ function bySurprise(parent, tokens) {
       : `${percent(t.probability)}, ${surprise.toFixed(2)} nats, rank ${t.rank}\ninstead:\n` + t.alternatives.map(([text, p]) => `  ${percent(p).padStart(7)}  ${shown(text)}`).join("\n")));
   }
 }
-const expected = next => next.map(([text, p]) => `${shown(text)} ${percent(p)}`).join(",  ");
+const expected = next => next.map(([text, p]) => `[${shown(text)}] ${percent(p)}`).join("  ");
