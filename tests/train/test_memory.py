@@ -11,10 +11,11 @@ from torch.utils._pytree import tree_leaves
 from glassgpt.config import build_config
 from glassgpt.data import Batches
 from glassgpt.model import ARCHITECTURES, build_model
-from glassgpt.model.size import count_parameters
+from glassgpt.model.lora import attach_lora, lora_of
+from glassgpt.model.size import count_parameters, hidden_matrices
 from glassgpt.train import memory
 from glassgpt.train.loss import CHUNK_ROWS, chunked_loss, plain_loss
-from glassgpt.train.memory import hidden_matrices, process_bytes, training_memory
+from glassgpt.train.memory import process_memory, training_memory
 from glassgpt.train.optimizer import build_optimizer, optimizer_tensors
 from glassgpt.train.recompute import recompute_blocks
 from glassgpt.train.step import update
@@ -125,9 +126,39 @@ def test_the_plain_loss_holds_the_logits_of_all_positions():
     assert training_memory(config, ROWS).most_logits > 4 * CHUNK_ROWS * 5003
 
 
-def test_every_replica_takes_the_same():
-    config = configured(micro_batch_size=3)
-    assert training_memory(config, 3, replicas=2).step == 2 * training_memory(config, 3).step
+def test_every_further_replica_takes_the_same_and_as_much_heap_as_one():
+    """Gradients, too, but not those of the micro batch before, which the first one alone keeps."""
+    config = configured(micro_batch_size=3, batch_size=24, n_embd=96)
+    one, two, three, four = (
+        process_memory(config, 3, replicas=n, before=0, with_copy=False)._replace(trial=0).total for n in (1, 2, 3, 4)
+    )
+    assert four - three == three - two == two - one > 0
+    twin = training_memory(config, 3, accumulates=False)
+    assert two - one >= twin.step + twin.fragmentation + twin.gradients
+    weights = 4 * count_parameters(config.model).total
+    assert process_memory(config, 3, before=0).gradients == weights  # from the micro batch before
+
+
+def test_a_validation_takes_what_steps_have_not_left():
+    """8,192 tokens at once; of a step as large none of its own."""
+    small, large = (
+        process_memory(
+            configured(micro_batch_size=n, batch_size=n, context_length=64, precision="float32"), n, before=0
+        )
+        for n in (1, 512)
+    )
+    config = configured(context_length=64)
+    alone = (1 + memory.FRAGMENTATION_VALIDATED) * memory.evaluation_bytes(config)
+    assert 0.9 * alone < small.validation <= alone and large.validation == 0
+
+
+def test_a_large_gradient_finds_no_place_among_small_pieces():
+    """Of an embedding larger than all that a forward keeps, such as that of n-grams."""
+    config = configured(architecture="ngram", n_gram_rows=40_000, batch_size=1, precision="float32")
+    found = training_memory(config, 1)
+    assert found.step + found.fragmentation + found.gradients >= found.heap + found.weights
+    usual = training_memory(configured(batch_size=1, precision="float32"), 1)
+    assert usual.fragmentation == pytest.approx(usual.heap - usual.step, abs=2)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -143,25 +174,31 @@ def test_what_an_optimizer_remembers(architecture, optimizer, bias):
     assert hidden_matrices(config.model) == sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2)
 
 
-def test_adapters_leave_no_gradients_and_no_moments():
-    config = configured(from_="gpt2", lora=4, n_embd=48)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("on", ["attention", "mlp", "all"])
+def test_of_adapters_alone_there_are_gradients_and_moments(architecture, on):
+    config = configured(architecture=architecture, from_="gpt2", lora=4, lora_on=on, batch_size=2 * ROWS)
+    model = build_model(config.model)
+    attach_lora(model, lora_of(config.finetune))
+    learning = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     found = training_memory(config, ROWS)
-    assert found.gradients == found.optimizer == 0 < found.activations
-    assert found.weights == 4 * count_parameters(config.model).total
+    assert (found.gradients, found.optimizer) == (learning, 2 * learning) and found.activations > 0
+    assert found.weights == sum(p.nbytes for p in model.parameters())
 
 
-def test_a_process_takes_its_tensors_the_places_between_them_and_a_copy():
+def test_a_process_takes_its_tensors_what_is_lost_between_them_and_a_copy():
     config = configured(
         micro_batch_size=ROWS, batch_size=60, vocab_size=20_011, context_length=256, precision="float32"
     )
     found, before = training_memory(config, ROWS), 1 << 28
-    alone = process_bytes(config, ROWS, before=before, with_copy=False)
-    assert alone - before - memory.LOADED == found.tensors + found.fragmentation == found.growth
+    parts = process_memory(config, ROWS, before=before, with_copy=False)
+    alone = parts.total
+    assert alone - before - memory.LOADED - parts.validation == found.tensors + found.fragmentation == found.growth
     assert found.fragmentation == pytest.approx(
         memory.FRAGMENTATION["float32"] / max(3, config.model.n_layer) * found.step, rel=1e-6
     )
-    assert process_bytes(config, ROWS, before=before) - alone == found.weights + found.optimizer
-    two = process_bytes(config, ROWS // 2, replicas=2, before=before, with_copy=False)
+    assert process_memory(config, ROWS, before=before).total - alone == found.weights + found.optimizer
+    two = process_memory(config, ROWS // 2, replicas=2, before=before, with_copy=False).total
     assert alone < two < 2 * alone
 
 
@@ -173,11 +210,11 @@ def test_a_trial_of_both_precisions_counts_where_it_takes_more_than_training(rep
     tried = short.resolved(precision="bfloat16")
     assert "precision" in asked.asked and "precision" not in tried.asked
     with_trial, without = (
-        process_bytes(config, 16 // replicas, replicas=replicas, before=0) for config in (tried, asked)
+        process_memory(config, 16 // replicas, replicas=replicas, before=0).total for config in (tried, asked)
     )
     step = training_memory(short.resolved(precision="float32"), 16).step
     assert without < with_trial < without + step and with_trial > 1.2 * step
-    larger = [process_bytes(config, 160, before=0) for config in (tried, asked)]
+    larger = [process_memory(config, 160, before=0).total for config in (tried, asked)]
     assert larger[0] == larger[1]  # training's own 160 rows take more than the trial's 16
 
 

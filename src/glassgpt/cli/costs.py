@@ -8,16 +8,16 @@ BYTES = ((1 << 40, "TiB", 2), (1 << 30, "GiB", 2), (1 << 20, "MiB", 1))
 TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 PARTS = {
     "embedding": "token embedding", "n_grams": "n-gram embeddings", "positions": "position embedding",
-    "attention": "attention", "mlp": "MLP", "norms": "norms", "head": "output layer",
+    "attention": "attention", "mlp": "MLP", "norms": "norms", "head": "output layer", "adapters": "adapters, all that learns",
 }  # fmt: skip
 MEMORY = {
     "python_and_torch": "Python and torch", "weights": "weights", "gradients": "gradients", "optimizer": "optimizer",
     "activations": "activations", "logits": "logits", "checkpoint": "copy for a checkpoint",
-    "fragmentation": "fragmentation of the heap", "cache": "cache, a whole context", "working": "block at work, sampling",
+    "fragmentation": "fragmentation of the heap", "validation": "validation, beyond that",
+    "trial": "trial of bfloat16, beyond that", "cache": "cache, a whole context", "working": "block at work, sampling",
 }  # fmt: skip
-BUSY = 512  # n_embd: a smaller model keeps no GPU busy
 INSTEAD = {"bfloat16": "float32", "replicas": "one model with all threads"}
-CLOSE = 1.1  # to what it takes to choose the other way: another moment's measurement may say otherwise
+NEARLY = 1.1  # what it takes to choose the other way: another moment's measurement may say otherwise
 
 
 def tables(costs: dict[str, Any]) -> list[Any]:
@@ -32,8 +32,9 @@ def parameters(costs: dict[str, Any]) -> Any:
         if count[name]:
             shown.add_row(words, f"{count[name]:,}", f"{count[name] / total:.1%}")
     shown.add_row("in all", f"{total:,}", "")
-    other = "untied" if count["head"] == 0 else "tied"
-    shown.add_row(f"in all, output layer {other}", f"{count[other]:,}", "")
+    if costs["task"] != "labels":
+        other = "untied" if count["head"] == 0 else "tied"
+        shown.add_row(f"in all, output layer {other}", f"{count[other]:,}", "")
     thumb = count["rule_of_thumb"]
     shown.add_row("rule of thumb: 12 n_layer n_embd²", f"{thumb:,}", f"{thumb / total:.1%}")
     shown.add_row("it stands for attention and MLP", f"{count['in_blocks']:,}", "")
@@ -52,21 +53,21 @@ def operations(costs: dict[str, Any]) -> Any:
 
 def memory(costs: dict[str, Any]) -> Any:
     training, written, needed = costs["training"], costs["generation"], costs["machines"][0]["needed"]
-    shown = table("memory", "training", "generation")
+    columns = {"training": training} | ({"generation": written} if written else {})
+    shown = table("memory", *columns)
     for name, words in MEMORY.items():
-        if training.get(name) or written.get(name):
-            shown.add_row(words, *(size(part[name]) if name in part else "" for part in (training, written)))
+        if any(part.get(name) for part in columns.values()):
+            shown.add_row(words, *(size(part[name]) if part.get(name) else "" for part in columns.values()))
     at_once = sum(training.values()) - needed < 1 << 20
     peak = f"process at its peak{'' if at_once else ', not all at once'}"
-    shown.add_row(peak, size(needed), size(sum(written.values())))
+    shown.add_row(peak, size(needed), *([size(sum(written.values()))] if written else []))
     return shown
 
 
 def machines(costs: dict[str, Any]) -> Any:
-    is_small = costs["shape"]["n_embd"] < BUSY
     shown = table("machine", "micro batch", "memory", "of", "tokens/s", "≤ " * is_padded(costs) + budget(costs))
     for machine in costs["machines"]:
-        slower, longer = ("", "") if machine["measured"] else ("< ", "> ") if is_small else ("~", "~")
+        slower, longer = ("", "") if machine["measured"] else ("< ", "> ") if machine["is_bound"] else ("~", "~")
         speed, seconds, replicas = machine["tokens_per_second"], machine["seconds"], machine["replicas"]
         shown.add_row(
             machine["name"],
@@ -74,7 +75,7 @@ def machines(costs: dict[str, Any]) -> Any:
             size(machine["needed"]),
             size(machine["memory"]),
             (f"{speed:,.0f}" if machine["measured"] else slower + in_short(speed)) if speed and machine["fits"] else "",
-            (longer * (seconds >= 0.1) + roughly(seconds)) if seconds else "does not fit",
+            longer * (seconds >= 0.1) + roughly(seconds) if seconds else "" if machine["fits"] else "does not fit",
         )
     return shown
 
@@ -94,15 +95,12 @@ def notes(costs: dict[str, Any]) -> Iterator[str]:
     )
     yield f"{budget(costs)} are {costs['tokens_of']}. {measured if here['fits'] else ''}".rstrip()
     for way, gain in here["gains"].items():
-        if 1 / CLOSE < gain / WORTH_IT < CLOSE:
+        if 1 / NEARLY < gain / WORTH_IT < NEARLY:
             yield (
-                f"A close choice: {way} ran at {gain:.2f} x the speed of {INSTEAD[way]}, and is taken from {WORTH_IT:g} x on. "
-                "Training measures again, and may choose the other way."
+                f"A close choice: {way} ran at {gain:.2f} x the speed of {INSTEAD[way]}; from {WORTH_IT:g} x on it is made. "
+                "Training measures again, and may choose otherwise."
             )
-    yield (
-        "GPUs are estimates throughout: 40 % of the peak that the maker names, in bfloat16, and half of the memory left free."
-        + " A model as small as this keeps none of them busy, and takes longer." * (costs["shape"]["n_embd"] < BUSY)
-    )
+    yield gpus(costs["machines"][1:])
     replicas, each = here["replicas"], here["micro_batch_size"]
     if replicas > 1:
         yield (
@@ -121,6 +119,16 @@ def notes(costs: dict[str, Any]) -> Iterator[str]:
         )
     for line in costs["advice"]:
         yield f"To make it fit here: {line}"
+
+
+def gpus(rows: list[dict[str, Any]]) -> str:
+    if rows[0]["tokens_per_second"] is None:
+        return "Of GPUs only the memory is told: their peaks in float32 are not known here."
+    slower = " A model as small as this keeps none of them busy, and takes longer." * rows[0]["is_bound"]
+    return (
+        "GPUs are estimates throughout: 40 % of the peak in bfloat16 that the maker names, with the micro batch that training "
+        f"takes there.{slower}"
+    )
 
 
 def budget(costs: dict[str, Any]) -> str:
@@ -147,8 +155,9 @@ def size(value: float) -> str:
 
 
 def in_short(number: float) -> str:
-    unit, letter = next(((u, k) for k, u in reversed(UNITS.items()) if number >= u), (1, ""))
-    return f"{number / unit:.3g}{letter}"
+    unit, letter = next(((u, k) for k, u in reversed(UNITS.items()) if number >= 0.9995 * u), (1, ""))
+    rounded = float(f"{number / unit:.3g}")  # to three digits
+    return f"{rounded:,.0f}{letter}" if rounded >= 100 else f"{rounded:g}{letter}"
 
 
 def roughly(seconds: float) -> str:

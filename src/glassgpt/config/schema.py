@@ -156,6 +156,7 @@ class TrainConfig:
         "train so many minutes from the start of the command; the speed is measured, then max_steps is set; less where a "
         "preset's own model would know a short text by heart",
         at_least=0,
+        at_most=10**7,
     )
     batch_size: int = setting(32, "sequences in one optimizer update, over all devices", at_least=1)
     micro_batch_size: int = setting(

@@ -8,19 +8,28 @@ import torch
 
 from glassgpt.config import GPTConfig, RunConfig, build_config
 from glassgpt.machine import decide_device, decide_threads, free_memory, threads_restored, total_memory
-from glassgpt.model.size import bytes_of, count_parameters, generation_bytes, training_flops
+from glassgpt.model.size import (
+    attention_flops,
+    bytes_of,
+    cache_bytes,
+    count_adapters,
+    count_parameters,
+    generation_bytes,
+    hidden_matrices,
+)
+from glassgpt.plan.advice import advice
 from glassgpt.plan.counts import parameters, shape, with_vocabulary
 from glassgpt.plan.diagram import diagram
 from glassgpt.plan.family import SAID
 from glassgpt.plan.gpus import ALLOCATOR, CONTEXT, GPU, GPUS, SHARE_OF_PEAK, estimated_tokens_per_second
 from glassgpt.plan.speed import Speed, measure_speed
 from glassgpt.train.fit import has_sizes, is_settled, sized
-from glassgpt.train.memory import LOADED, process_bytes, training_memory
-from glassgpt.train.settle import fitting_micro_batch, require_replicas
+from glassgpt.train.memory import process_memory, training_memory
+from glassgpt.train.settle import fitting_micro_batch, require_batch, require_replicas
 
 TOKENS_A_PARAMETER = 20  # what Hoffmann et al. 2022 (2203.15556) found best for a given number of operations
-SHORTEST_CONTEXT = 64  # that is worth advising
 PROCESS_OF_GENERATION = 260 << 20  # bytes of Python and torch, loaded to write
+BUSY = 512  # n_embd: a smaller model keeps no GPU busy
 LONG_TEXT = 10**10  # tokens: so many that no model knows them by heart
 
 
@@ -33,6 +42,11 @@ class Place(NamedTuple):
     free: int
     before: int
 
+    @property
+    def available(self) -> int:
+        """Bytes that training could have now: a process that trains has no need of this one."""
+        return self.free if self.device.type == "cuda" else min(self.room, self.free + self.before)
+
 
 @threads_restored()
 def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
@@ -41,9 +55,14 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
     where the model fits. Raises ConfigError for what training would refuse, or where the vocabulary is unknown."""
     before = psutil.Process().memory_info().rss
     config, is_guess = with_vocabulary(with_parent(config))
+    if config.data.task == "labels":  # a classifier has no output matrix of its own
+        config = config.resolved(tie_embeddings=True)
     device = torch.device(decide_device(config.machine.device).choice)
     threads = decide_threads(config.machine.threads)
-    wanted, config = config, sized(config, LONG_TEXT).config if has_sizes(config) else config
+    asked_for = config.model
+    if has_sizes(config):
+        config = sized(config, LONG_TEXT).config
+    require_batch(config)
     require_replicas(config, device, threads)
     on_cuda = device.type == "cuda"
     room = torch.cuda.get_device_properties(device).total_memory if on_cuda else total_memory()
@@ -55,23 +74,27 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
     for machine in machines:
         rate = machine["tokens_per_second"]
         machine["seconds"] = budget / rate if rate and machine["fits"] else None
+
+    def to_need(changed: RunConfig, micro_batch_size: int, replicas: int) -> int:
+        return needed(changed, micro_batch_size, replicas, place, with_copy=False)
+
     return {
         "preset": config.preset,
         "task": config.data.task,
         "architecture": config.model.architecture,
         "shape": shape(config.model),
-        "sized_for_minutes": config.train.minutes if config.model != wanted.model else None,
+        "sized_for_minutes": config.train.minutes if config.model != asked_for else None,
         "vocabulary_guessed": is_guess,
-        "parameters": parameters(config.model),
+        "parameters": parameters(config.model, config.finetune),
         "flops_a_token": flops,
         "tokens_a_step": tokens_a_step(config),
         "batch_size": config.train.batch_size,
         "training": parts_of_memory(config, here, place),
-        "generation": generation(config.model),
+        "generation": generation(config.model) if config.data.task != "labels" else {},
         "tokens": int(budget),
         "tokens_of": of_what,
         "machines": machines,
-        "advice": advice(config, here, place),
+        "advice": advice(config, here, place.available, to_need),
         "diagram": diagram(config.model, here["micro_batch_size"], is_classifier=config.data.task == "labels"),
     }
 
@@ -95,21 +118,24 @@ def on_this_machine(config: RunConfig, place: Place) -> tuple[dict[str, Any], Sp
     size = config.train.micro_batch_size or fitting_micro_batch(config, place.device)
     fits = needed(config, size, 1, place, with_copy=False) <= place.room
     speed = measure_speed(config, size, place.device) if fits else None
-    replicas = speed.replicas if speed else 1
+    replicas = speed.replicas if speed else max(1, config.machine.replicas)
     each = size if config.train.micro_batch_size else size // replicas  # replicas share what was not said
     precision = speed.precision if speed else config.machine.precision
     settled = config.resolved(precision=precision)
     # Where there is no room for a copy, training waits for its checkpoints.
-    peaks = [needed(settled, each, replicas, place, with_copy) for with_copy in (True, False)]
+    with_copy, without = (needed(settled, each, replicas, place, with_copy) for with_copy in (True, False))
+    has_room = with_copy <= place.room
     return {
         "name": name_of(place),
         "measured": True,
         "memory": place.room,
-        "needed": next((peak for peak in peaks if peak <= place.room), peaks[-1]),
+        "needed": with_copy if has_room else without,
+        "with_copy": has_room,
         "micro_batch_size": each,
         "replicas": replicas,
         "precision": precision,
         "fits": fits,
+        "is_bound": False,
         "tokens_per_second": speed and tokens_a_step(config) / speed.step,
         "seconds_a_step": speed and speed.step,
         "parts": speed.parts if speed else {},
@@ -127,8 +153,10 @@ def name_of(place: Place) -> str:
 
 def on_gpu(config: RunConfig, gpu: GPU) -> dict[str, Any]:
     """An estimate, with the micro batch that training takes: what was asked for, or the largest that leaves half of the memory
-    free."""
-    config = config.resolved(precision="bfloat16")
+    free. Of a model too small to keep it busy only a bound: it is no faster."""
+    if config.machine.precision == "auto":
+        config = config.resolved(precision="bfloat16")
+    is_known = config.machine.precision == "bfloat16"  # a peak in float32 is not
     size = config.train.micro_batch_size or fitting_micro_batch(config, torch.device("cuda"), gpu.memory // 2)
     takes = gpu_bytes(config, size)
     return {
@@ -139,23 +167,28 @@ def on_gpu(config: RunConfig, gpu: GPU) -> dict[str, Any]:
         "needed": takes,
         "micro_batch_size": size,
         "replicas": 1,
-        "precision": "bfloat16",
+        "precision": config.machine.precision,
         "fits": takes <= gpu.memory,
-        "tokens_per_second": estimated_tokens_per_second(gpu, sum(flops_a_token(config).values())),
+        "is_bound": config.model.n_embd < BUSY,
+        "tokens_per_second": estimated_tokens_per_second(gpu, sum(flops_a_token(config).values()))
+        if is_known
+        else None,
     }
 
 
 def flops_a_token(config: RunConfig) -> dict[str, int]:
-    """A backward is two forwards, one where the weights get no gradient; with gradient checkpointing the forward is done
-    again. Scoring labels counts for nothing."""
-    forward = training_flops(config.model) // 3
-    if config.data.task == "labels":
-        forward -= 2 * config.model.vocab_size * config.model.n_embd
-    backward = forward if config.finetune.lora else 2 * forward
+    """A backward is two forwards; of weights that do not learn, one. With gradient checkpointing the forward of the blocks is
+    done again, up to the last matrix of each, whose product nobody needs. Scoring labels counts for nothing."""
+    c = config.model
+    attention, adapters = attention_flops(c), 2 * count_adapters(c, config.finetune)
+    output = 0 if config.data.task == "labels" else 2 * c.vocab_size * c.n_embd
+    matrices = 2 * hidden_matrices(c)
+    of_weights = 1 if config.finetune.lora else 2
+    blocks = attention + matrices + adapters
     return {
-        "forward": forward,
-        "backward": backward,
-        "recomputed": forward if config.train.gradient_checkpointing else 0,
+        "forward": blocks + output,
+        "backward": 2 * (attention + adapters) + of_weights * (matrices + output),
+        "recomputed": blocks - 2 * c.n_layer * c.mlp_width * c.n_embd if config.train.gradient_checkpointing else 0,
     }
 
 
@@ -165,16 +198,14 @@ def tokens_a_step(config: RunConfig) -> int:
 
 def budget_of(config: RunConfig, asked: float, speed: Speed | None) -> tuple[float, str]:
     """How many tokens the time is for, and which ones those are."""
-    own: float = config.train.max_steps * tokens_a_step(config)
-    if speed is not None and config.train.minutes:
-        own = int(60 * config.train.minutes / speed.step) * tokens_a_step(config)
+    minutes, steps = config.train.minutes, config.train.max_steps
     if asked:
         return asked, "what was asked for"
-    if own:
-        return (
-            own,
-            f"what the run's {config.train.minutes:g} minutes are worth" if config.train.minutes else "the run's own",
-        )
+    if steps:
+        return steps * tokens_a_step(config), "the run's own"
+    if speed is not None:
+        steps = max(1, int(60 * minutes / speed.step))
+        return steps * tokens_a_step(config), f"what the run's {minutes:g} minutes are worth"
     most = TOKENS_A_PARAMETER * count_parameters(config.model).total
     return most, f"{TOKENS_A_PARAMETER} for each parameter (Hoffmann et al. 2022)"
 
@@ -183,66 +214,40 @@ def needed(config: RunConfig, micro_batch_size: int, replicas: int, place: Place
     """Bytes of the process, or on a GPU of its memory; `with_copy`: a checkpoint is written while training goes on."""
     if place.device.type == "cuda":
         return gpu_bytes(config, micro_batch_size)
-    return process_bytes(config, micro_batch_size, replicas=replicas, before=place.before, with_copy=with_copy)
+    return process_memory(config, micro_batch_size, replicas=replicas, before=place.before, with_copy=with_copy).total
 
 
 def gpu_bytes(config: RunConfig, micro_batch_size: int) -> int:
     """The copy for a checkpoint lies in the machine's own memory. What is compiled there holds all logits."""
-    memory = training_memory(config, micro_batch_size, whole_logits=config.machine.compile != "off")
+    memory = training_memory(config, micro_batch_size, whole_logits=config.machine.compile != "off", on_cpu=False)
     return CONTEXT + int(ALLOCATOR * memory.tensors)
 
 
 def parts_of_memory(config: RunConfig, here: dict[str, Any], place: Place) -> dict[str, int]:
-    """Bytes of each part when it takes the most, which is not for all of them at the same moment; and what the process takes
-    beyond all of them: what was given back lies between other pieces, and rarely fits again."""
-    memory = training_memory(
-        config.resolved(precision=here["precision"]), here["micro_batch_size"], replicas=here["replicas"]
-    )
-    trained = not config.finetune.lora
+    """Bytes of each part when it takes the most, which is not for all of them at the same moment."""
+    config, size, replicas = config.resolved(precision=here["precision"]), here["micro_batch_size"], here["replicas"]
+    on_cuda = place.device.type == "cuda"
+    step = training_memory(
+        config, size, whole_logits=config.machine.compile == "on" or (on_cuda and config.machine.compile != "off"),
+        on_cpu=not on_cuda,
+    )  # fmt: skip
+    learning = step.optimizer // 2 if config.finetune.lora else step.weights
     parts = {
-        "python_and_torch": CONTEXT if place.device.type == "cuda" else place.before + LOADED,
-        "weights": memory.weights,
-        "gradients": memory.weights * here["replicas"] if trained else 0,
-        "optimizer": memory.optimizer,
-        "activations": memory.most_activations,
-        "logits": memory.most_logits,
-        "checkpoint": memory.checkpoint,
+        "weights": step.weights,
+        "gradients": learning * replicas,
+        "optimizer": step.optimizer,
+        "activations": max(step.most_activations, step.activations) * replicas,
+        "logits": step.most_logits * replicas,
     }
-    return parts | {"fragmentation": max(0, here["needed"] - sum(parts.values()))}
+    if on_cuda:
+        return {"python_and_torch": CONTEXT} | parts | {"fragmentation": int((ALLOCATOR - 1) * step.tensors)}
+    of_all = process_memory(config, size, replicas=replicas, before=place.before, with_copy=here["with_copy"])._asdict()
+    others = ("fragmentation", "validation", "trial", "checkpoint")
+    return {"python_and_torch": of_all["python_and_torch"]} | parts | {name: of_all[name] for name in others}
 
 
 def generation(c: GPTConfig) -> dict[str, int]:
     """Bytes, for one text of a whole context in float32."""
-    weights = bytes_of(count_parameters(c).total)
-    cache = bytes_of(2 * c.n_layer * c.kv_heads * c.head_width * c.context_length)
+    weights, cache = bytes_of(count_parameters(c).total), cache_bytes(c, 1)
     working = generation_bytes(c, 1) - cache
     return {"python_and_torch": PROCESS_OF_GENERATION, "weights": weights, "cache": cache, "working": working}
-
-
-def advice(config: RunConfig, here: dict[str, Any], place: Place) -> list[str]:
-    """What to change where it does not fit, or not into what is free now: only what then does."""
-    available = min(place.room, place.free + place.before)
-    if here["fits"] and here["needed"] <= available:
-        return []
-
-    def fits(changed: RunConfig, size: int) -> bool:
-        return needed(changed, size, 1, place, with_copy=False) <= available
-
-    batch, size = config.train.batch_size, here["micro_batch_size"]
-    smaller = (n for n in range(size - 1, 0, -1) if batch % n == 0)
-    if (fitting := next((n for n in smaller if fits(config, n)), None)) is not None:
-        return [f"--micro-batch-size {fitting}: the same updates, in smaller pieces"]
-    if not config.train.gradient_checkpointing and fits(config.resolved(gradient_checkpointing=True), 1):
-        return ["--gradient-checkpointing --micro-batch-size 1: less memory, a third slower"]
-    if not config.finetune.lora and fits(config.resolved(from_="it", lora=8), 1):
-        return [
-            "--from MODEL --lora 8 --micro-batch-size 1: adapters of a published model learn, its weights stay as they are"
-        ]
-    if here["fits"]:
-        return ["close other programs: what is free now is less than it needs"]
-    context = 2 ** max(0, (config.model.context_length - 1).bit_length() - 1)  # the power of two below it
-    while context >= SHORTEST_CONTEXT and not fits(config.resolved(context_length=context), 1):
-        context //= 2
-    if context >= SHORTEST_CONTEXT:
-        return [f"--context-length {context} --micro-batch-size 1: what a step holds grows with the context"]
-    return ["nothing here holds it; a smaller preset, or a larger machine"]

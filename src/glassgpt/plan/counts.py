@@ -3,9 +3,9 @@
 from typing import Any
 
 from glassgpt.config import GPTConfig, RunConfig
-from glassgpt.config.schema import DEFAULT_BPE_VOCABULARY
+from glassgpt.config.schema import DEFAULT_BPE_VOCABULARY, FinetuneConfig
 from glassgpt.errors import ConfigError
-from glassgpt.model.size import count_parameters
+from glassgpt.model.size import count_adapters, count_parameters
 
 # A vocabulary that is made of the text has no size before there is a text. For char that of the best-known small text.
 TRAINED_VOCABULARY = {"char": 65, "byte": 257, "bpe": DEFAULT_BPE_VOCABULARY, "gpt2": 50257}
@@ -30,9 +30,9 @@ def shape(c: GPTConfig) -> dict[str, int]:
     }  # fmt: skip
 
 
-def parameters(c: GPTConfig) -> dict[str, Any]:
+def parameters(c: GPTConfig, finetune: FinetuneConfig) -> dict[str, Any]:
     """By part, in all with and without a tied output layer, and by the rule of thumb 12 n_layer n_embd^2."""
-    count = count_parameters(c)
+    count, adapters = count_parameters(c), count_adapters(c, finetune)
     return {
         "embedding": count.embedding,
         "n_grams": count.n_grams,
@@ -41,9 +41,10 @@ def parameters(c: GPTConfig) -> dict[str, Any]:
         "mlp": count.mlp,
         "norms": count.norms,
         "head": count.head,
-        "total": count.total,
-        "tied": count.without_head,
-        "untied": count.without_head + c.vocab_size * c.n_embd,
+        "adapters": adapters,
+        "total": count.total + adapters,
+        "tied": count.without_head + adapters,
+        "untied": count.without_head + adapters + c.vocab_size * c.n_embd,
         "in_blocks": count.attention + count.mlp,
         "rule_of_thumb": 12 * c.n_layer * c.n_embd**2,
     }

@@ -8,7 +8,7 @@ from glassgpt.errors import ConfigError
 from glassgpt.model.size import bytes_of, training_flops
 from glassgpt.plan.counts import parameters, shape, with_vocabulary
 
-# What was said of a model when it was published, and where; and what is only an estimate there.
+# What was said of a model when it was published, and where.
 SAID = {
     "gpt2": ("117M", "Radford et al. 2019, table 2"),
     "gpt2-medium": ("345M", "Radford et al. 2019, table 2"),
@@ -51,7 +51,7 @@ def family(presets: Sequence[str] | None = None) -> dict[str, Any]:
         if name not in PRESETS:
             raise ConfigError(f"preset {name!r} is not known; it is one of {', '.join(PRESETS)}")
         config, guessed = with_vocabulary(build_config(preset=name))
-        counted = parameters(config.model)
+        counted = parameters(config.model, config.finetune)
         said, source = SAID.get(name, (None, None))
         rows.append({
             "preset": name, "shape": shape(config.model), "parameters": counted, "said": said, "said_in": source,

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from glassgpt.machine.peak import peak_of
 
 GIB = 2**30
-# Of the peak that its maker names, a well-written training loop of a GPT reaches 35 to 55 % (PaLM, 2204.02311, table 3;
-# nanoGPT's readme and logs). One figure for all, and every time that follows from it is an estimate.
+# Of the peak that its maker names, published trainings reached 21 % (GPT-3) to 46 % (PaLM; both in 2204.02311, table 3). One
+# figure for all, and every time that follows from it is an estimate.
 SHARE_OF_PEAK = 0.4
 # The CUDA context, its libraries and what the caching allocator cannot use.
 CONTEXT, ALLOCATOR = 1 * GIB, 1.1

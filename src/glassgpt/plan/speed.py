@@ -25,7 +25,7 @@ from glassgpt.train.loss import chunk_rows, chunked_loss
 from glassgpt.train.memory import outputs
 from glassgpt.train.optimizer import Optimizer, adamw, build_optimizer
 from glassgpt.train.replicas import Replicas
-from glassgpt.train.settle import MOST_REPLICAS, settle_replicas
+from glassgpt.train.settle import MOST_REPLICAS, require_shares, settle_replicas
 from glassgpt.train.step import autocast, update
 from glassgpt.train.trial import Trial
 
@@ -56,6 +56,7 @@ class Speed:
 def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
     """Of a step of `config`, whose vocabulary is known, in micro batches of that size. torch.compile is left out. Raises
     ConfigError for replicas that training would refuse."""
+    require_shares(config, micro_batch_size)
     tokens = micro_batch_size * config.model.context_length
     is_small = training_flops(config.model) * tokens <= WHOLE and not config.train.gradient_checkpointing
     return (speed_of_whole if is_small else speed_of_parts)(config, micro_batch_size, device)
@@ -69,7 +70,7 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
     if config.data.task == "labels":
         model = Classifier(model, tuple(map(str, range(outputs(config)))))
     most = micro_batch_size * max(MOST_REPLICAS, config.machine.replicas)
-    text = np.arange(2 * most * c.context_length + 2) % outputs(config)
+    text = np.arange(2 * most * c.context_length + 2) % min(outputs(config), c.vocab_size)
     batches = Batches(text.astype(np.uint32), c.context_length, train.seed)
     trial, threads = Trial(config, model, batches, device, micro_batch_size), torch.get_num_threads()
     decided = Decided(trial.run_seconds)

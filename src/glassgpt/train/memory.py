@@ -2,9 +2,10 @@
 against the tensors of a real step, counted one by one (tests/train/test_memory.py)."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from glassgpt.config import GPTConfig, RunConfig
-from glassgpt.model.size import bytes_of, count_parameters
+from glassgpt.model.size import bytes_of, count_adapters, count_parameters, hidden_matrices
 from glassgpt.train.evaluate import TOKENS_AT_ONCE
 from glassgpt.train.loss import CHUNK_WORDS, chunk_rows
 from glassgpt.train.trial import trial_rows
@@ -17,6 +18,7 @@ FRAGMENTATION_BOTH = 3.0
 FEWEST_LAYERS = 3  # of fewer, the blocks are not all that lies there
 # The same of a step whose blocks are computed twice, and of a validation, which keeps none: shares of all that they take.
 FRAGMENTATION_RECOMPUTED, FRAGMENTATION_VALIDATED = 0.45, 0.35
+REUSED = 0.5  # of what steps have left, by the larger pieces of a validation
 LABELS = 2  # stand for any number of them
 # What `glassgpt train` loads after torch: tokenizer, plot, kernels. Measured with a model of no size.
 LOADED = 80 << 20
@@ -36,6 +38,7 @@ class TrainingMemory:
     most_activations: int
     most_logits: int
     fragmentation: int  # what of the heap is lost while a step is done, on a CPU
+    heap: int  # what activations and logits take of it, with what is lost between them
 
     @property
     def tensors(self) -> int:
@@ -58,21 +61,29 @@ class TrainingMemory:
 
 
 def training_memory(
-    config: RunConfig, micro_batch_size: int, *, replicas: int = 1, whole_logits: bool = False
+    config: RunConfig,
+    micro_batch_size: int,
+    *,
+    accumulates: bool | None = None,
+    whole_logits: bool = False,
+    on_cpu: bool = True,
 ) -> TrainingMemory:
-    """Of a step in float32, or in bfloat16 where that is what the precision is set to. With LoRA its few adapters are left
-    out. `whole_logits`: the loss is the plain one, which holds the logits of all positions (torch.compile runs that)."""
+    """Of a step of one replica, in float32, or in bfloat16 where that is what the precision is set to. `accumulates`:
+    gradients are there before a forward begins; by itself where a step has several micro batches. `whole_logits`: the loss is
+    the plain one, which holds the logits of all positions (torch.compile runs that)."""
     c, half, trained = config.model, config.machine.precision == "bfloat16", not config.finetune.lora
     C, V, N = c.n_embd, outputs(config), micro_batch_size * c.context_length
     each = 2 if half else 4  # bytes of what a matrix product takes and gives
     count = count_parameters(c)
-    weights = bytes_of(count.total)
-    gradients, embedding, output = (
-        bytes_of(n) if trained else 0 for n in (count.total, count.embedding + count.n_grams, V * C)
-    )
-    before = gradients if config.train.batch_size > micro_batch_size * replicas else 0  # when a forward begins
+    adapters = 0 if trained else count_adapters(c, config.finetune)
+    learning = bytes_of(count.total if trained else adapters)
+    gradients, embedding, output = learning, 0, 0
+    if trained:
+        embedding, output = bytes_of(count.embedding + count.n_grams), bytes_of(V * C)
+    accumulates = config.train.batch_size > micro_batch_size if accumulates is None else accumulates
+    before = gradients if accumulates else 0  # when a forward begins
 
-    block = N * kept_by_block(c, half)
+    block = N * kept_by_block(c, half, on_cpu)
     working = N * (working_in_block(c, half) + 4 * C)
     kept = N * (4 * C * (4 if c.dropout else 3) + 24)  # embedded, normed, their gradient; tokens, targets
     kept += 2 * hidden_matrices(c) if half else 0  # converted, for all of the forward
@@ -94,44 +105,75 @@ def training_memory(
         (kept + 4 * N * C, 2 * output + whole, before),  # the first gradients, those of the loss
         (kept + working, output + whole, before),  # those of the last block
         (8 * N * C + (embedding if before else 0), output, gradients),  # those of the embedding
+        (working_in_optimizer(config) if trained else 0, 0, gradients),
     ]
-    activations, of_loss, of_weights = (replicas * most for most in max(moments, key=sum))
-    if before:
-        of_weights = max(before, of_weights // replicas)
-    in_optimizer = working_in_optimizer(config) if trained else 0
-    if gradients + in_optimizer > activations + of_loss + of_weights:
-        activations, of_loss, of_weights = in_optimizer, 0, gradients
-    remembered = optimizer_bytes(config) if trained else 0
-    fragmentation = share_of_step(c, FRAGMENTATION["bfloat16" if half else "float32"])
+    activations, of_loss, of_weights = max(moments, key=sum)
+    of_forward = max(some + others for some, others, _ in moments[:3])
+    share = share_of_step(c, FRAGMENTATION["bfloat16" if half else "float32"])
     if config.train.gradient_checkpointing:
-        fragmentation = FRAGMENTATION_RECOMPUTED
+        share = FRAGMENTATION_RECOMPUTED
+    fragmentation = share * of_forward
+    if 2 * embedding > of_forward:  # among the pieces of a forward its gradient finds no place
+        of_all = of_forward + gradients + (embedding if before else 0)
+        fragmentation += max(0, of_all - activations - of_loss - of_weights)
     return TrainingMemory(
-        weights=weights,
+        weights=bytes_of(count.total + adapters),
         gradients=of_weights,
-        optimizer=remembered,
+        optimizer=optimizer_bytes(config) if trained else 2 * learning,
         activations=activations,
         logits=of_loss,
-        most_activations=replicas * (kept + working),
-        most_logits=replicas * (3 * whole or in_chunk),
-        fragmentation=int(fragmentation * (activations + of_loss)),
+        most_activations=kept + working,
+        most_logits=3 * whole or in_chunk,
+        fragmentation=int(fragmentation),
+        heap=int((1 + share) * of_forward),
     )
 
 
-def process_bytes(
+class ProcessMemory(NamedTuple):
+    """Bytes of a training process on a CPU at its peak, whose sum it takes. `step`: activations and logits."""
+
+    python_and_torch: int
+    weights: int
+    gradients: int
+    optimizer: int
+    step: int
+    fragmentation: int
+    validation: int  # what it takes beyond the places that steps have left
+    trial: int  # what the trial of a precision, before all this, took beyond it
+    checkpoint: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def process_memory(
     config: RunConfig, micro_batch_size: int, *, replicas: int = 1, before: int, with_copy: bool = True
-) -> int:
-    """The most that a training process takes on a CPU: `before` it builds a model, what training loads besides, the tensors,
-    and the fragmentation of the heap. Of training and of the trial before it, where precision and replicas are not asked for,
-    the larger counts. Each further replica has a part of the heap to itself. `with_copy`: a checkpoint is written on the
-    way."""
-    compiled = config.machine.compile == "on"
-    memory = training_memory(config, micro_batch_size, replicas=replicas, whole_logits=compiled)
+) -> ProcessMemory:
+    """The most that a training process takes on a CPU. `before`: what it has before it builds a model. Each further replica
+    has a part of the heap to itself, and gradients, which are gone when its next micro batch begins. There is a trial where
+    the precision is not asked for. `with_copy`: a checkpoint is written on the way."""
+    whole = config.machine.compile == "on"
+    accumulates = config.train.batch_size > micro_batch_size * replicas
+    one = training_memory(config, micro_batch_size, accumulates=accumulates, whole_logits=whole)
+    others = [training_memory(config, micro_batch_size, accumulates=False, whole_logits=whole)] * (replicas - 1)
+    all_of = [one, *others]
     validation = int((1 + FRAGMENTATION_VALIDATED) * evaluation_bytes(config))
-    each = max(memory.step // replicas + memory.fragmentation, validation)
-    gradients = memory.gradients // replicas
-    training = LOADED + memory.optimizer + gradients + each + (memory.checkpoint if with_copy else 0)
-    trial = 0 if "precision" in config.asked else gradients + trial_bytes(config, micro_batch_size * replicas)
-    return before + memory.weights + max(training, trial) + (replicas - 1) * (gradients + each)
+    training = ProcessMemory(
+        python_and_torch=before + LOADED,
+        weights=one.weights,
+        gradients=sum(each.gradients for each in all_of),
+        optimizer=one.optimizer,
+        step=sum(each.step for each in all_of),
+        fragmentation=sum(each.fragmentation for each in all_of),
+        validation=sum(max(0, validation - int(REUSED * each.heap)) for each in all_of),
+        trial=0,
+        checkpoint=one.checkpoint if with_copy else 0,
+    )
+    tried = 0
+    if "precision" not in config.asked:
+        tried = before + one.weights + training.gradients + trial_bytes(config, micro_batch_size * replicas)
+    return training._replace(trial=max(0, tried - training.total))
 
 
 def trial_bytes(config: RunConfig, rows: int) -> int:
@@ -161,7 +203,7 @@ def evaluation_bytes(config: RunConfig) -> int:
     return bytes_of(positions * (3 * c.n_embd + inside + weights) + rows * (V + min(V, CHUNK_WORDS)))
 
 
-def kept_by_block(c: GPTConfig, half: bool) -> int:
+def kept_by_block(c: GPTConfig, half: bool, on_cpu: bool) -> int:
     """Bytes at each position that a block keeps for its backward, as autograd does on a CPU; where `half`, all that goes
     into a matrix product is bfloat16."""
     C, F, H, K, T = c.n_embd, c.mlp_width, c.n_head, c.kv_heads, c.context_length
@@ -172,7 +214,7 @@ def kept_by_block(c: GPTConfig, half: bool) -> int:
     if c.architecture == "gpt2":
         kept = 20 * C + 4 * F if half else 32 * C + 8 * F
         # Dropout inside attention is known to no fused kernel of a CPU: weights, mask and masked weights are kept.
-        return kept + 16 + ((10 if half else 8) * C + 12 * H * T if c.dropout else 4 * H)
+        return kept + 16 + ((10 if half else 8) * C + 12 * H * T * on_cpu if c.dropout else 4 * H)
     kept = 36 * C + 10 * F + 2 * H * T if half else 48 * C + 20 * F + 4 * H * T
     return kept + 8 + ((4 * C + 4 * H * T if half else 8 * C + 8 * H * T) if c.dropout else 0)
 
@@ -191,14 +233,6 @@ def optimizer_bytes(config: RunConfig) -> int:
     """AdamW remembers two numbers of each weight, Muon one of those that it moves."""
     moved = hidden_matrices(config.model) if config.train.optimizer == "muon" else 0
     return bytes_of(2 * count_parameters(config.model).total - moved)
-
-
-def hidden_matrices(c: GPTConfig) -> int:
-    """Numbers in the matrices in blocks: what Muon moves."""
-    count, biases = count_parameters(c), 0
-    if not c.is_modern and c.bias:
-        biases = c.n_layer * ((3 * c.n_embd if c.qkv_bias else 0) + c.n_embd + c.mlp_width + c.n_embd)
-    return count.attention + count.mlp - biases
 
 
 def working_in_optimizer(config: RunConfig) -> int:

@@ -1,5 +1,6 @@
 """What a configuration leaves open, settled once for this machine, and written to the run's config.toml."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -144,17 +145,13 @@ def settle_replicas(
     """How many micro batches are computed at the same time, where a replica takes the same share of what one would.
     `ratio` compares (speed_ratio)."""
     wanted, size = config.machine.replicas, trial.micro_batch_size
-    given = bool(config.train.micro_batch_size)  # then that is what a replica takes, and not a share of it
-    parts = config.train.batch_size // size if given else size
     why_not = why_no_replicas(config, trial.device, threads)
+    require_shares(config, size)
     if wanted > 1:
-        if given and parts < wanted:
-            why_not = f"each takes a micro batch, and of micro_batch_size {size} a step has {parts}"
-        elif not given and parts % wanted:
-            why_not = f"it has to divide micro_batch_size {size}"
         if why_not:
             raise ConfigError(refused_replicas(wanted, why_not))
         return Decision(str(wanted), "asked for")
+    parts = shares(config, size)
     count = next((n for n in range(min(threads, MOST_REPLICAS), 1, -1) if parts % n == 0), 1)
     gradients = 4 * (count - 1) * sum(p.numel() for p in trial.model.parameters() if p.requires_grad)
     if wanted or why_not or count == 1:
@@ -169,6 +166,22 @@ def settle_replicas(
         if not is_out_of_memory(error):
             raise
         return Decision("1", "there is not enough memory for more")
+
+
+def shares(config: RunConfig, micro_batch_size: int) -> int:
+    """How many replicas could take one. What was given is what a replica takes, and not a share of it."""
+    return config.train.batch_size // micro_batch_size if config.train.micro_batch_size else micro_batch_size
+
+
+def require_shares(config: RunConfig, micro_batch_size: int) -> None:
+    """Raises ConfigError where so many replicas as were asked for would not have the same to do."""
+    wanted, parts, why_not = config.machine.replicas, shares(config, micro_batch_size), ""
+    if config.train.micro_batch_size and parts < wanted:
+        why_not = f"each takes a micro batch, and of micro_batch_size {micro_batch_size} a step has {parts}"
+    elif not config.train.micro_batch_size and wanted and parts % wanted:
+        why_not = f"it has to divide micro_batch_size {micro_batch_size}"
+    if why_not:
+        raise ConfigError(refused_replicas(wanted, why_not))
 
 
 def require_replicas(config: RunConfig, device: torch.device, threads: int) -> None:
@@ -204,14 +217,9 @@ def timed_warmup(train: TrainConfig, step_seconds: float) -> int:
 
 def require_memory(config: RunConfig, device: torch.device) -> None:
     """Refuse what cannot be trained here before it takes the machine down."""
+    require_batch(config)
     micro_batch_size = config.train.micro_batch_size or 1
-    needed = training_memory(config, micro_batch_size).tensors
-    batch = BATCH_BYTES * config.train.batch_size * config.model.context_length
-    if batch > total_memory() / 2:
-        raise MachineError(
-            f"a batch of {config.train.batch_size:,} sequences of {config.model.context_length:,} tokens takes "
-            f"{batch / 1e9:,.0f} GB, this machine has {total_memory() / 1e9:,.0f} GB; lower batch_size"
-        )
+    needed = training_memory(config, micro_batch_size, on_cpu=device.type != "cuda").tensors
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else total_memory()
     if needed > there:
         raise MachineError(
@@ -221,19 +229,26 @@ def require_memory(config: RunConfig, device: torch.device) -> None:
         )
 
 
+def require_batch(config: RunConfig) -> None:
+    """Refuse a batch that this machine cannot even hold as tokens."""
+    batch = BATCH_BYTES * config.train.batch_size * config.model.context_length
+    if batch > total_memory() / 2:
+        raise MachineError(
+            f"a batch of {config.train.batch_size:,} sequences of {config.model.context_length:,} tokens takes "
+            f"{batch / 1e9:,.0f} GB, this machine has {total_memory() / 1e9:,.0f} GB; lower batch_size"
+        )
+
+
 def fitting_micro_batch(config: RunConfig, device: torch.device, room: float | None = None) -> int:
     """The largest divisor of batch_size whose step takes at most `room` bytes: half of what is free, if not said."""
     room = free_memory(device) / 2 if room is None else room
     whole_logits = config.machine.compile != "off"  # the safe side while it is open which loss will run
-    most = config.train.batch_size
-    if device.type != "cuda":
-        most = min(most, max(1, MICRO_BATCH_TOKENS_ON_CPU // config.model.context_length))
-    return next(
-        (
-            size
-            for size in range(most, 1, -1)
-            if config.train.batch_size % size == 0
-            and training_memory(config, size, whole_logits=whole_logits).growth <= room
-        ),
-        1,
+    batch, on_cpu = config.train.batch_size, device.type != "cuda"
+    most = min(batch, max(1, MICRO_BATCH_TOKENS_ON_CPU // config.model.context_length)) if on_cpu else batch
+    divisors = {d for n in range(1, math.isqrt(batch) + 1) if batch % n == 0 for d in (n, batch // n)}
+    fitting = (
+        size
+        for size in sorted(divisors, reverse=True)
+        if size <= most and training_memory(config, size, whole_logits=whole_logits, on_cpu=on_cpu).growth <= room
     )
+    return next(fitting, 1)
