@@ -33,6 +33,14 @@ CONFIGURATIONS = {
     "`char-cpu` for 400 steps": (CHARS, "--preset char-cpu --max-steps 400 --save-every 200"),
     "`mini` for 250 steps": (BPE, "--preset mini --minutes 0 --max-steps 250 --save-every 125"),
     "`char-best` for 40 steps": (CHARS, "--preset char-best --minutes 0 --max-steps 40 --save-every 20"),
+    "`char-cpu`, 512 wide, 2 replicas of 16": (
+        CHARS,
+        "--preset char-cpu --n-embd 512 --batch-size 64 --micro-batch-size 16 --replicas 2 --max-steps 24 --save-every 12",
+    ),
+    "`mini`, 256 wide, 2 replicas of 2": (
+        BPE,
+        "--preset mini --minutes 0 --n-embd 256 --batch-size 16 --micro-batch-size 2 --replicas 2 --max-steps 60 --save-every 30",
+    ),
     "`baby`": (CHARS, "--preset baby --max-steps 6 --save-every 3"),
     "`gpt-384`, batch 16": (CHARS, "--preset gpt-384 --batch-size 16 --max-steps 6 --save-every 3"),
     "textbook, 4 x 256": (

@@ -152,6 +152,17 @@ def test_a_validation_takes_what_steps_have_not_left():
     assert 0.9 * alone < small.validation <= alone and large.validation == 0
 
 
+def test_two_pieces_over_half_an_arena_do_not_share_it():
+    """A validation in a thread of its own, 8,192 positions at once: a piece of 32 MiB takes 64."""
+    lost = [
+        memory.lost_in_arena(configured(context_length=64, n_inner=width)) for width in (100, 1000, 1024, 1400, 5000)
+    ]
+    assert lost[0] == lost[1] == memory.FRAGMENTATION_VALIDATED
+    assert (
+        0.9 < lost[2] <= 1 and lost[3] == pytest.approx(64 / (1400 * 8192 * 4 / 2**20) - 1, abs=0.01) and lost[4] == 1
+    )
+
+
 def test_a_large_gradient_finds_no_place_among_small_pieces():
     """Of an embedding larger than all that a forward keeps, such as that of n-grams."""
     config = configured(architecture="ngram", n_gram_rows=40_000, batch_size=1, precision="float32")

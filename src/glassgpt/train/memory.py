@@ -18,6 +18,9 @@ FRAGMENTATION_BOTH = 3.0
 FEWEST_LAYERS = 3  # of fewer, the blocks are not all that lies there
 # The same of a step whose blocks are computed twice, and of a validation, which keeps none: shares of all that they take.
 FRAGMENTATION_RECOMPUTED, FRAGMENTATION_VALIDATED = 0.45, 0.35
+ARENA = (64 << 20) - (
+    1 << 16
+)  # glibc gives a thread its heap in pieces of so many bytes, less what it notes there itself
 REUSED = 0.5  # of what steps have left, by the larger pieces of a validation
 LABELS = 2  # stand for any number of them
 # What `glassgpt train` loads after torch: tokenizer, plot, kernels. Measured with a model of no size.
@@ -158,7 +161,7 @@ def process_memory(
     one = training_memory(config, micro_batch_size, accumulates=accumulates, whole_logits=whole)
     others = [training_memory(config, micro_batch_size, accumulates=False, whole_logits=whole)] * (replicas - 1)
     all_of = [one, *others]
-    validation = int((1 + FRAGMENTATION_VALIDATED) * evaluation_bytes(config))
+    lost = [FRAGMENTATION_VALIDATED] + [lost_in_arena(config)] * len(others)
     training = ProcessMemory(
         python_and_torch=before + LOADED,
         weights=one.weights,
@@ -166,7 +169,10 @@ def process_memory(
         optimizer=one.optimizer,
         step=sum(each.step for each in all_of),
         fragmentation=sum(each.fragmentation for each in all_of),
-        validation=sum(max(0, validation - int(REUSED * each.heap)) for each in all_of),
+        validation=sum(
+            max(0, int((1 + share) * evaluation_bytes(config) - REUSED * each.heap))
+            for share, each in zip(lost, all_of, strict=True)
+        ),
         trial=0,
         checkpoint=one.checkpoint if with_copy else 0,
     )
@@ -193,10 +199,23 @@ def share_of_step(c: GPTConfig, blocks: float) -> float:
     return blocks / max(FEWEST_LAYERS, c.n_layer)
 
 
+def lost_in_arena(config: RunConfig) -> float:
+    """Of a validation in a thread of its own, as a share of what it takes: of pieces larger than half an arena's each takes a
+    whole one."""
+    piece = bytes_of(positions_at_once(config.model) * config.model.mlp_width)
+    waste = ARENA / (piece * (ARENA // piece)) - 1 if piece <= ARENA else 1.0
+    return max(FRAGMENTATION_VALIDATED, waste)
+
+
+def positions_at_once(c: GPTConfig) -> int:
+    """Of a validation: whole windows."""
+    return max(1, TOKENS_AT_ONCE // c.context_length) * c.context_length
+
+
 def evaluation_bytes(config: RunConfig) -> int:
     """Of a validation in float32: a block at work, and a chunk of the loss."""
     c, V = config.model, outputs(config)
-    positions = max(1, TOKENS_AT_ONCE // c.context_length) * c.context_length
+    positions = positions_at_once(c)
     inside = 3 * c.mlp_width if c.is_modern else 2 * c.mlp_width
     weights = 3 * c.n_head * c.context_length if c.architecture == "textbook" else 0
     rows = min(positions, chunk_rows(V))
