@@ -39,7 +39,8 @@ CONFIGURATIONS = {
     ),
     "`mini`, 256 wide, 2 replicas of 2": (
         BPE,
-        "--preset mini --minutes 0 --n-embd 256 --batch-size 16 --micro-batch-size 2 --replicas 2 --max-steps 60 --save-every 30",
+        "--preset mini --minutes 0 --n-embd 256 --batch-size 16 --micro-batch-size 2 --replicas 2 --max-steps 60 "
+        "--save-every 30",
     ),
     "`baby`": (CHARS, "--preset baby --max-steps 6 --save-every 3"),
     "`gpt-384`, batch 16": (CHARS, "--preset gpt-384 --batch-size 16 --max-steps 6 --save-every 3"),
@@ -159,8 +160,15 @@ def in_words(decided: list[Any]) -> str:
     return f"{precision}, {micro_batch_size}{f' x {replicas}' if replicas > 1 else ''}"
 
 
-# Precision and replicas are open in all of them, and tried.
-TIMED = ("", "--preset gpt2", "--preset char-best", "--preset gpt2 --gradient-checkpointing", "--compare")
+# Of the plans, what training decides is open in each.
+TIMED = (
+    "",
+    "--preset gpt2",
+    "--preset char-best",
+    "--preset gpt2 --gradient-checkpointing",
+    "--from gpt2 --lora 8",
+    "--compare",
+)
 
 
 def own_time() -> dict[str, str]:

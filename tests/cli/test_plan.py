@@ -146,6 +146,7 @@ def test_what_is_none(text):
 def test_numbers_as_people_read_them():
     assert (size(3 * 2**20), size(5 * 2**30), size(2.5 * 2**40)) == ("3.0 MiB", "5.00 GiB", "2.50 TiB")
     assert (in_short(4.92e9), in_short(1e12), in_short(950)) == ("4.92B", "1T", "950")
+    assert (in_short(999_936), in_short(999.7), in_short(1e16), in_short(12.34)) == ("1M", "1K", "10,000T", "12.3")
     assert roughly(0.042) == "a moment"
     assert (roughly(5), roughly(600), roughly(86400 * 3), roughly(86400 * 4000)) == (
         "5.0 seconds", "10.0 minutes", "3.0 days", "11.0 years",

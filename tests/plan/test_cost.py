@@ -181,6 +181,15 @@ def test_no_context_is_advised_that_n_grams_do_not_fit_into():
     assert advice(config, here, 10**6, to_need) == ["nothing here holds it; a smaller preset, or a larger machine"]
 
 
+def test_replicas_share_a_micro_batch_that_nobody_asked_for(monkeypatch):
+    monkeypatch.setattr(cost, "measure_speed", lambda *_: replace(SPEED, replicas=2))
+    shape = {"vocab_size": 4096, "minutes": 0.0, "max_steps": 9, "batch_size": 16}
+    found = [
+        planned("mini", **shape, **asked)["machines"][0]["micro_batch_size"] for asked in ({}, {"micro_batch_size": 4})
+    ]
+    assert found == [8, 4]
+
+
 def test_what_a_gpu_has_free_is_not_what_this_process_has():
     places = [Place(torch.device(kind), 2, 10**10, 10**9, 10**8) for kind in ("cpu", "cuda")]
     assert [place.available for place in places] == [11 * 10**8, 10**9]
@@ -237,6 +246,9 @@ def test_a_gpu_takes_what_training_would_there():
     config = build_config(preset="gpt2", flags={"batch_size": 480})
     small, large = (on_gpu(config, GPU("x", "NVIDIA L4", size * GIB)) for size in (12, 24))
     assert 480 % small["micro_batch_size"] == 480 % large["micro_batch_size"] == 0
+    tensors = training_memory(config.resolved(precision="bfloat16"), 5, whole_logits=True, on_cpu=False).tensors
+    of_five = on_gpu(config.resolved(micro_batch_size=5), GPU("x", "NVIDIA L4", 24 * GIB))["needed"]
+    assert of_five > 1.05 * tensors + GIB // 2  # a context, and what the allocator cannot use
     assert small["micro_batch_size"] < large["micro_batch_size"] and large["needed"] <= 24 * GIB
     plain = on_gpu(config.resolved(compile="off"), GPU("x", "NVIDIA L4", 24 * GIB))
     assert plain["micro_batch_size"] > large["micro_batch_size"]  # what is compiled holds all logits

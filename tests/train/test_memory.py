@@ -12,7 +12,7 @@ from glassgpt.config import build_config
 from glassgpt.data import Batches
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.lora import attach_lora, lora_of
-from glassgpt.model.size import count_parameters, hidden_matrices
+from glassgpt.model.size import count_parameters, generation_bytes, hidden_matrices
 from glassgpt.train import memory
 from glassgpt.train.loss import CHUNK_ROWS, chunked_loss, plain_loss
 from glassgpt.train.memory import process_memory, training_memory
@@ -126,6 +126,26 @@ def test_the_plain_loss_holds_the_logits_of_all_positions():
     assert training_memory(config, ROWS).most_logits > 4 * CHUNK_ROWS * 5003
 
 
+def test_on_a_gpu_dropout_keeps_no_weights_of_attention():
+    """There a fused kernel knows it."""
+    sizes = [
+        training_memory(configured(dropout=p), ROWS, on_cpu=on_cpu).step for p in (0.1, 0.0) for on_cpu in (True, False)
+    ]
+    per_head = 12 * 4 * configured().model.n_head * configured().model.context_length
+    assert sizes[0] - sizes[1] >= ROWS * configured().model.context_length * per_head and sizes[2] == sizes[3]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_writing_takes_what_the_formula_says(architecture):
+    config = configured(architecture=architecture, context_length=256).model
+    model, ledger = build_model(config, seed=1).eval(), Ledger()
+    tokens = torch.randint(config.vocab_size, (1, 256))
+    with ledger, torch.inference_mode():
+        model.unembed(model.hidden(tokens, model.new_cache(1))[:, -1])
+    sampled = 6 * 8 * config.vocab_size
+    assert 0.75 < ledger.most / (generation_bytes(config, 1) - sampled) < 1.05
+
+
 def test_every_further_replica_takes_the_same_and_as_much_heap_as_one():
     """Gradients, too, but not those of the micro batch before, which the first one alone keeps."""
     config = configured(micro_batch_size=3, batch_size=24, n_embd=96)
@@ -135,8 +155,9 @@ def test_every_further_replica_takes_the_same_and_as_much_heap_as_one():
     assert four - three == three - two == two - one > 0
     twin = training_memory(config, 3, accumulates=False)
     assert two - one >= twin.step + twin.fragmentation + twin.gradients
-    weights = 4 * count_parameters(config.model).total
-    assert process_memory(config, 3, before=0).gradients == weights  # from the micro batch before
+    weights = 4 * count_parameters(config.model).total  # as large are the gradients of the micro batch before
+    assert process_memory(config, 3, before=0).gradients == weights
+    assert process_memory(config, 3, replicas=2, before=0).gradients == weights + twin.gradients < 2 * weights
 
 
 def test_a_validation_takes_what_steps_have_not_left():

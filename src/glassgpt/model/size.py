@@ -100,7 +100,7 @@ def generation_bytes(config: GPTConfig, batch_size: int) -> int:
     """Bytes that writing `batch_size` texts side by side takes, the weights themselves left out: the cache, a block at work
     on a whole context, and the logits with what sampling makes of them in float64."""
     T, q_width = config.context_length, config.n_head * config.head_width
-    working = T * (4 * q_width + 4 * config.n_embd + 3 * config.mlp_width)
+    working = T * (4 * q_width + 4 * config.n_embd + (3 if config.is_modern else 2) * config.mlp_width)
     if config.architecture == "textbook":
         working += 3 * config.n_head * T * T  # scores, masked scores and weights
     return cache_bytes(config, batch_size) + batch_size * (bytes_of(working) + bytes_of(6 * config.vocab_size, 8))
