@@ -5,6 +5,7 @@ import torch
 
 from glassgpt.errors import ConfigError
 from glassgpt.inspection import edited, head_scores
+from glassgpt.model import ARCHITECTURES
 
 from ..model.conftest import small
 
@@ -28,7 +29,9 @@ N = 5  # tokens that come twice: half of the context of 11
 @pytest.mark.parametrize(
     ("back", "name"), [(1, "previous_token"), (N, "duplicate_token"), (N - 1, "induction"), (99, "first_token")]
 )
-def test_a_head_of_one_habit_has_that_score(model, back, name):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_head_of_one_habit_has_that_score(architecture, back, name):
+    model = small(architecture, vocab_size=1000)  # in which nothing comes again by chance
     with edited(model, {"block.1.weights": habit(back)}):
         scores = head_scores(model)
     assert getattr(scores, name)[1].tolist() == pytest.approx([1.0] * model.config.n_head)
@@ -42,10 +45,50 @@ def test_a_head_that_spreads_its_weight_evenly_has_what_the_docstring_says():
         even = torch.ones_like(given).tril()
         return even / even.sum(dim=-1, keepdim=True)
 
-    model = small(context_length=128)
-    with edited(model, {"block.*.weights": evenly}):
+    expected = {1000: [0.038, 0.038, 0.014, 0.014], 10: [0.038, 0.038, 0.106, 0.106]}
+    for vocab_size, values in expected.items():
+        model = small(context_length=128, vocab_size=vocab_size)
+        with edited(model, {"block.*.weights": evenly}):
+            scores = head_scores(model)
+        assert [score.mean().item() for score in scores] == pytest.approx(
+            values, abs=0.006 if vocab_size == 10 else 0.001
+        )
+
+
+def by_content(tokens, after):
+    """Attention that looks at every earlier place of its own token, or at what followed these."""
+
+    def weights(given):
+        same = (tokens[:, :, None] == tokens[:, None, :]).tril(-1)
+        places = same.roll(after, dims=-1).tril(-1).to(given.dtype)
+        places[..., 0] += places.sum(dim=-1) == 0
+        return (places / places.sum(dim=-1, keepdim=True))[:, None].expand_as(given).clone()
+
+    return weights
+
+
+@pytest.mark.parametrize("vocab_size", [10, 1000])
+@pytest.mark.parametrize(("after", "name"), [(0, "duplicate_token"), (1, "induction")])
+def test_a_head_that_goes_by_content_has_all_of_that_score_in_a_small_vocabulary_too(vocab_size, after, name):
+    model = small(context_length=120, vocab_size=vocab_size)
+    read = []
+    with edited(model, {"block.1.weights": lambda given: by_content(read[0], after)(given)}):
+        hook = model.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
         scores = head_scores(model)
-    assert [round(score.mean().item(), 3) for score in scores] == [0.038, 0.038, 0.014, 0.014]
+        hook.remove()
+    assert getattr(scores, name)[1].tolist() == pytest.approx([1.0] * model.config.n_head)
+    (other,) = {"duplicate_token", "induction"} - {name}
+    assert getattr(scores, other)[1].max() < (0.2 if vocab_size == 10 else 0.01)
+
+
+def test_tokens_are_drawn_from_the_ids_that_are_given(model):
+    read = []
+    hook = model.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    head_scores(model, ids=[3, 7, 11])
+    hook.remove()
+    assert set(read[0].flatten().tolist()) == {3, 7, 11}
+    with pytest.raises(ConfigError, match="there is no token 23"):
+        head_scores(model, ids=[23])
 
 
 def test_heads_are_told_apart_by_layer_and_number(model):

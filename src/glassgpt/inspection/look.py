@@ -171,7 +171,9 @@ def _ablation(engine: Engine, tokens: Tensor, progress: Callable[[int, int], Non
 def _head_scores(engine: Engine) -> dict[str, list[list[float]]] | None:
     if engine.model.config.context_length < 2 * SHORTEST:
         return None
-    return {name: score.tolist() for name, score in head_scores(engine.model)._asdict().items()}
+    tokenizer = engine.tokenizer
+    ids = [id for id in range(tokenizer.vocab_size) if id not in tokenizer.specials.values()]
+    return {name: score.tolist() for name, score in head_scores(engine.model, ids=ids)._asdict().items()}
 
 
 def histogram(values: Tensor) -> Look:
