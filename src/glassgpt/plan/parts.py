@@ -6,7 +6,7 @@ tokens.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -117,18 +117,17 @@ def block_seconds(
     small = Piece(rows, length, seconds(rows, length, config.train.gradient_checkpointing))
     flops = training_flops(block.config)
     del block.blocks[:]
-    around = [piece._replace(seconds=seconds(piece.rows, piece.length, False)) for piece in (small, large)]
-    alone = [
-        with_block._replace(seconds=with_block.seconds - without.seconds)
-        for with_block, without in zip((small, large), around, strict=True)
-    ]
+    without = [seconds(piece.rows, piece.length, False) for piece in (small, large)]
+    around = [piece._replace(seconds=seconds) for piece, seconds in zip((small, large), without, strict=True)]
+    alone = [piece._replace(seconds=piece.seconds - less) for piece, less in zip((small, large), without, strict=True)]
     longer = flops / training_flops(replace(block.config, context_length=large.length))
-    return on_the_line(positions, *alone, longer=longer), on_the_line(positions, *around, longer=longer)
+    return on_the_line(positions, alone, longer), on_the_line(positions, around, longer)
 
 
-def on_the_line(tokens: int, small: Piece, large: Piece, longer: float = 1.0) -> float:
+def on_the_line(tokens: int, pieces: Sequence[Piece], longer: float = 1.0) -> float:
     """Seconds for so many tokens, on the line through those of a small and a large piece; `longer`: how much longer each token
     takes there."""
+    small, large = pieces
     each = max(0.0, large.seconds - small.seconds) / max(1, large.tokens - small.tokens)
     return max(0.0, small.seconds - each * small.tokens) + longer * each * tokens
 
@@ -140,11 +139,11 @@ def loss_seconds(config: RunConfig, positions: int, device: torch.device, precis
     words, rows = min(every, SLICE), min(positions, chunk_rows(every))
     output = Output(words, config.model.n_embd, device).requires_grad_(not config.finetune.lora)
     part = max(1, min(FEW, rows // 2))
-    small, large = (Piece(1, n, warm_seconds_of(output.work(n, precision), LOSS_SECONDS)) for n in (part, rows))
+    measured = [Piece(1, n, warm_seconds_of(output.work(n, precision), LOSS_SECONDS)) for n in (part, rows)]
     to_move = seconds_of_step(output, adamw([output.unembedding], config.train))
     one, other = (noise(output.unembedding.numel(), device) for _ in range(2))
     to_add = seconds_of(lambda: one.add_(other)[0].item())
-    return every / words * on_the_line(positions, small, large), to_move / one.numel(), to_add / one.numel()
+    return every / words * on_the_line(positions, measured), to_move / one.numel(), to_add / one.numel()
 
 
 def optimizer_seconds(config: RunConfig, precision: str, device: torch.device) -> float:
