@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import subprocess
 
 import pytest
 
@@ -20,6 +19,7 @@ from glassgpt.inspection.standing import is_under_way
 from ..command import GOLDEN
 from .test_look import engine_of
 from .test_page import BROWSER, PROMPT
+from .test_page import drawn as drawn_page
 
 RESULT = {
     "task": "text", "val_loss": 2.5, "bits_per_byte": 3.6, "best_val_loss": 2.4, "best_step": 20,
@@ -467,15 +467,7 @@ END = 'document.body.dataset.drawn = "yes"'
 
 def drawn(html, folder, hands="", width=800):
     """The page as a browser has it once its script has come to its end and `hands` have done their part."""
-    file = folder / "page.html"
-    file.write_text(html.replace(END, hands + END), encoding="utf-8")
-    command = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
-        f"--window-size={width},900", f"--user-data-dir={folder / 'profile'}",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", file.as_uri(),
-    ]  # fmt: skip
-    dom = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=120).stdout
-    assert 'data-drawn="yes"' in dom
+    dom = drawn_page(folder, html.replace(END, hands + END), width)
     return dom, re.sub(r"<script.*?</script>", "", dom, flags=re.S)
 
 
