@@ -30,16 +30,10 @@ class PlaceholderGPT(nn.Module):
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        self.shapes = {"tokens (B, T)": tokens.shape}
-        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))
-        self.shapes["wte + wpe (B, T, C): the residual stream"] = x.shape
-        x = self.drop(x)
+        x = self.drop(self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1])))
         for block in self.h:
             x = block(x)
-        self.shapes["after the blocks (B, T, C): none changes it"] = x.shape
-        logits = self.lm_head(self.ln_f(x))
-        self.shapes["logits (B, T, V): a score for every word"] = logits.shape
-        return logits
+        return self.lm_head(self.ln_f(x))
 
 
 # %% [markdown]
@@ -55,10 +49,21 @@ tokens = torch.tensor([tokenizer.encode(text) for text in texts])
 for text, row in zip(texts, tokens.tolist(), strict=True):
     print(f"{text!r} -> {row}")
 
+# %% [markdown]
+# A hook is told what a module has made, each time that it runs: here only its shape is noted.
+
 # %%
 model = PlaceholderGPT(config)
+shapes = {"tokens (B, T)": tokens.shape}
+stages = {
+    "wte + wpe (B, T, C): the residual stream": model.drop,
+    "after the blocks (B, T, C): none changes it": model.ln_f,
+    "logits (B, T, V): a score for every word": model.lm_head,
+}
+for what, module in stages.items():
+    module.register_forward_hook(lambda _, inputs, made, what=what: shapes.update({what: made.shape}))
 logits = model(tokens)
-for what, shape in model.shapes.items():
+for what, shape in shapes.items():
     print(f"{what:<45}{tuple(shape)}")
 
 # %% [markdown]

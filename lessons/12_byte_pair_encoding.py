@@ -108,7 +108,7 @@ print(
 )
 figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
 axes.plot(counts, lengths, "o-", color="#2171b5")
-axes.set(xlabel="rules", ylabel="bytes a token", title="each rule makes the text a little shorter")
+axes.set(xlabel="rules", ylabel="bytes a token", title="with each rule a token holds a little more of the text")
 axes.grid(alpha=0.25)
 Path("figures").mkdir(exist_ok=True)
 figure.savefig("figures/12_byte_pair_encoding.png", dpi=120)

@@ -418,6 +418,13 @@ def test_what_is_no_run_is_said_so(path, message):
         open_run(Path(path) if path else None)
 
 
+def test_of_many_runs_some_are_named_and_the_others_counted():
+    for n in range(11):
+        Path(f"runs/x-{n:02}").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"there are: runs/x-00, .*, runs/x-07 and 3 more$"):
+        open_run(Path("nowhere"))
+
+
 def test_a_file_of_a_run_is_told_its_run(run):
     put_checkpoint(run, 3)
     for file in (run.config_file, run.checkpoint_folder(3) / "state.json"):

@@ -40,7 +40,7 @@ def test_train_sample_and_the_files_between(folder):
         glassgpt(folder, "sample", "--prompt", "-", "--max-new-tokens", 5, stdin="boat\n")[1] == dashed
     )  # as `echo` has it
 
-    line = refused(folder, "sample", "--prompt", "-", stdin="\n")
+    line = refused(folder, "sample", "--prompt", "-", stdin="")
     assert "nothing came on standard input, which --prompt - reads" in line
     line = refused(folder, "sample", "--prompt", "row Z")
     assert "'Z'" in line and "4" in line

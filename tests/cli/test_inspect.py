@@ -1,14 +1,21 @@
 """`inspect` and `trace` as a user meets them."""
 
+import io
+import os
 import re
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from glassgpt.cli.flags import given_text
 from glassgpt.cli.inspect import neurons_of, pair_of, parts_of, validation_text
+from glassgpt.cli.main import STANDARD_INPUT
+from glassgpt.cli.page import page_file
+from glassgpt.errors import ConfigError
 
 from ..command import GOLDEN
 
@@ -43,6 +50,28 @@ def test_a_model_is_looked_into(folder, glassgpt_here):
     code, out, err = glassgpt_here("trace", "--prompt", "boat")
     assert code == 0 and "written to trace.html" in out, err
     assert "def rotate" in (folder / "trace.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("sent", "read"), [("row\n", "row"), ("row\n\n", "row\n"), ("\n", "\n"), (" ", " ")])
+def test_a_prompt_of_standard_input_is_all_but_its_last_line_break_unless_that_is_all(monkeypatch, sent, read):
+    monkeypatch.setattr("sys.stdin", io.StringIO(sent))
+    assert given_text(STANDARD_INPUT) == read
+
+
+def test_only_where_nothing_comes_on_standard_input_is_that_said(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(ConfigError, match="nothing came on standard input, which --prompt - reads"):
+        given_text(STANDARD_INPUT)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes by name")
+@pytest.mark.parametrize("verb", ["inspect", "trace", "report", "compare"])
+def test_what_is_no_plain_file_is_not_opened(tmp_path, verb):
+    """A pipe would be waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    for out in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(ConfigError, match=f"--out {out} is no plain file"):
+            page_file(out, verb)
 
 
 def test_pairs_are_probed_with(folder, glassgpt_here):

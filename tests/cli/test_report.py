@@ -145,6 +145,8 @@ def test_every_kind_of_run_is_reported(folder, glassgpt_here):
         (("report", "old/gpt2", "--out", "old"), "--out old is a folder; name a file, such as"),
         (("report", "old/gpt2", "--out", "no/r.html"), "in a folder that is not there; make no, or choose another"),
         (("report", "old/gpt2", "--prompt", "€"), "€"),
+        (("report", "old/gpt2", "--prompt", ""), "--prompt is empty, and there is nothing to read; give it a text"),
+        (("report", "old/gpt2", "--prompt", "", "--no-look"), "--prompt is looked into, and --no-look says not to"),
         (
             ("report", "old/labels", "--prompt", "a text"),
             "tells labels apart and writes no text; use: glassgpt classify",

@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from glassgpt import inspection
 from glassgpt.inspection import look, render, traced
 from glassgpt.model import ARCHITECTURES
 
@@ -51,10 +53,18 @@ def test_no_tag_can_begin_or_end_in_the_data():
     assert json.loads(data)["about"] == PROMPT
 
 
-def drawn(tmp_path, html, width=1280):
+# What the page's own policy refuses is written down: a request that fails, fails quietly.
+WATCH = """<script>document.addEventListener("securitypolicyviolation", event => {
+  document.documentElement.dataset.refused = event.blockedURI;
+});</script>
+"""
+
+
+def drawn(tmp_path, html, width=1280, asks_nobody=True):
     """The page as a browser has it when its script came to its end."""
     file = tmp_path / "page.html"
-    file.write_text(html, encoding="utf-8")
+    assert html.count("<title>") == 1
+    file.write_text(html.replace("<title>", WATCH + "<title>"), encoding="utf-8")
     command = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
         f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}",
@@ -62,7 +72,30 @@ def drawn(tmp_path, html, width=1280):
     ]  # fmt: skip
     dom = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=120).stdout
     assert 'data-drawn="yes"' in dom
+    assert ("data-refused=" not in dom) == asks_nobody
     return dom
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize("kind", ["inspect", "trace"])
+def test_a_page_that_asked_for_something_would_be_seen(tmp_path, kind):
+    html = page(kind)
+    drawn(tmp_path, html)
+    drawn(tmp_path, html.replace("</header>", '</header><img src="//host/x">', 1), asks_nobody=False)
+
+
+def test_scripts_and_styles_can_be_read():
+    """One statement a line is what a formatter has made of them; that no line is long is what is left to see."""
+    folder = Path(inspection.__file__).parent
+    files = [file for kind in ("js", "css", "html") for file in folder.glob(f"*.{kind}")]
+    assert len(files) >= 13
+    for file in files:
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+            assert len(line) <= 120, f"{file.name}:{number}"
+            if file.suffix == ".css":
+                assert line.count("{") + line.count(";") <= 1, f"{file.name}:{number}"
+            if file.suffix == ".js" and not line.lstrip().startswith(("for (", "//")):
+                assert not re.search(r"[;}]\s*(const|let|return) |; (if|for) \(", line), f"{file.name}:{number}"
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import subprocess
 
 import pytest
 
@@ -20,6 +19,7 @@ from glassgpt.inspection.standing import is_under_way
 from ..command import GOLDEN
 from .test_look import engine_of
 from .test_page import BROWSER, PROMPT
+from .test_page import drawn as drawn_page
 
 RESULT = {
     "task": "text", "val_loss": 2.5, "bits_per_byte": 3.6, "best_val_loss": 2.4, "best_step": 20,
@@ -367,6 +367,17 @@ def test_runs_that_write_are_compared_beside_one_that_tells_labels_apart(tmp_pat
     assert not compare_runs([runs[0], runs[1], other])["same_tokens"]
 
 
+def test_the_speed_of_labels_is_compared_where_tokens_are_the_same(tmp_path):
+    faster = [step_line(step) | {"tokens_per_second": 900.0} for step in range(1, 31)]
+    lines = [*faster, {"step": 30, "val_loss": 0.5, "accuracy": 0.75, "best_val_loss": 0.5}]
+    a, b = labelled(tmp_path / "a"), labelled(tmp_path / "b", lines)
+    other = labelled(tmp_path / "c", lines, tokenizer="char", vocab_size=65)
+    for runs, best, said in (((a, b), [1], False), ((a, other), [], True)):
+        data = compare_runs(runs)
+        assert {row["name"]: row["best"] for row in data["rows"]}["step_tokens_per_second"] == best
+        assert any("tokens/s is not comparable" in note for note in data["notes"]) is said and data["same_tokens"]
+
+
 def test_labels_that_are_equally_common_do_not_make_texts_the_same(tmp_path):
     a = labelled(tmp_path / "a", data=("here/moods.csv",))
     for name, fingerprint, best in (("moved", "0" * 64, [1]), ("other", "1" * 64, [])):
@@ -388,9 +399,10 @@ def test_labels_are_told_apart_in_a_table(tmp_path):
     (folder / "config.json").write_text(json.dumps({"labels": ["bad", "good"]}))
     assert report_run(run)["confusion"]["labels"] == ["bad", "good"]
     assert ("accuracy", "75.0%") in report["rows"] and ("val_loss", "2.5000 nats a text") in report["rows"]
-    assert compare_runs([run, labelled(tmp_path / "c", lines, tokenizer="byte")])["notes"] == []
+    (note,) = compare_runs([run, labelled(tmp_path / "c", lines, tokenizer="byte")])["notes"]
+    assert "tokens/s is not comparable" in note
     under_way = run_of(tmp_path / "d", [step_line(1)], None, task="labels")
-    assert ("train_loss, last batch", "3.9500 nats a text") in report_run(under_way)["rows"]
+    assert ("train_loss, last logged batch", "3.9500 nats a text") in report_run(under_way)["rows"]
 
 
 def test_a_result_that_somebody_edited_is_no_traceback(tmp_path):
@@ -455,15 +467,7 @@ END = 'document.body.dataset.drawn = "yes"'
 
 def drawn(html, folder, hands="", width=800):
     """The page as a browser has it once its script has come to its end and `hands` have done their part."""
-    file = folder / "page.html"
-    file.write_text(html.replace(END, hands + END), encoding="utf-8")
-    command = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
-        f"--window-size={width},900", f"--user-data-dir={folder / 'profile'}",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", file.as_uri(),
-    ]  # fmt: skip
-    dom = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=120).stdout
-    assert 'data-drawn="yes"' in dom
+    dom = drawn_page(folder, html.replace(END, hands + END), width)
     return dom, re.sub(r"<script.*?</script>", "", dom, flags=re.S)
 
 
@@ -486,7 +490,7 @@ def test_a_browser_draws_it_and_shows_samples_as_text(tmp_path, kind):
 # How large the words of each curve are, beside those of the page: at first, and once its place is narrower.
 MEASURE = """const measure = name => { document.body.dataset[name] = [...document.querySelectorAll("figure svg")].map(
   svg => (svg.getBoundingClientRect().width / svg.viewBox.baseVal.width).toFixed(2)).join(); };
-measure("atFirst"); document.body.style.maxWidth = "18rem"; setTimeout(measure, 1000, "later");
+measure("atFirst"); document.body.style.maxWidth = "18rem"; setInterval(measure, 200, "later");
 """
 
 

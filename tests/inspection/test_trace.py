@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from glassgpt.errors import ConfigError
 from glassgpt.inspection import capture, render, trace, traced
 
 from ..model.conftest import small, some_tokens
@@ -170,20 +171,51 @@ def test_bytes_among_the_tokens_are_explained():
 
 
 def test_the_model_computes_the_same_and_the_debugger_is_given_back(model, tokens):
+    """Also where the model fails on the way."""
+
+    def debugger(frame, event, argument):
+        return None
+
+    def fail(module, inputs):
+        raise RuntimeError("on the way")
+
     before, expected = sys.gettrace(), model(tokens)
-    trace(model, tokens)
-    assert sys.gettrace() is before and model(tokens).equal(expected)
+    sys.settrace(debugger)
+    try:
+        trace(model, tokens)
+        assert sys.gettrace() is debugger and model(tokens).equal(expected)
+        hook = model.blocks[1].register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match="on the way"):
+            trace(model, tokens)
+        assert sys.gettrace() is debugger
+        hook.remove()
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+        assert model(tokens).equal(expected)
+    finally:
+        sys.settrace(before)
 
 
-def test_a_picture_is_of_the_first_head_wherever_the_heads_stand():
-    model, tokens = small("modern"), some_tokens(5, 7)
-    traced = trace(model, tokens).files
-    H, D = model.config.n_head, model.config.head_width
-    four = [
-        v for lines in traced.values() for line in lines for run in line.runs for v in run.values if len(v.shape) == 4
-    ]
-    assert {(5, 7, H, D), (5, H, 7, D)} <= {v.shape for v in four}
-    assert all(v.picture.shape[0] == 7 for v in four)  # rows are positions
+@pytest.mark.parametrize("wrong", [torch.tensor([1, 2]), torch.tensor([[1, 23]]), torch.tensor([[-1, 2]])])
+def test_what_are_no_ids_of_the_model_is_said(model, wrong):
+    with pytest.raises(ConfigError, match="there is no token|tokens have to be a tensor"):
+        trace(model, wrong)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 6, 7])
+def test_a_picture_is_of_the_first_head_wherever_the_heads_stand(length):
+    """Before and after they change places with positions; also where there are as many tokens as heads (6), keys (2) or
+    features of a head (4)."""
+    model, tokens = small("modern"), some_tokens(5, length)
+    files = trace(model, tokens).files
+    H, K, D = model.config.n_head, model.config.n_kv_head, model.config.head_width
+    for name, heads in (("q", H), ("k", K)):
+        found = capture(model, tokens, [f"model.layers.*.self_attn.{name}_norm"])
+        runs = line_with(files, f"{name} = self.{name}_norm(").runs
+        for run, normed in zip(runs, [normed for at, normed in found.items() if at != "logits"], strict=True):
+            values = {value.name: value for value in run.values}
+            before, after = values[f"from {name}_norm"], values[name]
+            assert before.shape == (5, length, heads, D) and after.shape == (5, heads, length, D)
+            assert before.picture.equal(normed[0, :, 0].float()) and after.picture.equal(before.picture)
 
 
 def test_pictures_are_small_whatever_the_tensor():

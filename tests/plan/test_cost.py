@@ -18,7 +18,8 @@ from glassgpt.plan.advice import advice
 from glassgpt.plan.cost import Place, flops_a_token, generation, on_gpu, with_parent
 from glassgpt.plan.counts import with_vocabulary
 from glassgpt.plan.gpus import GIB, GPU, GPUS, estimated_tokens_per_second
-from glassgpt.plan.speed import Speed, measure_speed
+from glassgpt.plan.speed import measure_speed
+from glassgpt.plan.timing import Speed
 from glassgpt.train import fit
 from glassgpt.train.loss import plain_loss
 from glassgpt.train.memory import LOADED, process_memory, training_memory

@@ -12,7 +12,7 @@ from glassgpt.machine import threads_restored
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.lora import LoRALinear
 from glassgpt.model.size import count_parameters, training_flops
-from glassgpt.plan import speed, timing
+from glassgpt.plan import parts, pieces, speed, timing
 from glassgpt.plan.speed import measure_speed, speed_of_parts, speed_of_whole
 
 CPU = torch.device("cpu")
@@ -54,12 +54,12 @@ def clocked(monkeypatch):
     def pass_through(model, rows, length, precision, twice):
         return lambda: rows * length * len(model.blocks) / 1000
 
-    monkeypatch.setattr(speed, "pass_through", pass_through)
-    monkeypatch.setattr(speed, "seconds_of", lambda work: work() or 0.0)
-    for module in (speed, timing):
+    monkeypatch.setattr(parts, "pass_through", pass_through)
+    monkeypatch.setattr(parts, "seconds_of", lambda work: work() or 0.0)
+    for module in (parts, timing):
         monkeypatch.setattr(module, "timed", lambda work: work() or 0.0)
-    monkeypatch.setattr(speed, "seconds_of_step", lambda model, optimizer: 0.0)
-    monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 0.0))
+    monkeypatch.setattr(parts, "seconds_of_step", lambda model, optimizer: 0.0)
+    monkeypatch.setattr(parts, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 0.0))
 
 
 def test_a_step_has_every_block_as_often_as_it_has_tokens(clocked):
@@ -72,7 +72,7 @@ def test_a_step_has_every_block_as_often_as_it_has_tokens(clocked):
 
 
 def test_what_a_micro_batch_pays_for_the_weights_alone_is_paid_for_each(clocked, monkeypatch):
-    monkeypatch.setattr(speed, "pass_through", lambda model, *how, twice: lambda: 5.0 * len(model.blocks))
+    monkeypatch.setattr(parts, "pass_through", lambda model, *how, twice: lambda: 5.0 * len(model.blocks))
     few, many = (speed_of_parts(configured(), n, CPU).step for n in (8, 2))
     assert few == pytest.approx(5 * 3) and many == pytest.approx(4 * few)
 
@@ -87,14 +87,14 @@ def test_a_small_model_is_measured_whole_and_a_large_one_in_parts(monkeypatch):
 
 def test_no_model_of_the_whole_size_is_built_for_a_large_one(monkeypatch):
     """GPT-2 XL has 1.6 billion weights; one of its blocks has 31 million, and of its vocabulary a slice is taken."""
-    built, real = [], speed.build_model
+    built, real = [], parts.build_model
 
     def build(config, **how):
         built.append(config)
         return real(replace(config, n_embd=25 * 4), **how)
 
-    monkeypatch.setattr(speed, "build_model", build)
-    monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 0.0))
+    monkeypatch.setattr(parts, "build_model", build)
+    monkeypatch.setattr(parts, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 0.0))
     speed_of_parts(build_config(preset="gpt2-xl", flags={"precision": "float32"}), 1, CPU)
     assert built and all(config.n_layer == 1 and config.vocab_size == 64 for config in built)
 
@@ -107,14 +107,14 @@ def test_the_threads_are_as_before():
 
 @pytest.mark.parametrize("flags", [{"gradient_checkpointing": True}, {"from_": "gpt2", "lora": 4}])
 def test_what_changes_the_work_of_a_block_is_measured_with_it(flags, monkeypatch):
-    seen, real = [], speed.pass_through
+    seen, real = [], parts.pass_through
 
     def watched(model, *how, twice):
         adapted = any(isinstance(module, LoRALinear) for module in model.modules())
         seen.append((adapted, twice, model.embedding.requires_grad))
         return real(model, *how, twice=twice)
 
-    monkeypatch.setattr(speed, "pass_through", watched)
+    monkeypatch.setattr(parts, "pass_through", watched)
     found = speed_of_parts(configured(**flags), 4, CPU)
     assert seen[0] == ("lora" in flags, "gradient_checkpointing" in flags, True)  # what goes in has a gradient
     assert found.step > 0
@@ -129,7 +129,7 @@ def test_replicas_that_training_would_refuse_are_refused_and_others_are_counted(
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_gradients_of_further_micro_batches_are_added(tied, clocked, monkeypatch):
-    monkeypatch.setattr(speed, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 1.0))
+    monkeypatch.setattr(parts, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 1.0))
     config = configured(tie_embeddings=tied)
     one, four = (speed_of_parts(config, n, CPU).parts["adding gradients"] for n in (8, 2))
     count = count_parameters(config.model)
@@ -140,13 +140,13 @@ def test_gradients_of_further_micro_batches_are_added(tied, clocked, monkeypatch
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("twice", [False, True])
 def test_with_gradient_checkpointing_every_block_runs_forward_once_more(twice, precision, monkeypatch):
-    model = speed.prepared(build_model(configured().model), configured())
+    model = pieces.prepared(build_model(configured().model), configured())
     runs, real = [], model.blocks[0].forward
     monkeypatch.setattr(
         model.blocks[0], "forward", lambda *x, **y: runs.append(torch.is_grad_enabled()) or real(*x, **y)
     )
     monkeypatch.setattr(model, "zero_grad", lambda: None)
-    speed.pass_through(model, 2, 8, precision, twice)()
+    parts.pass_through(model, 2, 8, precision, twice)()
     assert runs == [False] * twice + [True]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.blocks.parameters())
 
@@ -196,13 +196,14 @@ def test_what_would_be_refused_narrowly_is_timed_once_more(
 @pytest.mark.parametrize("way", [speed_of_whole, speed_of_parts])
 def test_labels_are_scored_and_no_vocabulary(way, monkeypatch):
     """Of GPT-2 that takes a third of the time."""
-    scored, real = [], speed.chunked_loss
+    scored, real = [], speed.chunked_loss  # the same in pieces
 
     def watched(model, batch):
         scored.append(len(model.unembedding))
         return real(model, batch)
 
-    monkeypatch.setattr(speed, "chunked_loss", watched)
+    for module in (speed, pieces):
+        monkeypatch.setattr(module, "chunked_loss", watched)
     config = configured(micro_batch_size=4)
     for task, outputs in (("labels", 2), ("text", 97)):
         way(config.resolved(task=task), 4, CPU)
@@ -220,20 +221,20 @@ def test_what_decided_is_told(two_threads):
 
 def test_a_piece_that_is_over_soon_makes_way_for_a_larger_one(clocked, monkeypatch):
     """Of a second or so, whatever the machine is; and the block takes as long as the larger one says."""
-    done, real = [], speed.pass_through
+    done, real = [], parts.pass_through
 
     def watched(model, rows, length, precision, twice):
         done.append((rows, length))
         seconds = real(model, rows, length, precision, twice)()
         return lambda: seconds / 10_000
 
-    monkeypatch.setattr(speed, "pass_through", watched)
+    monkeypatch.setattr(parts, "pass_through", watched)
     config = configured(batch_size=64)
-    monkeypatch.setattr(speed, "PIECE", 4 * 48 * training_flops(speed.thinned(config.model, 1)))
+    monkeypatch.setattr(parts, "PIECE", 4 * 48 * training_flops(pieces.thinned(config.model, 1)))
     assert speed_of_parts(config, 64, CPU).step == pytest.approx(3 * 64 * 48 / 1e7, rel=0.01)
-    small, larger = 4, int(speed.PIECE_SECONDS * 1e7) // 48
+    small, larger = 4, int(parts.PIECE_SECONDS * 1e7) // 48
     assert done[0] == (small, 48) and (min(64, larger), 48) in done
-    monkeypatch.setattr(speed, "SHORT_PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(parts, "SHORT_PIECE_SECONDS", 0.0)
     done.clear()
     speed_of_parts(config, 64, CPU)
     assert max(rows for rows, _ in done) == small

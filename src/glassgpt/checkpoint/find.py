@@ -13,6 +13,7 @@ from glassgpt.disk import as_argument
 from glassgpt.errors import CheckpointError, DamageError
 
 OURS = (MANIFEST, "state.json")  # one of them is in every checkpoint, however damaged
+MOST_NAMED = 8  # runs, in a message
 NOT_FOR_SAMPLING = ("optimizer.safetensors",)  # twice as large as the weights, and read by a resume only
 
 
@@ -125,8 +126,8 @@ def run_of(checkpoint: Path) -> Run | None:
 
 def _existing_runs() -> str:
     names = sorted(str(entry) for entry in RUNS.iterdir() if entry.is_dir()) if RUNS.is_dir() else []
-    return (
-        f"there are: {', '.join(names[-8:])}"
-        if names
-        else "there is none under runs/ yet; train one with: glassgpt train"
-    )
+    if not names:
+        return "there is none under runs/ yet; train one with: glassgpt train"
+    shown = names[:MOST_NAMED]
+    more = f" and {len(names) - len(shown)} more" if names[MOST_NAMED:] else ""
+    return f"there are: {', '.join(shown)}{more}"

@@ -80,9 +80,18 @@ def sources(arguments: Sequence[str]) -> tuple[str, ...]:
 
 
 def prompt_text(argument: str) -> str:
-    """What --prompt stands for: itself, or all of standard input but for the line break that `echo` puts at its end."""
+    """What --prompt stands for: itself, or all of standard input but for the line break that `echo` puts at its end, unless
+    there is nothing else. Raises ConfigError where nothing came."""
     if argument != STANDARD_INPUT:
         return argument
-    if text := sys.stdin.read().removesuffix("\n"):
-        return text
+    if text := sys.stdin.read():
+        return text.removesuffix("\n") or text
     raise ConfigError("nothing came on standard input, which --prompt - reads; send it a text, or leave --prompt out")
+
+
+def given_text(prompt: str | None) -> str | None:
+    """What --prompt of a verb that looks into a model stands for, None where it is not given. Raises ConfigError where it is
+    empty."""
+    if prompt == "":
+        raise ConfigError("--prompt is empty, and there is nothing to read; give it a text, or leave it out")
+    return None if prompt is None else prompt_text(prompt)

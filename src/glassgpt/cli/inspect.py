@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel, prompt_text
+from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel, given_text
 from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 if TYPE_CHECKING:
@@ -90,15 +90,6 @@ def inspect(
     for table in tables(data):
         console.print(table)
     print(f"written to {out}: open it in a browser")
-
-
-def given_text(prompt: str | None) -> str | None:
-    """What --prompt stands for, None where it is not given. Raises ConfigError where it is empty."""
-    from glassgpt.errors import ConfigError
-
-    if prompt == "":
-        raise ConfigError("--prompt is empty, and there is nothing to read; give it a text, or leave it out")
-    return None if prompt is None else prompt_text(prompt)
 
 
 def opened(run: Path | None, device: str, tokenizer: str | None) -> tuple["Checkpoint", "Engine"]:

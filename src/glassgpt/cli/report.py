@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, RunToRead, prompt_text
+from glassgpt.cli.flags import Device, RunToRead, given_text
 from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 PAGE = Path("report.html")
@@ -24,12 +24,12 @@ def report(
     /,
     *,
     prompt: Annotated[
-        str,
+        str | None,
         Parameter(
             help="text to look into the model with; -: standard input; none: what it writes itself",
             allow_leading_hyphen=True,
         ),
-    ] = "",
+    ] = None,
     look: Annotated[bool, Parameter(help="look into the model, which takes the longest of a large one [on]")] = True,
     out: Annotated[Path, Parameter(help="the page; one of an earlier report is replaced [report.html]")] = PAGE,
     device: Device = "auto",
@@ -46,15 +46,16 @@ def report(
 
     keep_freed_memory()
     page_file(out, "report")
-    if prompt and not look:
+    if prompt is not None and not look:
         raise ConfigError("--prompt is looked into, and --no-look says not to; leave one of them out")
+    asked = given_text(prompt)
     decide_device(device)  # one that is not there is said before anything is read
     opened = run_with_figures(run)
     data: dict[str, Any] = report_run(opened) | {"found": None, "why": ""}
-    if look and (prompt or data["task"] != "labels"):  # --prompt is refused there, with what to do instead
+    if look and (asked or data["task"] != "labels"):  # --prompt is refused there, with what to do instead
         with PreparationDisplay() as display:
             sample = data["samples"][-1]["text"] if data["task"] == "conversations" and data["samples"] else ""
-            data |= looked_into(run or opened.folder, prompt, sample, device, display.on_prepare)
+            data |= looked_into(run or opened.folder, asked, sample, device, display.on_prepare)
     replace_file(out, render("report.html", data).encode())
     print(f"{data['name']}: {data['standing']}")
     Console(highlight=False).print(table(data))
@@ -69,7 +70,7 @@ def report(
 
 
 def looked_into(
-    run: Path, prompt: str, sample: str, device: str, report: Callable[[str, float], None]
+    run: Path, prompt: str | None, sample: str, device: str, report: Callable[[str, float], None]
 ) -> dict[str, Any]:
     """{"found": what inspect finds, "why": why it finds nothing}. A report is worth having without it, unless a prompt was
     asked for. `sample` is looked at where no prompt is given, and what the model writes itself where there is no sample."""
@@ -80,7 +81,6 @@ def looked_into(
     from glassgpt.generate import load_run
     from glassgpt.inspection import findings, look
 
-    prompt = prompt_text(prompt)
     whose = WHOSE["asked" if prompt else "sample" if sample else "written"]
     try:
         report("loading the model", 0.0)

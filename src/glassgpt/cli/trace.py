@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel
-from glassgpt.cli.inspect import given_text, opened
+from glassgpt.cli.flags import Device, RunToRead, TokenizerOfModel, given_text
+from glassgpt.cli.inspect import opened
 from glassgpt.cli.page import WRITTEN_TOKENS, page_file
 
 if TYPE_CHECKING:

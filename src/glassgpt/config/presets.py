@@ -55,6 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Brown et al. 2020, table 2.1; its batch of 3.2M tokens. For planning: no machine that runs this builds it.
     "gpt3-175b": _GPT2 | {
         "n_layer": 96, "n_head": 96, "n_embd": 12288, "context_length": 2048, "learning_rate": 6e-5, "batch_size": 1560,
+        "max_steps": 93_900,  # 300 billion tokens
     },
     "baby": _SMALL | {"n_layer": 6, "n_head": 6, "n_embd": 384, "dropout": 0.2},
     "gpt-384": _SMALL | {"n_layer": 12, "n_head": 12, "n_embd": 384, "dropout": 0.1},

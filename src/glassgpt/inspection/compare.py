@@ -97,6 +97,8 @@ def best_of(name: str, figures: dict[int, Figures], notes: dict[str, str]) -> li
         return []
     if (name in OF_TOKENS and "tokenizer" in notes) or (name in OF_TEXT and "text" in notes):
         return []
+    if name == "step_tokens_per_second" and "speed" in notes:
+        return []
     return [i for i, value in known.items() if value == max(known.values())]
 
 
@@ -106,10 +108,13 @@ def comparability(runs: Sequence[Run], reports: Sequence[Report], mixed: bool) -
     labelled = reports[0]["task"] == "labels"
     who = f"Those of these runs that {'tell labels apart' if labelled else 'write'}" if mixed else "These runs"
     other_texts = have_different_texts(runs, reports)
-    if not labelled and have_different_tokenizers(runs):  # of labels, a loss is in nats a text
-        notes["tokenizer"] = f"{who} have different tokenizers: val_loss, in nats a token, is not comparable" + (
-            "." if other_texts else "; bits_per_byte is."
-        )
+    if have_different_tokenizers(runs):
+        unequal = f"{who} have different tokenizers: "
+        if labelled:  # a loss is in nats a text
+            notes["speed"] = f"{unequal}tokens/s is not comparable, since their tokens are not equally long."
+        else:
+            either = "." if other_texts else "; bits_per_byte is."
+            notes["tokenizer"] = f"{unequal}val_loss, in nats a token, is not comparable{either}"
     if other_texts:
         notes["text"] = (
             f"{who} were validated on different texts: their losses say as much of the texts as of the models."

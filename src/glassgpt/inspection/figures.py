@@ -57,7 +57,7 @@ KINDS = {
     "tokens": Kind("tokens", COUNT),
     "seconds": Kind("time in all", duration),
     "training_seconds": Kind("time in the loop", duration),
-    "train_loss": Kind("train_loss, last batch", LOSS, NATS),
+    "train_loss": Kind("train_loss, last logged batch", LOSS, NATS),
     "val_loss": Kind("val_loss", LOSS, NATS, better=-1),
     "best_val_loss": Kind("best_val_loss", LOSS, NATS, better=-1),
     "best_step": Kind("best step", COUNT),

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from glassgpt.inspection.capture import require_tokens
 from glassgpt.model import LanguageModel
 from glassgpt.model.attention import explicit_attention
 
@@ -61,18 +62,28 @@ class Trace(NamedTuple):
 def trace(model: LanguageModel, tokens: Tensor) -> Trace:
     """The lines that compute `model`, in evaluation mode, with the tensors that they made on the way from `tokens` (B, T) to
     logits. A fused kernel never writes scores, mask and weights: where one runs, `explicit_attention` is run beside it on the
-    same queries, keys and values, and traced too. What is left out is language_model.py and cache.py."""
+    same queries, keys and values, and traced too. What is left out is language_model.py and cache.py. The model runs
+    twice, the first time on another number of tokens: which axes are positions shows in what changes.
+    Raises ConfigError where tokens are no (B, T) of ids."""
+    require_tokens(model, tokens)
     modules = (sys.modules[part.__module__] for part in (*_kinds(model), explicit_attention))
     files = {Path(inspect.getsourcefile(module) or ""): None for module in modules}
     sources = {str(path): path.read_text(encoding="utf-8") for path in files}
     seen: Seen = defaultdict(list)
-    with _watching(model, tokens.shape[1], sources, seen), SpelledOutBeside() as beside, torch.inference_mode():
-        model(tokens)
+    fewer: Seen = defaultdict(list)
+    for read, into in ((_of_another_length(model, tokens), fewer), (tokens, seen)):
+        with _watching(model, sources, into, fewer), SpelledOutBeside() as beside, torch.inference_mode():
+            model(read)
     lines = {
         Path(path): [TracedLine(n, line, seen[path, n]) for n, line in enumerate(source.splitlines(), start=1)]
         for path, source in sources.items()
     }
     return Trace(lines, beside.apart)
+
+
+def _of_another_length(model: LanguageModel, tokens: Tensor) -> Tensor:
+    """One token fewer, or two where there is one; a context of one token has no other length."""
+    return tokens[:, :-1] if tokens.shape[1] > 1 else tokens.repeat(1, min(2, model.config.context_length))
 
 
 class SpelledOutBeside(TorchFunctionMode):
@@ -126,8 +137,9 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def _watching(model: LanguageModel, length: int, sources: dict[str, str], seen: Seen) -> Iterator[None]:
-    """Python says before each line that it is about to run: whatever the line before it has assigned is there by then."""
+def _watching(model: LanguageModel, sources: dict[str, str], seen: Seen, fewer: Seen) -> Iterator[None]:
+    """Python says before each line that it is about to run: whatever the line before it has assigned is there by then.
+    `fewer`: the same of another number of tokens, as far as it is known."""
     running: dict[FrameType, Running] = {}
     statements = {
         path: {line: node for node in _statements(ast.parse(source)) for line in _lines_of(node)}
@@ -156,11 +168,17 @@ def _watching(model: LanguageModel, length: int, sources: dict[str, str], seen: 
         on_the_way = [
             (f"from {name}", output) for name, output in taken if all(output is not value for _, value in made)
         ]
-        values = [value for name, one in (*on_the_way, *made) for value in _values(name, one, length)]
+        place = frame.f_code.co_filename, node.lineno
+        elsewhere: list[tuple[int, ...] | None] = [
+            value.shape for run in fewer[place][len(seen[place]) :][:1] for value in run.values
+        ]
+        tensors = [pair for name, one in (*on_the_way, *made) for pair in _tensors(name, one)]
+        elsewhere += [None] * len(tensors)
+        values = [_value(*pair, shape) for pair, shape in zip(tensors, elsewhere, strict=False)]
         if values:
             block = done - 1 if done == before + 1 else within
             run = LineRun(block, _module(frame, names), _call_of(frame, sources), values)
-            seen[frame.f_code.co_filename, node.lineno].append(run)
+            seen[place].append(run)
 
     def take(module: nn.Module, output: Any) -> None:
         frame: FrameType | None = sys._getframe()
@@ -227,31 +245,34 @@ def _call_of(frame: FrameType, sources: dict[str, str]) -> str:
     return " ".join((ast.get_source_segment(sources[caller.f_code.co_filename], call) or "").split())
 
 
-def _values(name: str, value: Any, length: int) -> list[Value]:
-    """The tensors in it: itself, or the members of a tuple. `length`: how many positions there are."""
+def _tensors(name: str, value: Any) -> list[tuple[str, Tensor]]:
+    """Those in it: itself, or the members of a tuple."""
     if isinstance(value, tuple):
-        return [one for i, member in enumerate(value) for one in _values(f"{name}[{i}]", member, length)]
-    if not isinstance(value, Tensor) or value.numel() == 0:
-        return []
-    numbers = value.detach().cpu().double()  # an Apple GPU has no float64
-    std = numbers.std(correction=0).item()
-    return [
-        Value(
-            name,
-            tuple(value.shape),
-            numbers.mean().item(),
-            std,
-            numbers.min().item(),
-            numbers.max().item(),
-            _picture(value.detach().cpu(), length),
-        )
-    ]
+        return [pair for i, member in enumerate(value) for pair in _tensors(f"{name}[{i}]", member)]
+    return [(name, value.detach().cpu())] if isinstance(value, Tensor) and value.numel() else []
 
 
-def _picture(value: Tensor, length: int) -> Tensor:
-    while value.dim() > 2:
-        # Before heads change places with positions, (B, T, H, D), the first head is not what comes first.
-        value = value[:, 0] if value.dim() == 3 and value.shape[0] == length != value.shape[1] else value[0]
-    rows = value.reshape(1, -1) if value.dim() < 2 else value
+def _value(name: str, tensor: Tensor, elsewhere: tuple[int, ...] | None) -> Value:
+    """`elsewhere`: the shape that it has where there is another number of tokens."""
+    numbers = tensor.double()
+    return Value(
+        name,
+        tuple(tensor.shape),
+        numbers.mean().item(),
+        numbers.std(correction=0).item(),
+        numbers.min().item(),
+        numbers.max().item(),
+        _picture(tensor, elsewhere),
+    )
+
+
+def _picture(tensor: Tensor, elsewhere: tuple[int, ...] | None) -> Tensor:
+    """Rows are positions, wherever they stand before the last axis, or the last axis but one where none of these is."""
+    if tensor.dim() < 2:
+        rows = tensor.reshape(1, -1)
+    else:
+        before_last = zip(tensor.shape[:-1], (elsewhere or tensor.shape)[:-1], strict=False)
+        positions = next((axis for axis, (size, other) in enumerate(before_last) if size != other), tensor.dim() - 2)
+        rows = tensor.movedim(positions, -2)[(0,) * (tensor.dim() - 2)]
     down, across = (-(-size // most) for size, most in zip(rows.shape, (PICTURE_ROWS, PICTURE_COLUMNS), strict=True))
     return rows[::down, ::across].float().clone()

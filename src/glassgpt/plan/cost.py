@@ -22,7 +22,8 @@ from glassgpt.plan.counts import parameters, shape, with_vocabulary
 from glassgpt.plan.diagram import diagram
 from glassgpt.plan.family import SAID
 from glassgpt.plan.gpus import ALLOCATOR, CONTEXT, GPU, GPUS, SHARE_OF_PEAK, estimated_tokens_per_second
-from glassgpt.plan.speed import Speed, measure_speed
+from glassgpt.plan.speed import measure_speed
+from glassgpt.plan.timing import Speed
 from glassgpt.train.fit import has_sizes, is_settled, sized
 from glassgpt.train.memory import process_memory, training_memory
 from glassgpt.train.settle import fitting_micro_batch, require_batch, require_replicas

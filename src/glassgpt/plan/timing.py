@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from glassgpt.machine.decide import WORTH_IT, Ratio
 
@@ -22,6 +23,18 @@ def warm_seconds_of(work: Callable[[], object], enough: float = 0.0) -> float:
     """The same after one that pays for memory and kernels."""
     work()
     return seconds_of(work, enough)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """`step`: seconds of one optimizer update; `parts`: what they go to, where that was measured one by one; `gains`: how many
+    times faster bfloat16 and replicas were, where that decided."""
+
+    step: float
+    precision: str
+    replicas: int
+    parts: dict[str, float]
+    gains: dict[str, float] = field(default_factory=dict)
 
 
 class Decided:
