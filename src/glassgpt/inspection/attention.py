@@ -54,10 +54,9 @@ def head_scores(model: LanguageModel, seed: int = 1337, ids: Sequence[int] = ())
         return (weights * places[:, None])[..., beginning:, :].sum(dim=-1).mean(dim=(1, -1))
 
     return HeadScores(
-        previous_token=weights.diagonal(offset=-1, dim1=-2, dim2=-1)[..., 1:].mean(
-            dim=(1, -1)
-        ),  # not the first, which is
-        first_token=weights[..., 2:, 0].mean(dim=(1, -1)),  # counted here
+        # The token before the second position is the first one, which counts as that.
+        previous_token=weights.diagonal(offset=-1, dim1=-2, dim2=-1)[..., 1:].mean(dim=(1, -1)),
+        first_token=weights[..., 2:, 0].mean(dim=(1, -1)),
         duplicate_token=weight_on(same, length + 1),
         induction=weight_on(after_same, length),
     )
