@@ -27,8 +27,8 @@ from train import write_page
 CHARACTERS = 600_000
 CHARS, BPE = "chars", "bpe"
 FROM_FILE, FROM_FLAGS = "from file", "from flags"
-# Name, data, flags. Each saves once on its way, as any longer run does; all but `char-cpu` and the textbook take the twenty
-# seconds from which on training tries bfloat16.
+# Name, data, flags. Each saves once on its way, as any longer run does; most take the twenty seconds from which on training
+# tries bfloat16.
 CONFIGURATIONS = {
     "`char-cpu` for 400 steps": (CHARS, "--preset char-cpu --max-steps 400 --save-every 200"),
     "`mini` for 250 steps": (BPE, "--preset mini --minutes 0 --max-steps 250 --save-every 125"),

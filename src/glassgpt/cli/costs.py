@@ -17,7 +17,7 @@ MEMORY = {
     "trial": "trial of bfloat16, beyond that", "cache": "cache, a whole context", "working": "block at work, sampling",
 }  # fmt: skip
 INSTEAD = {"bfloat16": "float32", "replicas": "one model with all threads"}
-NEARLY = 1.1  # what it takes to choose the other way: another moment's measurement may say otherwise
+NEARLY = 1.1  # a gain as near as this to what it takes may be on the other side when it is measured again
 
 
 def tables(costs: dict[str, Any]) -> list[Any]:

@@ -18,9 +18,8 @@ FRAGMENTATION_BOTH = 3.0
 FEWEST_LAYERS = 3  # of fewer, the blocks are not all that lies there
 # The same of a step whose blocks are computed twice, and of a validation, which keeps none: shares of all that they take.
 FRAGMENTATION_RECOMPUTED, FRAGMENTATION_VALIDATED = 0.45, 0.35
-ARENA = (64 << 20) - (
-    1 << 16
-)  # glibc gives a thread its heap in pieces of so many bytes, less what it notes there itself
+# glibc gives a thread its heap in pieces of so many bytes, less what it notes there itself.
+ARENA = (64 << 20) - (1 << 16)
 REUSED = 0.5  # of what steps have left, by the larger pieces of a validation
 LABELS = 2  # stand for any number of them
 # What `glassgpt train` loads after torch: tokenizer, plot, kernels. Measured with a model of no size.
