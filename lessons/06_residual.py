@@ -107,7 +107,7 @@ for (name, rate, warmup), end in ends.items():
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 for name in KINDS:
     left.semilogy(range(1, 13), by_block[name], "o-", markersize=3, label=name)
-for (name, rate, warmup), losses in curves.items():
+for (name, rate, warmup), losses in reversed(curves.items()):  # those that lie on each other: the broken line on top
     smooth = torch.tensor(losses).unfold(0, 10, 1).mean(dim=-1).tolist()
     style = f"C{[*KINDS].index(name)}" + ("--" if warmup else "-" if rate < 5e-3 else ":")
     right.plot(range(10, 151), smooth, style, label=f"{name}, {rate:.0e}{', warmup' if warmup else ''}")

@@ -62,7 +62,7 @@ def test_adapters_are_looked_into_where_they_are(family):
         for name in ("ours", "theirs")
     )
     for ours_row, theirs_row in zip(
-        ours["norms"] + ours["directions"], theirs["norms"] + theirs["directions"], strict=True
+        ours["norms"] + ours["cosine_with_end"], theirs["norms"] + theirs["cosine_with_end"], strict=True
     ):
         assert ours_row == pytest.approx(theirs_row, abs=1e-3)
     for name, row in ours["contributions"].items():

@@ -5,14 +5,12 @@ import os
 import re
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from glassgpt.cli.flags import given_text
-from glassgpt.cli.inspect import neurons_of, pair_of, parts_of, validation_text
+from glassgpt.cli.look import neurons_of, pair_of, parts_of
 from glassgpt.cli.main import STANDARD_INPUT
 from glassgpt.cli.page import page_file
 from glassgpt.errors import ConfigError
@@ -47,9 +45,19 @@ def test_a_model_is_looked_into(folder, glassgpt_here):
         code == 0 and out.startswith("r\n\nof one token there is no surprise and no loss") and "neurons that" in out
     ), err
 
+    code, out, err = glassgpt_here("report", "--prompt", "r", "--out", "report.html")
+    assert code == 0 and "looked into step-00000005 with the text of --prompt" in out, err
+
     code, out, err = glassgpt_here("trace", "--prompt", "boat")
     assert code == 0 and "written to trace.html" in out, err
     assert "def rotate" in (folder / "trace.html").read_text("utf-8")
+
+
+def test_the_help_says_how_many_tokens_are_looked_at(glassgpt_here):
+    for verb, module in (("inspect", "look"), ("trace", "trace_page")):
+        most = import_module(f"glassgpt.inspection.{module}").MOST_TOKENS
+        _, out, _ = glassgpt_here(verb, "--help")
+        assert f"the last {most} tokens" in " ".join(out.split()) or f"its last {most} tokens" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(("sent", "read"), [("row\n", "row"), ("row\n\n", "row\n"), ("\n", "\n"), (" ", " ")])
@@ -119,7 +127,6 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, ref
     assert "trace.html exists and is no page of glassgpt inspect" in refused_here("inspect", "--out", "trace.html")
     assert (folder / "trace.html").read_text("utf-8") == page
     (folder / "trace.html").unlink()
-    assert "a prompt of one token has no loss to report" in refused_here("report", "--prompt", "r")
     for pair, said in (
         (("gen|t",), "--pair takes 2 arguments, it got 1; see glassgpt inspect --help"),
         (("gen|t", "gent"), "'gent' has to be a text, | and the token that should follow"),
@@ -165,24 +172,19 @@ def test_a_neuron_is_shown_with_its_sign_and_its_context_to_the_end(capsys):
     assert "+3.25" in second and "nothing here" in second and "against" not in second and note == "What a minus means."
 
 
-@pytest.mark.parametrize("length", [50_000, 1024, 1000, 130, 5])
-def test_contexts_are_windows_from_all_over_the_validation_text(monkeypatch, length):
-    data = SimpleNamespace(val=np.arange(length, dtype="uint16"), meta=SimpleNamespace(vocab_size=9))
-    monkeypatch.setattr(import_module("glassgpt.data.prepare"), "load_if_whole", lambda folder: data)
-    model = SimpleNamespace(config=SimpleNamespace(vocab_size=9, context_length=64))
-    checkpoint = SimpleNamespace(state={"data_fingerprint": "abc"})
-    windows = validation_text(checkpoint, SimpleNamespace(model=model, device="cpu"))
-    assert windows.shape == (min(length, 1024) // min(64, length), min(64, length))
-    assert (windows.diff(dim=1) == 1).all()  # each is a piece of the text
-    begins = windows[:, 0]
-    assert begins[0] == 0 and (len(begins) == 1 or windows[-1, -1] == length - 1)
-    steps = begins.diff()
-    assert (steps >= 64).all() and (len(steps) == 0 or steps.max() - steps.min() <= 1)
+WHOLE = {"loss": 2.0, "least": 0.0005}
 
 
 def test_parts_that_are_in_the_way_are_shown_too(capsys):
     console = Console(width=80)
-    lost = {"loss": 2.0, "heads": [[0.5, -0.25, 0.0001]], "attention": [-1.0], "mlp": [-0.0001], "embedding": {}}
+    lost = {
+        "loss": 2.0,
+        "least": 0.0005,
+        "heads": [[0.5, -0.25, 0.0001]],
+        "attention": [-1.0],
+        "mlp": [-0.0001],
+        "embedding": {},
+    }
     console.print(parts_of(lost))
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [re.split(" {2,}", row.strip()) for row in rows] == [
@@ -192,12 +194,19 @@ def test_parts_that_are_in_the_way_are_shown_too(capsys):
     ]
     console.print(
         parts_of(
-            {"loss": 2.0, "heads": [[0.5]], "attention": [0.25], "mlp": [0.125], "embedding": {"embedding.2-gram": 1}}
+            {
+                "loss": 2.0,
+                "least": 0.0005,
+                "heads": [[0.5]],
+                "attention": [0.25],
+                "mlp": [0.125],
+                "embedding": {"embedding.2-gram": 1},
+            }
         )
     )
     out = capsys.readouterr().out
     assert "better without" not in out and "no part is in the way" in out and "no part helps" not in out
     assert re.search("2-gram embedding +[+]1.000", out)
-    console.print(parts_of({"loss": 2.0, "heads": [[0]], "attention": [-0.25], "mlp": [-0.125], "embedding": {}}))
+    console.print(parts_of(WHOLE | {"heads": [[0]], "attention": [-0.25], "mlp": [-0.125], "embedding": {}}))
     out = capsys.readouterr().out
     assert "no part helps: the loss never grows when one is left out" in out and "no part is in the way" not in out

@@ -75,6 +75,7 @@ GPU = HERE | {"name": "GPU", "measured": False}
 COSTS = {
     "task": "text", "machines": [HERE, GPU], "tokens": 6000, "tokens_of": "the run's own",
     "shape": {"n_embd": 512, "vocab_size": 65}, "vocabulary_guessed": False, "sized_for_minutes": None, "advice": [],
+    "short_below": None,
 }  # fmt: skip
 
 
@@ -91,6 +92,15 @@ def test_a_choice_that_was_close_is_said_to_be(gain, is_close):
     ]
     assert len(said) == is_close
     assert not is_close or (f"replicas ran at {gain:.2f} x the speed of one model" in said[0] and "1.15 x" in said[0])
+
+
+def test_how_short_a_text_may_be_is_said():
+    assert not any("sooner" in note for note in notes(COSTS))
+    said = [" ".join(notes(COSTS | {"short_below": 123_000, "sized_for_minutes": minutes})) for minutes in (None, 2.0)]
+    assert "A text of less than about 123K tokens ends sooner than these minutes" in said[0]
+    assert (
+        "what 2 minutes here are worth for a long text; one of less than about 123K tokens takes a smaller" in said[1]
+    )
 
 
 def test_of_a_small_model_a_gpu_row_is_a_bound_and_no_estimate():

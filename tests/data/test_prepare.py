@@ -365,6 +365,17 @@ def test_documents_that_nothing_separates_are_told(notes, poem, write, tmp_path)
     assert line not in summarize(prepare([notes], tmp_path / "marked", "char")).facts()
 
 
+def test_one_document_that_stands_for_all_is_told(poem, notes, write, tmp_path):
+    write("two/prose.txt", "Nothing in here is like what is there. " * 40)
+    write("two/figures.txt", "0 1 2 3 4 5 6 7 8 9 " * 60)
+    data = prepare([os.fspath(tmp_path / "two")], tmp_path / "out", "byte")
+    share = len(data.val) / (len(data.val) + len(data.train))
+    (line,) = [line for line in summarize(data).facts() if "one document of 2 is all" in line]
+    assert f"({share:.0%} of the tokens)" in line and 0.3 < share < 0.5
+    for other in (prepare([poem], tmp_path / "single", "byte"), prepare([notes], tmp_path / "many", "byte")):
+        assert "is all that is for validation" not in " ".join(summarize(other).facts())
+
+
 def test_progress_names_each_stage_and_ends(poem, tmp_path):
     seen = []
     prepare([poem], tmp_path / "out", "bpe", 290, progress=lambda stage, share: seen.append((stage, share)))

@@ -7,7 +7,19 @@ import pytest
 import torch
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection import activation_names, capture, contributions, edited
+from glassgpt.inspection import (
+    Pair,
+    ablate,
+    activation_names,
+    attribute,
+    capture,
+    carried,
+    contributions,
+    edited,
+    gradient_norms,
+    head_scores,
+    most_excited,
+)
 from glassgpt.model.classifier import Classifier
 
 from ..model.conftest import small, some_tokens
@@ -101,6 +113,82 @@ def test_a_failure_inside_leaves_no_hook_behind(model, tokens):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert torch.overrides._get_current_function_mode() is None
     assert capture(model, tokens, ["block.0.weights"])["logits"].equal(model(tokens))
+
+
+@pytest.mark.parametrize("name", ["block.0.weights", "block.1.mlp", "embedding*"])
+def test_ctrl_c_inside_leaves_nothing_behind(model, tokens, name):
+    """torch calls no hook after it."""
+
+    def stop(activation):
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            capture(model, tokens, [name], {name: stop})
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert torch.overrides._get_current_function_mode() is None
+
+
+@pytest.mark.parametrize("name", ["block.0", "block.1.weights", "block.0.heads", "embedding.2-gram"])
+def test_an_edit_in_place_is_one(model, tokens, name):
+    if name == "embedding.2-gram" and name not in activation_names(model):
+        pytest.skip("this model has none")
+    plain = capture(model, tokens, [name])
+    halved = capture(model, tokens, [name], {name: lambda a: a.mul_(0.5)})
+    torch.testing.assert_close(halved[name], plain[name] / 2)
+    torch.testing.assert_close(halved["logits"], capture(model, tokens, [], {name: lambda a: a / 2})["logits"])
+    assert not torch.allclose(halved["logits"], plain["logits"])
+
+
+def test_edits_within_edits_add_up(model, tokens):
+    name = "block.0.weights"
+    twice = lambda a: 2 * a  # noqa: E731
+    plain = capture(model, tokens, [name])[name]
+    with edited(model, {name: twice}), edited(model, {name: twice}):
+        found = capture(model, tokens, [name], {name: twice})
+    torch.testing.assert_close(found[name], 8 * plain)
+    torch.testing.assert_close(found["logits"], capture(model, tokens, [], {name: lambda a: 8 * a})["logits"])
+
+
+def test_dropped_weights_are_seen_whole_and_dropped_after_an_edit(tokens):
+    model = small(dropout=0.5).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # attention's own is left
+    heads = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found = capture(model, tokens, ["block.0.*"], {"block.0.weights": torch.clone})
+        heads.append(found["block.0.heads"])
+        torch.testing.assert_close(found["block.0.weights"].sum(dim=-1), torch.ones(5, 3, 7, dtype=torch.float64))
+    assert not torch.equal(*heads)
+
+
+MEASURES = {
+    "ablate": lambda model, tokens: ablate(model, tokens).heads.tolist(),
+    "attribute": lambda model, tokens: attribute(model, Pair(tokens[0], 1, tokens[1], 2)).heads.tolist(),
+    "carried": lambda model, tokens: carried(model, Pair(tokens[0], 1, tokens[1], 2)).tolist(),
+    "gradient_norms": lambda model, tokens: [*gradient_norms(model, tokens).values()],
+    "head_scores": lambda model, tokens: head_scores(model).induction.tolist(),
+    "most_excited": lambda model, tokens: most_excited(model, tokens, 0).activation.tolist(),
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_model_in_training_is_measured_without_dropout_and_goes_on_training(measure, tokens):
+    model = small(dropout=0.5)
+    expected = MEASURES[measure](model.eval(), tokens)
+    model.train()
+    model.blocks[1].eval()  # somebody's, who froze it
+    modes = [module.training for module in model.modules()]
+    assert MEASURES[measure](model, tokens) == expected
+    assert [module.training for module in model.modules()] == modes
+
+
+@pytest.mark.parametrize("measure", ["ablate", "gradient_norms"])
+def test_a_model_that_tells_labels_apart_has_no_loss_of_a_text(measure, model, tokens):
+    with pytest.raises(ConfigError, match="this model tells labels apart and expects no next token"):
+        MEASURES[measure](Classifier(model, ("bad", "good")), tokens)
 
 
 def test_a_name_that_is_none_is_refused_with_the_one_that_was_meant(model, tokens):

@@ -11,10 +11,11 @@ import torch
 
 from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
-from glassgpt.inspection import ablate, capture, findings, look, stages, strongest
+from glassgpt.inspection import Pair, ablate, capture, findings, gradient_norms, look, parts, stages, strongest
 from glassgpt.inspection.look import opposed
 from glassgpt.inspection.words import end_of, token_text
 from glassgpt.model import ARCHITECTURES, build_model
+from glassgpt.model.classifier import Classifier
 from glassgpt.tokenizer import build_tokenizer
 
 from ..model.conftest import SHAPES
@@ -44,7 +45,7 @@ def engine(request):
 
 
 def test_the_numbers_are_the_models_own(engine):
-    data = look(engine, PROMPT)
+    data = look(engine, engine.encode_prompt(PROMPT))
     tokens = engine.encode_prompt(PROMPT)
     T, config = tokens.shape[1], engine.model.config
     with torch.inference_mode():
@@ -69,8 +70,8 @@ def test_the_numbers_are_the_models_own(engine):
     embedding, *_, last = stages(engine.model)
     stream = capture(engine.model, tokens, stages(engine.model))
     cosines = torch.cosine_similarity(stream[embedding][0], stream[last][0], dim=-1)
-    assert data["directions"][0] == pytest.approx(cosines.tolist(), abs=1e-5)
-    assert data["directions"][-1] == pytest.approx([1.0] * T)
+    assert data["cosine_with_end"][0] == pytest.approx(cosines.tolist(), abs=1e-5)
+    assert data["cosine_with_end"][-1] == pytest.approx([1.0] * T)
     assert data["lens"][-1][2][1] == pytest.approx(probabilities[2].max().item(), rel=1e-4)
     assert data["lens"][-1][2][2] == pytest.approx(data["tokens"][3]["probability"], rel=1e-4)
     assert data["ablation"]["loss"] == pytest.approx(ablate(engine.model, tokens).loss)
@@ -83,7 +84,7 @@ def test_the_numbers_are_the_models_own(engine):
 
 
 def test_every_token_has_a_text_that_can_be_told(engine):
-    texts = [token["text"] for token in look(engine, PROMPT)["tokens"]]
+    texts = [token["text"] for token in look(engine, engine.encode_prompt(PROMPT))["tokens"]]
     assert texts[:8] == ["a", "b", " ", "<", "b", ">", "&", "<c3>"] and "\n" in texts
 
 
@@ -115,13 +116,13 @@ def test_parts_are_ranked_from_both_ends():
 
 
 def test_of_a_long_prompt_the_end_is_shown(engine):
-    data = look(engine, "0123456789" * 3)
+    data = look(engine, engine.encode_prompt("0123456789" * 3))
     assert (data["model"]["given"], data["model"]["shown"]) == (30, 16)
     assert "".join(token["text"] for token in data["tokens"]) == "4567890123456789"
 
 
 def test_of_one_token_there_is_all_but_what_takes_a_loss(engine):
-    data = look(engine, "a")
+    data = look(engine, engine.encode_prompt("a"))
     assert data["ablation"] is None and data["gradients"] is None
     assert [token["text"] for token in data["tokens"]] == ["a"] and len(data["next"]) == 8
     with torch.inference_mode():
@@ -129,17 +130,55 @@ def test_of_one_token_there_is_all_but_what_takes_a_loss(engine):
     assert data["next"][0][1] == pytest.approx(probabilities.max().item()) == data["lens"][-1][0][1]
     assert data["neurons"] and data["heads"] and [len(row) for row in data["norms"]] == [1] * 3
     json.dumps(data, allow_nan=False)
-    with pytest.raises(ConfigError, match="a prompt of one token has no loss to report; give --prompt a few words"):
-        findings(data)
+    found = findings(data)
+    assert found["loss"] is None and found["strongest"] == found["opposed"] == [] and len(found["lens"]) == 3
+
+
+def test_the_gradient_is_that_of_the_contexts_where_there_are_some(engine):
+    tokens = engine.encode_prompt(PROMPT)
+    contexts = torch.tensor([[1, 7, 4, 9], [3, 3, 200, 8], [5, 6, 1, 2]])
+    data = look(engine, tokens, contexts=contexts)
+    assert data["gradients"] == pytest.approx(gradient_norms(engine.model, contexts)) and data["gradients_of"] == [3, 4]
+    data = look(engine, tokens)
+    assert data["gradients"] == pytest.approx(gradient_norms(engine.model, tokens)) and data["gradients_of"] == [1, 12]
+    assert look(engine, tokens[:, :1], contexts=contexts)["gradients"] is not None
+
+
+def test_a_norm_without_a_bias_adds_none(engine):
+    names = {*look(engine, engine.encode_prompt(PROMPT))["contributions"]}
+    assert ("bias" in names) == (getattr(engine.model.final_norm, "bias", None) is not None)
+    assert names - {"bias"} == {*parts(engine.model)}
+
+
+def test_a_model_in_half_precision_is_looked_into(engine):
+    tokens = engine.encode_prompt(PROMPT)
+    whole = look(engine, tokens)
+    engine.model.bfloat16()
+    half = look(engine, tokens, pairs=[Pair(tokens[0], 98, tokens[0].flip(0), 99)], contexts=tokens)
+    assert half["ablation"]["loss"] == pytest.approx(whole["ablation"]["loss"], rel=0.02)
+    assert half["lens"][-1][-1][1] == pytest.approx(half["next"][0][1], rel=0.02)
+    json.dumps(half, allow_nan=False)
+
+
+def test_what_expects_no_next_token_or_reads_other_ones_is_refused(engine):
+    with pytest.raises(ConfigError, match="there is no token 99999"):
+        look(engine, torch.tensor([[1, 99999]]))
+    with pytest.raises(ConfigError, match="tokens have to be a tensor"):
+        look(engine, PROMPT)
+    engine.model = Classifier(engine.model, ("a", "b"))
+    with pytest.raises(ConfigError, match="this model tells labels apart and expects no next token; capture and trace"):
+        look(engine, torch.tensor([[1, 2]]))
 
 
 def test_a_stream_that_is_no_sum_has_no_contributions_and_the_rest():
-    data = look(engine_of("textbook", norm_position="post"), PROMPT)
+    engine = engine_of("textbook", norm_position="post")
+    data = look(engine, engine.encode_prompt(PROMPT))
     assert data["contributions"] is None and len(data["norms"]) == 3
 
 
 def test_a_context_too_short_for_a_repetition_shows_the_rest():
-    assert look(engine_of("gpt2", context_length=5), PROMPT)["heads"] is None
+    engine = engine_of("gpt2", context_length=5)
+    assert look(engine, engine.encode_prompt(PROMPT))["heads"] is None
 
 
 def test_a_model_that_says_nothing_finite_is_refused():
@@ -147,11 +186,11 @@ def test_a_model_that_says_nothing_finite_is_refused():
     with torch.no_grad():
         engine.model.ln_f.weight[:] = 3e38  # which makes scores infinite
     with pytest.raises(ConfigError, match="this model's scores are not finite; it cannot be looked into"):
-        look(engine, PROMPT)
+        look(engine, engine.encode_prompt(PROMPT))
     engine = engine_of("gpt2")
     with torch.no_grad():
         engine.model.wte.weight[250, 0] = math.nan  # of a token that the prompt does not have
     with pytest.raises(
         ConfigError, match="wte.weight of this model is not finite everywhere; it cannot be looked into"
     ):
-        look(engine, PROMPT)
+        look(engine, engine.encode_prompt(PROMPT))

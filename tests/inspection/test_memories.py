@@ -26,7 +26,7 @@ def neurons_of(engine, tokens, layer):
 
 def test_they_are_those_that_write_most_for_the_expected_token(engine):
     """Without one of them, and the last norm as it came out, the logit lacks what it adds."""
-    data, tokens = look(engine, PROMPT), engine.encode_prompt(PROMPT)
+    data, tokens = look(engine, engine.encode_prompt(PROMPT)), engine.encode_prompt(PROMPT)
     with torch.inference_mode():
         found = capture(engine.model, tokens, [*parts(engine.model), *stages(engine.model)])
         expected = found["logits"][0, -1].argmax()
@@ -72,7 +72,7 @@ def side(engine, neuron):
 @pytest.mark.parametrize("given", [True, False])
 def test_keys_are_found_in_the_contexts_that_are_given_or_in_the_prompt(engine, given):
     contexts = torch.randint(97, 122, (3, 9), generator=torch.Generator().manual_seed(2)) if given else None
-    data = look(engine, PROMPT, contexts=contexts)
+    data = look(engine, engine.encode_prompt(PROMPT), contexts=contexts)
     assert data["contexts"] == (27 if given else 0)
     read = contexts if given else engine.encode_prompt(PROMPT)
     for neuron in data["neurons"]:
@@ -88,7 +88,7 @@ def test_keys_are_found_in_the_contexts_that_are_given_or_in_the_prompt(engine, 
 
 
 def test_values_are_the_tokens_that_it_writes_for(engine):
-    data, gated = look(engine, PROMPT), engine.model.config.is_modern
+    data, gated = look(engine, engine.encode_prompt(PROMPT)), engine.model.config.is_modern
     below = [neuron for neuron in data["neurons"] if neuron["activation"] < 0]
     assert below and [neuron for neuron in data["neurons"] if neuron["against"]] == ([] if gated else below)
     said = "is active far below 0 as well as far above" if gated else "A neuron below 0 is not excited"
@@ -107,12 +107,12 @@ def test_the_sign_of_a_gated_neuron_is_a_convention(architecture):
     """The same model, written with every neuron's sign turned round, has the same keys and values."""
     engine = engine_of(architecture)
     scatter(engine)
-    before = look(engine, PROMPT)["neurons"]
+    before = look(engine, engine.encode_prompt(PROMPT))["neurons"]
     with torch.no_grad():
         for block in engine.model.blocks:
             block.mlp.up_proj.weight.neg_()
             block.mlp.down_proj.weight.neg_()
-    after = look(engine, PROMPT)["neurons"]
+    after = look(engine, engine.encode_prompt(PROMPT))["neurons"]
     assert len({neuron["activation"] < 0 for neuron in before}) == 2
     for one, other in zip(before, after, strict=True):
         assert one["activation"] == -other["activation"] and one["adds"] == other["adds"]
@@ -124,7 +124,7 @@ def test_the_sign_of_a_gated_neuron_is_a_convention(architecture):
 
 def test_where_the_stream_is_no_sum_they_are_those_furthest_from_0():
     engine = engine_of("textbook", norm_position="post")
-    data = look(engine, PROMPT)
+    data = look(engine, engine.encode_prompt(PROMPT))
     neurons = neurons_of(engine, engine.encode_prompt(PROMPT), 1)[0, -1]
     there = [neuron for neuron in data["neurons"] if neuron["layer"] == 1]
     assert [neuron["neuron"] for neuron in there] == neurons.abs().topk(NEURONS).indices.tolist()

@@ -31,11 +31,11 @@ document.body.dataset.pointed = under.flatMap((span, i) => span.style.outline ? 
 def page(kind, architecture="gpt2"):
     engine = engine_of(architecture, context_length=64)
     if kind == "trace":
-        return render("trace.html", traced(engine, PROMPT))
+        return render("trace.html", traced(engine, engine.encode_prompt(PROMPT)))
     scatter(engine)
     pair = decided(engine)
     unknown = pair._replace(answer=pair.other_answer, other_answer=pair.answer)
-    return render("inspect.html", look(engine, PROMPT, pairs=[pair, unknown]))
+    return render("inspect.html", look(engine, engine.encode_prompt(PROMPT), pairs=[pair, unknown]))
 
 
 @pytest.mark.parametrize("kind", ["inspect", "trace"])
@@ -138,9 +138,9 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
 def test_a_page_of_one_token_says_what_it_cannot_have(tmp_path):
     engine = engine_of("ngram")
-    dom = drawn(tmp_path, render("inspect.html", look(engine, "a")))
+    dom = drawn(tmp_path, render("inspect.html", look(engine, engine.encode_prompt("a"))))
     shown = re.sub(r"<script.*?</script>", "", dom, flags=re.S)
-    assert "take a longer prompt" in shown and "Mean surprise" not in shown
+    assert "takes a longer prompt" in shown and "Mean surprise" not in shown
     assert ">Without a part<" not in shown and ">Gradients<" not in shown and ">Neurons<" in shown
 
 
@@ -164,7 +164,8 @@ def test_the_tensors_of_a_traced_line_are_in_sight_and_their_shapes_on_one_line(
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
 def test_tokens_are_shown_with_their_line_and_with_what_they_are(tmp_path):
     """An indentation stands at the beginning of its line, and bytes are said to be such where somebody points at them."""
-    data = look(engine_of("gpt2", context_length=64), "if a:\n  b\u00e9")
+    engine = engine_of("gpt2", context_length=64)
+    data = look(engine, engine.encode_prompt("if a:\n  b\u00e9"))
     assert [token["text"] for token in data["tokens"][5:]] == ["\n", " ", " ", "b", "<c3>", "<a9>"]
     data["tokens"][5]["text"] = "\n  "  # as byte-pair encoding cuts it
     pointed = 'document.querySelectorAll("#prompt .prompt span")[9].dispatchEvent(new Event("focus"));'

@@ -75,7 +75,7 @@ def test_the_page_has_the_librarys_numbers(engine):
     scatter(engine)  # at their start weights prefer hardly anything
     pair = decided(engine)
     seen = []
-    data = look(engine, PROMPT, lambda *progress: seen.append(progress), pairs=[pair])
+    data = look(engine, engine.encode_prompt(PROMPT), lambda *progress: seen.append(progress), pairs=[pair])
     (shown,) = data["pairs"]
     logits = engine.model(torch.stack((pair.text, pair.other_text)))[:, -1].softmax(dim=-1)
     assert shown["probabilities"][1] == pytest.approx(logits[1, [pair.answer, pair.other_answer]].tolist(), rel=1e-5)

@@ -5,6 +5,7 @@ import torch
 
 from glassgpt.errors import ConfigError
 from glassgpt.inspection import Pair, attribute, capture, carried, edited
+from glassgpt.model.classifier import Classifier
 
 from ..model.conftest import small, some_tokens
 
@@ -78,6 +79,29 @@ def test_texts_of_different_lengths_are_no_pair(model):
                 probe(model, one)
         with pytest.raises(ConfigError, match="a text of a pair is empty"):
             probe(model, pair()._replace(text=pair().text[:0], other_text=pair().text[:0]))
+
+
+def test_tokens_and_answers_that_are_none_of_the_models_are_refused(model):
+    whole = pair()
+    wrong = whole.text.clone()
+    wrong[0] = 23
+    for measure in (attribute, carried):
+        with pytest.raises(ConfigError, match="there is no token 23; the model's are 0 to 22"):
+            measure(model, whole._replace(text=wrong))
+        with pytest.raises(ConfigError, match="there is no answer 23; this model's are 0 to 22"):
+            measure(model, whole._replace(other_answer=23))
+    labels = Classifier(model, ("bad", "good"))
+    with pytest.raises(ConfigError, match="there is no answer 2; this model's are 0 to 1"):
+        attribute(labels, whole._replace(answer=2, other_answer=0))
+
+
+def test_labels_are_answers(model):
+    labels = Classifier(model, ("bad", "good"))
+    labels.init_score(seed=2)
+    asked = pair()._replace(answer=1, other_answer=0)
+    logits = labels(torch.stack((asked.text, asked.other_text)))[:, -1]
+    expected = (logits[0, 1] - logits[0, 0] + logits[1, 0] - logits[1, 1]) / 2
+    assert attribute(labels, asked).preference == pytest.approx(expected.item(), abs=1e-9)
 
 
 def test_one_pair_needs_no_list(model):

@@ -17,7 +17,7 @@ from glassgpt.inspection.report import MOST_POINTS, MOST_SAMPLES, MOST_VALIDATIO
 from glassgpt.inspection.standing import is_under_way
 
 from ..command import GOLDEN
-from .test_look import engine_of
+from .test_look import engine_of, scatter
 from .test_page import BROWSER, PROMPT
 from .test_page import drawn as drawn_page
 
@@ -427,13 +427,17 @@ def test_what_has_no_figures_is_said(tmp_path):
 
 def test_findings_are_those_of_look():
     engine = engine_of("gpt2", context_length=64)
-    data = look(engine, PROMPT)
+    scatter(engine)
+    data = look(engine, engine.encode_prompt(PROMPT))
     found = findings(data)
     assert [stage[:2] for stage in found["lens"]] == [row[-1][:2] for row in data["lens"]]
     assert found["loss"] == data["ablation"]["loss"]
     heads = [v for row in data["ablation"]["heads"] for v in row]
     lost = [*heads, *data["ablation"]["attention"], *data["ablation"]["mlp"]]
-    assert [v for v, _ in found["strongest"]] == sorted(lost, reverse=True)[:12]
+    assert found["strongest"] and [v for v, _ in found["strongest"]] == sorted(
+        (v for v in lost if v >= 0.0005), reverse=True
+    )
+    assert found["opposed"] and [v for v, _ in found["opposed"]] == sorted(v for v in lost if v <= -0.0005)
     layer = max(range(len(data["ablation"]["mlp"])), key=data["ablation"]["mlp"].__getitem__)
     assert (data["ablation"]["mlp"][layer], f"layer {layer}, mlp") in strongest(data["ablation"], most=99)
 
@@ -449,7 +453,8 @@ def page(kind, folder):
     a, b = run_of(folder / "b&amp;a", **HOSTILE), run_of(folder / "b", **HOSTILE, seed=6)
     if kind == "compare":
         return render("compare.html", compare_runs([a, b]))
-    found = findings(look(engine_of("gpt2", context_length=64), PROMPT))
+    engine = engine_of("gpt2", context_length=64)
+    found = findings(look(engine, engine.encode_prompt(PROMPT)))
     found |= {"checkpoint": "step-00000030", "whose": "the text of --prompt", "command": "glassgpt inspect a"}
     return render("report.html", report_run(a) | {"found": found, "why": ""})
 

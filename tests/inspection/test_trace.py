@@ -22,6 +22,10 @@ def engine_of_diverged():
     return engine
 
 
+def page_of(engine, prompt):
+    return traced(engine, engine.encode_prompt(prompt))
+
+
 def line_with(traced, text):
     (line,) = [line for lines in traced.values() for line in lines if text in line.source]
     return line
@@ -147,7 +151,7 @@ def test_what_a_fused_attention_computes_is_spelled_out_beside_it(model, tokens)
 
 
 def test_the_page_says_what_was_computed_beside():
-    pages = {architecture: traced(engine_of(architecture), "some words") for architecture in ("gpt2", "textbook")}
+    pages = {architecture: page_of(engine_of(architecture), "some words") for architecture in ("gpt2", "textbook")}
     notes = {name: {file["name"]: file["about"] for file in page["files"]} for name, page in pages.items()}
     assert [("stand in attention.py" in page["about"]) for page in pages.values()] == [True, False]
     assert notes["textbook"] == {"textbook.py": "", "attention.py": ""} and notes["gpt2"]["gpt2.py"] == ""
@@ -155,7 +159,7 @@ def test_the_page_says_what_was_computed_beside():
 
 
 def test_a_model_that_diverged_is_traced(engine_of_diverged):
-    data = traced(engine_of_diverged, "some words")
+    data = page_of(engine_of_diverged, "some words")
     values = [v for file in data["files"] for line in file["lines"] for run in line["runs"] for v in run["values"]]
     assert any(v["mean"] is None for v in values) and any(v["mean"] is not None for v in values)
     (normed,) = [v for v in values if v["mean"] is None and v["name"] == "returned" and v["shape"][-1] == 18]
@@ -166,8 +170,8 @@ def test_a_model_that_diverged_is_traced(engine_of_diverged):
 
 def test_bytes_among_the_tokens_are_explained():
     said = "<e2> is a byte of a character that several tokens make up."
-    assert "[<c3>] [<a9>]" in (about := traced(engine_of("gpt2"), "\u00e9")["about"]) and said in about
-    assert said not in traced(engine_of("gpt2"), "<ex>")["about"]
+    assert "[<c3>] [<a9>]" in (about := page_of(engine_of("gpt2"), "\u00e9")["about"]) and said in about
+    assert said not in page_of(engine_of("gpt2"), "<ex>")["about"]
 
 
 def test_the_model_computes_the_same_and_the_debugger_is_given_back(model, tokens):

@@ -299,7 +299,16 @@ def test_minutes_take_the_size_that_training_would(unmeasured, monkeypatch):
     short, long = (planned("char-cpu", max_steps=0, minutes=minutes, threads=2) for minutes in (0.1, 15.0))
     assert short["shape"]["n_embd"] == 64 and short["sized_for_minutes"] is None
     assert long["shape"]["n_embd"] == 256 and long["sized_for_minutes"] == 15
+    # Of text so short that fewer minutes are enough, training takes another size, or stops before.
+    length = long["short_below"]
+    assert 10_000 < length < 2_000_000
+    config = build_config(preset="char-cpu", flags={"max_steps": 0, "minutes": 15.0})
+    assert fit.sized(config, length).config.model.n_embd == 256
+    assert fit.sized(config, length // 3).config.model.n_embd < 256
     own = planned("char-cpu", max_steps=0, minutes=15.0, n_layer=3)
+    assert own["short_below"] is None
+    assert planned("mini")["short_below"] and planned("mini", n_layer=3)["short_below"] is None
+    assert planned("mini", task="labels")["short_below"] is None and planned("gpt2")["short_below"] is None
     assert own["shape"]["n_embd"] == 64 and own["shape"]["n_layer"] == 3
 
 

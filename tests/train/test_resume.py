@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import torch
@@ -34,6 +35,15 @@ def edit(run, **changes):
         text, count = re.subn(f"^{name} = [^#\n]*", f"{name} = {value} ", text, flags=re.M)
         assert count == 1
     run.config_file.write_text(text)
+
+
+def rewrite(state_file, state):
+    """With its sum."""
+    state_file.write_text(json.dumps(state))
+    manifest = state_file.with_name("manifest.json")
+    sums = json.loads(manifest.read_text())
+    sums["state.json"] = {"bytes": state_file.stat().st_size, "sha256": sha256_of(state_file)}
+    manifest.write_text(json.dumps(sums))
 
 
 def test_every_setting_is_fixed_or_free_or_has_to_be_said():
@@ -317,6 +327,34 @@ def test_a_disk_that_will_not_hold_all_that_is_kept_is_said_before_the_first_ste
     assert recorder.events.index(("message", told)) < recorder.events.index(recorder.of("step")[14])
 
 
+def test_the_time_in_all_is_that_of_all_sittings(config, monkeypatch):
+    """Reading the text took ten seconds in the first; the loop of neither was longer for it."""
+    real, late = monotonic, [0.0]
+
+    class Reading(Observer):
+        def on_prepare(self, stage, share):
+            late[0] = 10.0
+
+    monkeypatch.setattr("time.monotonic", lambda: real() + late[0])
+    with pytest.raises(Stopped):
+        train_run(config, out="r", observers=[Reading(), StopAt(9)])
+    assert late[0] == 10.0
+    state = json.loads((open_run(Path("r")).checkpoint_folder(9) / "state.json").read_text())
+    assert state["seconds"] < 5 and 10 <= state["seconds_in_all"] < 15
+    result = resume_run(open_run(Path("r"))).result()
+    assert (
+        result["training_seconds"] < 5 and 10 <= result["seconds"] < 15 and result["seconds"] > state["seconds_in_all"]
+    )
+
+
+def test_a_state_of_the_first_versions_has_the_time_of_its_loop(stopped):
+    state = stopped.checkpoint_folder(9) / "state.json"
+    old = json.loads(state.read_text())
+    del old["seconds_in_all"]
+    rewrite(state, old | {"seconds": 50.0})
+    assert 50 < resume_run(stopped).result()["seconds"] < 60
+
+
 def test_a_complete_run_is_trained_on(config):
     run = train_run(config, out="r")
     with pytest.raises(Stopped):
@@ -332,11 +370,7 @@ def test_an_interval_that_is_none_in_a_state_is_passed_over(stopped, every):
     file = stopped.checkpoint_folder(9) / "state.json"
     state = json.loads(file.read_text())
     state["settings"]["eval_every"] = every
-    file.write_text(json.dumps(state))
-    manifest = file.with_name("manifest.json")
-    sums = json.loads(manifest.read_text())
-    sums["state.json"] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-    manifest.write_text(json.dumps(sums))
+    rewrite(file, state)
     assert resume_run(stopped).steps()[-1] == 14
 
 

@@ -30,12 +30,12 @@ class WatchState:
     skipped_in_a_row: int
 
 
-# What a run that goes on reads from its state; more may stand there, and the last two were not in the first versions.
+# What a run that goes on reads from its state; more may stand there.
 STATE_TYPES: dict[str, Any] = {
     "step": int, "tokens": int, "seconds": float, "metrics_bytes": int, "data_fingerprint": str, "data_content": str,
-    "settings": dict, "best": BestSoFar | None, "watch": WatchState,
+    "settings": dict, "best": BestSoFar | None, "watch": WatchState, "seconds_in_all": float,
 }  # fmt: skip
-LATER = {"best", "watch"}
+LATER = {"best", "watch", "seconds_in_all"}  # not in the first versions
 
 
 def verify_checkpoint(folder: Path, without: Container[str] = (), needed: Iterable[str] = ()) -> str | None:

@@ -112,10 +112,13 @@ def notes(costs: dict[str, Any]) -> Iterator[str]:
             f"The vocabulary will be made of the text; counted with {costs['shape']['vocab_size']:,} tokens (--vocab-size "
             "says another number). Reading the text comes before training, and for a long one may take more memory."
         )
-    if costs["sized_for_minutes"]:
+    if costs["short_below"]:
+        sized, short = costs["sized_for_minutes"], f"less than about {in_short(costs['short_below'])} tokens"
         yield (
-            f"The size is what {costs['sized_for_minutes']:g} minutes here are worth for a long text; a short one takes a "
-            "smaller model, or ends sooner."
+            f"The size is what {sized:g} minutes here are worth for a long text; one of {short} takes a smaller model, or "
+            "ends sooner."
+            if sized
+            else f"A text of {short} ends sooner than these minutes: most of it is known by heart then."
         )
     for line in costs["advice"]:
         yield f"To make it fit here: {line}"

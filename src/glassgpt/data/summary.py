@@ -25,6 +25,7 @@ class Summary:
     baseline: str  # what can be reached without learning
     content: str  # what the documents are, and how much of it is learned
     unmarked: bool  # several documents, and nothing between them
+    alone: bool  # one of several documents is all that is for validation
     skipped: dict[str, tuple[int, tuple[str, ...]]]  # reason -> how many, and the names of the first few
     sample: str  # the first tokens of training, decoded
 
@@ -45,11 +46,20 @@ class Summary:
         unmarked = (
             [f"this tokenizer has no {END_OF_TEXT}: documents follow each other unmarked"] if self.unmarked else []
         )
+        alone = (
+            [
+                f"one document of {self.documents:,} is all that is for validation ({self.val_tokens / self.tokens:.0%} of "
+                "the tokens): where it is unlike the others, the loss there says little about them"
+            ]
+            if self.alone
+            else []
+        )
         return [
             f"{self.content}, {self.source_bytes:,} bytes, "
             f"{self.tokens:,} tokens ({self.tokenizer_kind}, vocabulary {self.vocab_size:,}, "
             f"{self.bytes_per_token:.2f} bytes a token)",
             f"{self.train_tokens:,} tokens for training, {self.val_tokens:,} for validation, where {self.baseline}",
+            *alone,
             *unmarked,
             *skipped,
         ]
@@ -95,6 +105,7 @@ def summarize(data: DataFolder) -> Summary:
         tokenizer_kind=meta.tokenizer_kind,
         baseline=baseline(meta),
         content=content(data),
+        alone=meta.task == "text" and meta.documents > 1 and meta.val.documents == 1,
         unmarked=meta.task == "text" and meta.documents > 1 and tokenizer.end_of_text is None,
         skipped={reason: (len(names), tuple(names[:EXAMPLES])) for reason, names in by_reason.items()},
         sample=tokenizer.decode([int(i) for i in data.train[:SAMPLE_TOKENS]]),

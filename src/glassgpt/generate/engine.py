@@ -75,6 +75,23 @@ class Engine:
 
     def write(self, tokens: Tensor, num_samples: int = 1, **settings: float) -> Iterator[list[str]]:
         """As `stream_many`, from tokens (1, T) on."""
+        writers: list[codecs.IncrementalDecoder] = []
+        writing = num_samples
+        for row in self.write_ids(tokens, num_samples, **settings):
+            writers = writers or [codecs.getincrementaldecoder("utf-8")("replace") for _ in row]
+            pieces = [""] * num_samples
+            for index, id in enumerate(row):
+                if id in self.ends:
+                    pieces[index] = writers[index].decode(b"", final=True)
+                elif id is not None and id < self.tokenizer.vocab_size:  # ids beyond only pad the embedding
+                    pieces[index] = writers[index].decode(self.tokenizer.token_bytes(id))
+            yield pieces
+            writing -= sum(id in self.ends for id in row)
+        if writing:
+            yield [writer.decode(b"", final=True) for writer in writers] or [""] * num_samples
+
+    def write_ids(self, tokens: Tensor, num_samples: int = 1, **settings: float) -> Iterator[list[int | None]]:
+        """From tokens (1, T) on the next token of every sample; of one that has ended None, after the end itself."""
         if not 1 <= num_samples <= LARGEST:
             raise ConfigError(f"num_samples is {num_samples}; it has to be at least 1 and at most {LARGEST}")
         chosen = SamplingSettings(**settings)  # type: ignore[arg-type]
@@ -90,22 +107,12 @@ class Engine:
             tokens.expand(num_samples, -1),
             lambda logits: sample(logits, generator, chosen.temperature, chosen.top_k, chosen.top_p),
         )
-        writers = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(num_samples)]
-        open_samples = set(range(num_samples))
+        ended = [False] * num_samples
         for row in islice(steps, chosen.max_new_tokens):
-            pieces = [""] * num_samples
-            for index, token in enumerate(row.tolist()):
-                if index not in open_samples:
-                    continue
-                if token in self.ends:
-                    open_samples.discard(index)
-                    pieces[index] = writers[index].decode(b"", final=True)
-                elif token < self.tokenizer.vocab_size:  # ids beyond only pad the embedding to a round size
-                    pieces[index] = writers[index].decode(self.tokenizer.token_bytes(token))
-            yield pieces
-            if not open_samples:
+            yield [None if over else id for id, over in zip(row.tolist(), ended, strict=True)]
+            ended = [over or id in self.ends for id, over in zip(row.tolist(), ended, strict=True)]
+            if all(ended):
                 return
-        yield [writer.decode(b"", final=True) for writer in writers]
 
     def logits(self, text: str) -> Tensor:
         """(T, V), float32: at each of the text's tokens, the scores of the token after it."""

@@ -9,11 +9,12 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from glassgpt.inspection.capture import Edit, begun_at, capture, edited, embedding_parts, require_tokens
+from glassgpt.inspection.capture import begun_at, capture, edited, embedding_parts, evaluated
+from glassgpt.inspection.loss import loss_of, require_loss
 from glassgpt.inspection.stream import stages
+from glassgpt.inspection.watch import Edit
 from glassgpt.model import LanguageModel
 
 
@@ -32,30 +33,27 @@ def ablate(
 ) -> Ablation:
     """Silence is zero: a part that is left out writes nothing into the residual stream (but for a bias behind it, where the
     model has some). `tokens` (B, T), T at least 2; `progress` hears how many of how many forwards are done. Raises ConfigError
-    for fewer, and for tokens that are none of this model's."""
-    require_tokens(model, tokens, for_loss=True)
+    for fewer, for tokens that are none of this model's, and for a model that tells labels apart."""
+    require_loss(model, tokens)
     L, H = len(model.blocks), model.config.n_head
-    read, targets = tokens[:, :-1], tokens[:, 1:].flatten()
+    read = tokens[:, :-1]
     named = embedding_parts(model)
     parts = list(_each(L, H, named))
-    with torch.inference_mode():
+    with evaluated(model), torch.inference_mode():
         found = capture(model, read, stages(model))
-        losses = [_loss(found.pop("logits"), targets)]
+        # Numbers and no tensors: a small one that is kept lies behind the logits, whose memory could then not be used again
+        # for the next ones.
+        losses = [loss_of(found.pop("logits"), tokens).item()]
         progress(1, 1 + len(parts))
         for done, (block, edit) in enumerate(parts, start=2):
             begun = nullcontext() if block is None else begun_at(model, block, found[stages(model)[block]])
             with begun, edited(model, edit):
-                losses.append(_loss(model(read), targets))
+                losses.append(loss_of(model(read), tokens).item())
             progress(done, 1 + len(parts))
     whole, *without = losses
     more = torch.tensor(without) - whole
     heads, attention, mlp, embedding = torch.split(more, [L * H, L, L, len(named)])
     return Ablation(whole, heads.view(L, H), attention, mlp, dict(zip(named, embedding.tolist(), strict=True)))
-
-
-def _loss(logits: Tensor, targets: Tensor) -> float:
-    # No tensor: a small one that is kept lies behind the logits, whose memory could then not be used again for the next ones.
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets).item()
 
 
 def _each(L: int, H: int, embedding: list[str]) -> Iterator[tuple[int | None, dict[str, Edit]]]:

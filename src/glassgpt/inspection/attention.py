@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import capture
+from glassgpt.inspection.capture import capture, evaluated
 from glassgpt.model import LanguageModel
 
 REPEATED, ROWS = 50, 4  # tokens that are repeated, texts
@@ -43,7 +43,7 @@ def head_scores(model: LanguageModel, seed: int = 1337, ids: Sequence[int] = ())
     generator = torch.Generator().manual_seed(seed)
     half = drawn_from[torch.randint(len(drawn_from), (ROWS, length), generator=generator)]
     tokens = torch.cat((half, half), dim=1).to(model.unembedding.device)  # (B, T)
-    with torch.inference_mode():
+    with evaluated(model), torch.inference_mode():
         found = capture(model, tokens, ["block.*.weights"])
     weights = torch.stack([found[f"block.{i}.weights"] for i in range(len(model.blocks))])  # (L, B, H, T, T)
     same = (tokens[:, :, None] == tokens[:, None, :]).tril(-1)  # (B, T, T): which positions before hold the same token

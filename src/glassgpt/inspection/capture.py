@@ -19,20 +19,18 @@ Shapes: B batch, T positions in this call, S positions attended to, C n_embd, H 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from glassgpt.config.names import suggestion
 from glassgpt.errors import ConfigError
+from glassgpt.inspection.watch import Edit, groups_edited, weights_edited
 from glassgpt.model import LanguageModel
-from glassgpt.model.attention import attention_weights
 from glassgpt.model.ngram import NgramEmbedding
 
-Edit = Callable[[Tensor], Tensor]
+M = TypeVar("M", bound=nn.Module)
 
 # What GPT-2 and Qwen3 call the parts of a block, and the last matrix of attention and of the MLP.
 ATTENTION, MLP = ("attn", "self_attn"), ("mlp",)
@@ -72,8 +70,9 @@ def capture(
     """What the model computes on its way from `tokens` (B, T) to logits (B, T, V), by name; "logits" is always among it.
 
     A name may stand for many: "block.*.weights". With `edits`, activations are replaced on the way (see `edited`), and seen
-    after that. Gradients are followed where they are enabled. Raises ConfigError for a name that there is not, for an edit
-    that returns something else than a tensor of the same shape, and for tokens that are none of this model's.
+    after that. Gradients are followed where they are enabled, and dropout drops in a model in training mode. Raises
+    ConfigError for a name that there is not, for an edit that returns something else than a tensor of the same shape, and for
+    tokens that are none of this model's.
     """
     require_tokens(model, tokens)
     found: dict[str, Tensor] = {}
@@ -92,8 +91,8 @@ def capture(
     return {name: found[name] for name in wanted} | {"logits": logits}
 
 
-def require_tokens(model: LanguageModel, tokens: Tensor, for_loss: bool = False) -> None:
-    """Raises ConfigError where they are no (B, T) of ids; or `for_loss`, where T is 1."""
+def require_tokens(model: LanguageModel, tokens: Tensor) -> None:
+    """Raises ConfigError where they are no (B, T) of this model's ids."""
     if not isinstance(tokens, Tensor) or tokens.dim() != 2 or not tokens.numel():
         raise ConfigError("tokens have to be a tensor (B, T) of at least one, such as engine.encode_prompt(text)")
     if tokens.dtype not in (torch.int64, torch.int32):
@@ -104,10 +103,6 @@ def require_tokens(model: LanguageModel, tokens: Tensor, for_loss: bool = False)
                 f"there is no token {id}; the model's are 0 to {model.config.vocab_size - 1}: encode the text with its own "
                 "tokenizer"
             )
-    if for_loss and tokens.shape[1] < 2:
-        raise ConfigError(
-            f"tokens are {tuple(tokens.shape)}, and have to be (B, T) with T at least 2: a loss needs a next token"
-        )
 
 
 def matching(model: LanguageModel, names: Sequence[str]) -> list[str]:
@@ -145,6 +140,18 @@ def _checked(name: str, edit: Edit) -> Edit:
 
 
 @contextmanager
+def evaluated(model: LanguageModel) -> Iterator[None]:
+    """While this lasts, no dropout: each module is in evaluation mode, and afterwards in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def begun_at(model: LanguageModel, block: int, stream: Tensor) -> Iterator[None]:
     """While this lasts, the blocks before this one compute nothing, and `stream` (B, T, C) goes into it: for many forwards
     that differ only from there on."""
@@ -171,7 +178,7 @@ def _attached(model: LanguageModel, name: str, edit: Edit) -> AbstractContextMan
         part = name.removeprefix("embedding.")
         if part == "token":
             return _only(model, nn.Embedding).register_forward_hook(_on_output(edit))
-        return _only(model, NgramEmbedding).register_forward_hook(_on_groups(edit, int(part.removesuffix("-gram"))))
+        return groups_edited(_only(model, NgramEmbedding), int(part.removesuffix("-gram")) - 2, edit)
     if name == "hidden":
         return model.final_norm.register_forward_hook(_on_output(edit))
     first, *rest = name.split(".")
@@ -187,14 +194,14 @@ def _attached(model: LanguageModel, name: str, edit: Edit) -> AbstractContextMan
         case "heads":
             return last_of_attention(block).register_forward_pre_hook(_on_heads(edit, model.config.n_head))
         case "weights":
-            return _weights_edited(attention, edit)
+            return weights_edited(attention, edit)
         case "mlp":
             return mlp.register_forward_hook(_on_output(edit))
         case _:
             return last_of_mlp(block).register_forward_pre_hook(_on_input(edit))
 
 
-def _only(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
+def _only(model: nn.Module, kind: type[M]) -> M:
     (module,) = [module for module in model.modules() if isinstance(module, kind)]
     return module
 
@@ -237,58 +244,3 @@ def _on_heads(edit: Edit, n_head: int) -> Callable[..., tuple[Tensor]]:
         return (heads.transpose(1, 2).flatten(2),)
 
     return hook
-
-
-def _on_groups(edit: Edit, n: int) -> Callable[..., Tensor]:
-    """An output cannot be told apart any more: what an edit has made it of goes on it, for whoever looks after that."""
-
-    def hook(module: NgramEmbedding, inputs: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
-        shares = getattr(output, "shares", None)
-        if shares is None:
-            shares = F.embedding(module.rows_of(*inputs), module.weight).unbind(dim=2)  # (B, T, C) each
-        changed = edit(shares[n - 2])
-        if changed is shares[n - 2]:
-            return output
-        shares = (*shares[: n - 2], changed, *shares[n - 1 :])
-        edited_output = torch.stack(shares).sum(dim=0)
-        edited_output.shares = shares  # type: ignore[attr-defined]
-        return edited_output
-
-    return hook
-
-
-@contextmanager
-def _weights_edited(attention: nn.Module, edit: Edit) -> Iterator[None]:
-    """They are no module's output, and the fused kernel never writes them: so the call inside this module is watched."""
-    watch = _WeightsWatch(edit)
-
-    def enter(*_: object) -> None:
-        watch.__enter__()  # type: ignore[no-untyped-call]
-
-    def leave(*_: object) -> None:
-        watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-
-    with (
-        attention.register_forward_pre_hook(enter),
-        attention.register_forward_hook(leave, always_call=True),
-    ):
-        yield
-
-
-class _WeightsWatch(TorchFunctionMode):
-    def __init__(self, edit: Edit) -> None:
-        super().__init__()
-        self.edit = edit
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        if function is Tensor.softmax:  # textbook.py's
-            return self.edit(result)
-        if function is F.scaled_dot_product_attention:
-            q, k, v = args[:3]
-            weights = attention_weights(q, k)
-            if (changed := self.edit(weights)) is not weights:
-                return changed @ v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
-        return result

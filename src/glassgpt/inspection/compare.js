@@ -50,8 +50,9 @@ function drawCurves() {
       "curve for its values, or go along it with the arrow keys.",
   );
   const inBits = runs.some(run => run.bits_per_nat);
+  const allInBits = runs.every(run => run.bits_per_nat);
   const place = element("div", null, null);
-  const state = { by: "step", unit: data.same_tokens || !inBits ? "nats" : "bits" };
+  const state = { by: "step", unit: data.same_tokens || !allInBits ? "nats" : "bits" };
   const most = Math.max(...runs.flatMap(run => run.curves.seconds.filter(v => v != null)), 0);
   const [per, unit] = most > 7200 ? [3600, "hours"] : most > 300 ? [60, "minutes"] : [1, "seconds"];
   const labelled = runs.filter(run => run.task === "labels").length;

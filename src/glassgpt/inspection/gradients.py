@@ -1,10 +1,10 @@
 """Where in the model learning would happen: the gradient of one batch, by layer."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from glassgpt.inspection.capture import require_tokens
+from glassgpt.inspection.capture import evaluated
+from glassgpt.inspection.loss import loss_of, require_loss
 from glassgpt.model import LanguageModel
 
 
@@ -12,8 +12,8 @@ def gradient_norms(model: LanguageModel, tokens: Tensor) -> dict[str, float]:
     """The length of the gradient of the mean loss on `tokens` (B, T), of each block's weights and of what lies before and
     behind them: "embedding", "block.0", ..., "head". A matrix that is read and unembedded with (tied) counts as embedding.
     Nothing is left in the model's own gradients; weights that are frozen count as all the others. Raises ConfigError for
-    tokens that are none of this model's, or of which none has a next one."""
-    require_tokens(model, tokens, for_loss=True)
+    tokens that are none of this model's, or of which none has a next one, and for a model that tells labels apart."""
+    require_loss(model, tokens)
     blocks = {id(p): f"block.{i}" for i, block in enumerate(model.blocks) for p in block.parameters()}
     behind = {id(p) for p in model.final_norm.parameters()}
     if not model.config.tie_embeddings:
@@ -23,9 +23,8 @@ def gradient_norms(model: LanguageModel, tokens: Tensor) -> dict[str, float]:
     try:
         for p in frozen:
             p.requires_grad_(True)
-        with torch.enable_grad():
-            loss = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
-            gradients = torch.autograd.grad(loss, weights)
+        with evaluated(model), torch.enable_grad():
+            gradients = torch.autograd.grad(loss_of(model(tokens[:, :-1]), tokens), weights)
     finally:
         for p in frozen:
             p.requires_grad_(False)

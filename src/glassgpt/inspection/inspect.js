@@ -115,8 +115,8 @@ function drawPrompt() {
     "p",
     (data.ablation
       ? `Mean surprise ${data.ablation.loss.toFixed(3)} nats a token. `
-      : "One token comes out of nothing, and there is no loss: what is lost without a part, and gradients, " +
-        "take a longer prompt. ") + `After the prompt it expects: ${expected(data.next)}`,
+      : "One token comes out of nothing, and there is no loss: what is lost without a part takes a " +
+        "longer prompt. ") + `After the prompt it expects: ${expected(data.next)}`,
     s,
     { class: "small" },
   );
@@ -290,7 +290,7 @@ function drawAblation() {
       embedded.map(([, v]) => [v]),
       v => [plus(v), faded(v, most)],
     );
-  const shows = v => Math.abs(v) >= 0.0005; // less is +0.000
+  const shows = v => Math.abs(v) >= lost.least; // less is +0.000
   for (const [title, parts] of [
     ["worst without", lost.ranked.filter(([v]) => v > 0 && shows(v)).slice(0, 8)],
     [
@@ -432,8 +432,8 @@ function drawStream() {
   // The first token's is often far beyond all others.
   const longest = rows => largest(T > 1 ? rows.map(row => row.slice(1)) : rows);
   shade("length", data.stages, data.norms, longest(data.norms));
-  shade("direction: cosine with the stage before", data.stages.slice(1), data.turns, 1);
-  shade("direction: cosine with the end, what the last block leaves", data.stages, data.directions, 1);
+  shade("direction: cosine with the stage before", data.stages.slice(1), data.cosine_with_before, 1);
+  shade("direction: cosine with the end, what the last block leaves", data.stages, data.cosine_with_end, 1);
   shade("length of what is added", data.parts, data.part_norms, longest(data.part_norms));
   if (data.contributions) {
     const names = Object.keys(data.contributions);
@@ -528,10 +528,15 @@ function bars(parent, name, h) {
 
 function drawGradients() {
   if (!data.gradients) return;
+  const [rows, length] = data.gradients_of;
   const s = section(
     "gradients",
     "Gradients",
-    "How long the gradient of the prompt's loss is, by layer: where learning would happen.",
+    `How long the gradient of the loss is, by layer: where learning would happen. ${
+      data.contexts
+        ? `Of ${rows} x ${length} tokens of the text that the run was validated with.`
+        : "Of the prompt; a batch has another."
+    }`,
   );
   const entries = Object.entries(data.gradients);
   const most = Math.max(...entries.map(e => e[1]), 1e-12);

@@ -7,6 +7,7 @@ import base64
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,18 @@ from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
 from glassgpt.inspection.ablation import ablate
 from glassgpt.inspection.attention import SHORTEST, head_scores
-from glassgpt.inspection.capture import capture
+from glassgpt.inspection.capture import capture, require_tokens
 from glassgpt.inspection.gradients import gradient_norms
+from glassgpt.inspection.loss import require_text
 from glassgpt.inspection.memories import about_signs, look_at_neurons
 from glassgpt.inspection.neurons import cosine_table, similar_rows
 from glassgpt.inspection.pairs import look_at_pair
 from glassgpt.inspection.probes import Pair
 from glassgpt.inspection.stream import contributions, is_sum, logit_lens, parts, stages
 from glassgpt.inspection.words import likeliest, token_text
-from glassgpt.model.size import count_parameters
 
 MOST_TOKENS = 128  # of a prompt: attention is as large as its square
+LEAST_LOSS = 0.0005  # nats a token that a part has to be worth to be named; less is shown as 0
 ALTERNATIVES, NEIGHBOURS, BINS, MOST_POSITIONS, MOST_PARTS = 8, 8, 41, 64, 12
 
 Look = dict[str, Any]
@@ -35,17 +37,19 @@ Look = dict[str, Any]
 
 def look(
     engine: Engine,
-    prompt: str,
+    tokens: Tensor,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
     pairs: Sequence[Pair] = (),
     contexts: Tensor | None = None,
 ) -> Look:
-    """What the model makes of the last tokens of `prompt`, at most 128 of them and at most a context. `progress` hears what is
-    being done, and how much of it is done. `pairs` are probed with; what excites neurons is looked for in `contexts` (B, T),
-    without them in the prompt. Of one token there is no loss: "ablation" and "gradients" are None. Raises ConfigError where
-    the model's weights or scores are not finite."""
+    """What the model makes of the last of a prompt's `tokens` (1, T), at most 128 of them and at most a context. `progress`
+    hears what is being done, and how much of it is done. `pairs` are probed with; `contexts` (B, T) are what the gradient is
+    of and what excites neurons is looked for in, without them the prompt. Of one token there is no loss: "ablation" is None,
+    and "gradients" too where there are no contexts. Raises ConfigError where the model's weights or scores are not finite,
+    for a model that tells labels apart, and for tokens that are none of this model's."""
     model = engine.model
-    tokens = engine.encode_prompt(prompt)
+    require_text(model)
+    require_tokens(model, tokens)
     most = min(MOST_TOKENS, model.config.context_length)
     given, tokens = tokens.shape[1], tokens[:, -most:]
     names = [*stages(model), *parts(model), "block.*.weights", "block.*.neurons"]
@@ -66,8 +70,8 @@ def look(
             ),
             "stages": stages(model),
             "norms": [found[name].norm(dim=-1).tolist() for name in stages(model)],
-            "turns": _turns([found[name] for name in stages(model)]),
-            "directions": _directions([found[name] for name in stages(model)]),
+            "cosine_with_before": _cosine_with_before([found[name] for name in stages(model)]),
+            "cosine_with_end": _cosine_with_end([found[name] for name in stages(model)]),
             "parts": parts(model),
             "part_norms": [found[name].norm(dim=-1).tolist() for name in parts(model)],
             "contributions": _contributions(engine, found, tokens),
@@ -89,14 +93,17 @@ def look(
         look_at_pair(engine, pair, partial(progress, f"probing with pair {number}"))
         for number, pair in enumerate(pairs, start=1)
     ]
-    data["gradients"] = gradient_norms(model, tokens.clone()) if scored else None
+    batch = tokens if contexts is None else contexts
+    data["gradients"] = gradient_norms(model, batch.clone()) if batch.shape[1] > 1 else None
+    data["gradients_of"] = [*batch.shape]
     return data
 
 
 def _model(engine: Engine, given: int, tokens: Tensor) -> Look:
-    config, count = engine.model.config, count_parameters(engine.model.config)
+    config = engine.model.config
+    count = sum(p.numel() for p in engine.model.parameters())  # with adapters
     return {
-        "architecture": config.architecture, "parameters": count.total, "n_layer": config.n_layer, "n_head": config.n_head,
+        "architecture": config.architecture, "parameters": count, "n_layer": config.n_layer, "n_head": config.n_head,
         "n_embd": config.n_embd, "head_dim": config.head_width, "vocab_size": config.vocab_size,
         "context_length": config.context_length, "tokenizer": engine.tokenizer.kind,
         "given": given, "shown": tokens.shape[1],
@@ -123,13 +130,11 @@ def _quantized(shares: Tensor) -> str:
     return base64.b64encode((shares * 255).round().to(torch.uint8).cpu().numpy().tobytes()).decode()
 
 
-def _turns(stream: list[Tensor]) -> list[list[float]]:
-    """The cosine of the stream with itself a block before."""
+def _cosine_with_before(stream: list[Tensor]) -> list[list[float]]:
     return [torch.cosine_similarity(a, b, dim=-1).tolist() for a, b in pairwise(stream)]
 
 
-def _directions(stream: list[Tensor]) -> list[list[float]]:
-    """The cosine of the stream with what it is in the end."""
+def _cosine_with_end(stream: list[Tensor]) -> list[list[float]]:
     return [torch.cosine_similarity(a, stream[-1], dim=-1).tolist() for a in stream]
 
 
@@ -139,7 +144,10 @@ def _contributions(engine: Engine, found: dict[str, Tensor], tokens: Tensor) -> 
         return None
     targets = torch.cat((tokens[:, 1:], found["logits"][-1].argmax().view(1, 1)), dim=1)
     whole = {name: activation[None] for name, activation in found.items()}
-    return {name: value[0].tolist() for name, value in contributions(engine.model, whole, targets).items()}
+    shares = contributions(engine.model, whole, targets)
+    if getattr(engine.model.final_norm, "bias", None) is None:
+        del shares["bias"]
+    return {name: value[0].tolist() for name, value in shares.items()}
 
 
 def _lens(engine: Engine, found: dict[str, Tensor], tokens: Tensor) -> list[list[tuple[str, float, float]]]:
@@ -163,7 +171,7 @@ def _ablation(engine: Engine, tokens: Tensor, progress: Callable[[int, int], Non
     lost = ablate(engine.model, tokens, progress)
     values = {
         "loss": lost.loss, "heads": lost.heads.tolist(), "attention": lost.attention.tolist(), "mlp": lost.mlp.tolist(),
-        "embedding": lost.embedding,
+        "embedding": lost.embedding, "least": LEAST_LOSS,
     }  # fmt: skip
     return values | {"ranked": _ranked(values)}
 
@@ -211,26 +219,27 @@ def _positions(engine: Engine) -> Look | None:
 
 
 def findings(data: Look) -> Look:
-    """Of what `look` found, what a report has room for: the lens at the last position only, and the strongest parts. Raises
-    ConfigError where the prompt was one token, of which there is no loss."""
-    if data["ablation"] is None:
-        raise ConfigError("a prompt of one token has no loss to report; give --prompt a few words")
-    parts = ("model", "tokens", "next", "heads", "stages")
-    return {name: data[name] for name in parts} | {
-        "loss": data["ablation"]["loss"],
+    """Of what `look` found, what a report has room for: the lens at the last position only, the parts that help most and those
+    that are most in the way. Of a prompt of one token there is no loss: None, and no parts."""
+    lost = data["ablation"]
+    names = ("model", "tokens", "next", "heads", "stages")
+    return {name: data[name] for name in names} | {
         "lens": [row[-1][:2] for row in data["lens"]],
-        "strongest": strongest(data["ablation"]),
+        "loss": lost["loss"] if lost else None,
+        "strongest": strongest(lost, least=LEAST_LOSS) if lost else [],
+        "opposed": opposed(lost, least=LEAST_LOSS) if lost else [],
     }
 
 
-def strongest(values: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
-    """The highest of `heads` (L, H), `attention` (L,), `mlp` (L,) and `embedding` (by name), and whose they are."""
-    return _ranked(values)[:most]
+def strongest(values: Look, most: int = MOST_PARTS, least: float = -inf) -> list[tuple[float, str]]:
+    """The highest of `heads` (L, H), `attention` (L,), `mlp` (L,) and `embedding` (by name), and whose they are; none below
+    `least`."""
+    return [part for part in _ranked(values) if part[0] >= least][:most]
 
 
-def opposed(values: Look, most: int = MOST_PARTS) -> list[tuple[float, str]]:
-    """As `strongest`, those below 0, the lowest first."""
-    return [part for part in reversed(_ranked(values)) if part[0] < 0][:most]
+def opposed(values: Look, most: int = MOST_PARTS, least: float = 0.0) -> list[tuple[float, str]]:
+    """As `strongest`, those below 0, the lowest first; none nearer to it than `least`."""
+    return [part for part in reversed(_ranked(values)) if part[0] < 0 and part[0] <= -least][:most]
 
 
 def _ranked(values: Look) -> list[tuple[float, str]]:

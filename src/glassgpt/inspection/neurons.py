@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import capture, last_of_mlp, require_layer
+from glassgpt.inspection.capture import capture, evaluated, last_of_mlp, require_layer
 from glassgpt.inspection.stream import require_sum, through_norm
 from glassgpt.model import LanguageModel
 from glassgpt.model.lora import matrix_of
@@ -31,7 +31,7 @@ class Excitement(NamedTuple):
 def most_excited(model: LanguageModel, tokens: Tensor, layer: int, k: int = 8) -> Excitement:
     """For each neuron of a layer the k of all positions of `tokens` (B, T) at which it is highest."""
     name = f"block.{layer}.neurons"
-    with torch.inference_mode():
+    with evaluated(model), torch.inference_mode():
         return highest(capture(model, tokens, [name])[name], k)
 
 
@@ -69,7 +69,7 @@ def neuron_contributions(model: LanguageModel, layer: int, neurons: Tensor, stre
     written = matrix_of(last_of_mlp(model.blocks[layer])).T  # (F, C)
     directions = model.unembedding[tokens]  # (..., C)
     shares = through_norm(model.final_norm, written, stream[..., None, :])  # (..., F, C)
-    return neurons * (shares @ directions[..., None])[..., 0]
+    return neurons * (shares @ directions.to(shares.dtype)[..., None])[..., 0]
 
 
 def similar_rows(matrix: Tensor, rows: Sequence[int], k: int = 10) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import Edit, begun_at, capture, edited, embedding_parts
+from glassgpt.inspection.capture import begun_at, capture, edited, embedding_parts, evaluated, require_tokens
 from glassgpt.inspection.stream import stages
+from glassgpt.inspection.watch import Edit
 from glassgpt.model import LanguageModel
 
 
@@ -45,16 +46,17 @@ class Attribution(NamedTuple):
 def attribute(
     model: LanguageModel, pairs: Pair | Sequence[Pair], progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Attribution:
-    """Of one pair or several. `progress` hears how many of how many passes are done. Raises ConfigError where there is none,
-    none whose texts and answers differ, or one whose two texts are not equally long or empty."""
+    """Of one pair or several; an answer of a model that tells labels apart is the number of a label. `progress` hears how many
+    of how many passes are done. Raises ConfigError where there is none, none whose texts and answers differ, one whose two
+    texts are not equally long or empty, and for tokens and answers that are none of this model's."""
     pairs = [pairs] if isinstance(pairs, Pair) else pairs
     if not pairs:
         raise ConfigError("there is no pair to probe with; give at least one")
-    _require_difference(pairs)
+    _require_pairs(model, pairs)
     L, H = len(model.blocks), model.config.n_head
     named = embedding_parts(model)
     wholes, after, after_embedding = [], torch.zeros(L, H + 2), torch.zeros(len(named))
-    with torch.inference_mode():
+    with evaluated(model), torch.inference_mode():
         for number, pair in enumerate(pairs):
             tokens, answers = _side_by_side(pair)
             found = capture(
@@ -82,11 +84,11 @@ def attribute(
 def carried(model: LanguageModel, pair: Pair) -> Tensor:
     """Where the difference is on its way to the end, (L + 1, T): how much of the pair's preference is turned round when the
     residual stream, at this of its `stages` and at this position, is taken from the other text. Raises as `attribute`."""
-    _require_difference([pair])
+    _require_pairs(model, [pair])
     tokens, answers = _side_by_side(pair)
     T = tokens.shape[1]
     rows = []
-    with torch.inference_mode():
+    with evaluated(model), torch.inference_mode():
         found = capture(model, tokens, stages(model))
         whole = _preference(found["logits"][:, -1], answers).sum()
         for stage in stages(model):
@@ -96,7 +98,7 @@ def carried(model: LanguageModel, pair: Pair) -> Tensor:
     return torch.stack(rows).cpu()
 
 
-def _require_difference(pairs: Sequence[Pair]) -> None:
+def _require_pairs(model: LanguageModel, pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         if not len(pair.text):
             raise ConfigError("a text of a pair is empty; it takes at least one token")
@@ -104,6 +106,13 @@ def _require_difference(pairs: Sequence[Pair]) -> None:
             raise ConfigError(
                 f"the texts of a pair have {len(pair.text)} and {len(pair.other_text)} tokens; they have to be equally long"
             )
+        require_tokens(model, torch.stack((pair.text, pair.other_text)))
+        for answer in (pair.answer, pair.other_answer):
+            if not 0 <= answer < len(model.unembedding):
+                raise ConfigError(
+                    f"there is no answer {answer}; this model's are 0 to {len(model.unembedding) - 1}: encode it with its own "
+                    "tokenizer"
+                )
     if all(torch.equal(pair.text, pair.other_text) or pair.answer == pair.other_answer for pair in pairs):
         what = "texts" if torch.equal(pairs[0].text, pairs[0].other_text) else "answers"
         raise ConfigError(f"the {what} of a pair have to differ, and both are the same here")

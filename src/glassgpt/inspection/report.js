@@ -190,7 +190,8 @@ function drawInside() {
     bySurprise(s, f.tokens);
     element(
       "p",
-      `The prompt's loss is ${f.loss.toFixed(3)} nats a token. After it the model expects: ${expected(f.next)}`,
+      (f.loss === null ? "" : `The prompt's loss is ${f.loss.toFixed(3)} nats a token. `) +
+        `After it the model expects: ${expected(f.next)}`,
       s,
       { class: "small" },
     );
@@ -205,11 +206,16 @@ function drawInside() {
       ["after", "would say", ["surely", "n"]],
       f.stages.map((stage, i) => [stage, shown(f.lens[i][0]), [percent(f.lens[i][1]), "n"]]),
     );
-    table(
-      part("What matters most"),
-      ["without", ["nats a token more", "n"]],
-      f.strongest.map(([v, name]) => [name, [(v > 0 ? "+" : "") + v.toFixed(3), "n"]]),
-    );
+    for (const [title, parts] of [
+      ["What matters most", f.strongest],
+      ["Better without", f.opposed],
+    ])
+      if (parts.length)
+        table(
+          part(title),
+          ["without", ["nats a token more", "n"]],
+          parts.map(([v, name]) => [name, [(v > 0 ? "+" : "") + v.toFixed(3), "n"]]),
+        );
     if (f.heads) {
       const names = Object.keys(f.heads);
       const rows = [];

@@ -28,7 +28,7 @@ def parts(model: LanguageModel) -> list[str]:
 def logit_lens(model: LanguageModel, stream: Tensor) -> Tensor:
     """What the model would say if no block came after: (..., C) -> logits (..., V) (nostalgebraist 2020, "interpreting GPT:
     the logit lens"). The last norm is applied as it is, nothing is folded or centred."""
-    return model.unembed(model.final_norm(stream))
+    return model.unembed(model.final_norm(stream.to(model.unembedding.dtype)))
 
 
 def contributions(model: LanguageModel, found: Mapping[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:

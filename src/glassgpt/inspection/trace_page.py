@@ -16,9 +16,8 @@ from glassgpt.model import attention
 MOST_TOKENS = 64
 
 
-def traced(engine: Engine, prompt: str) -> dict[str, Any]:
-    """`trace` of the prompt's last tokens, at most 64 of them, as plain numbers for the page."""
-    given = engine.encode_prompt(prompt)
+def traced(engine: Engine, given: Tensor) -> dict[str, Any]:
+    """`trace` of the last of a prompt's tokens, `given` (1, T), at most 64 of them, as plain numbers for the page."""
     tokens = given[:, -min(MOST_TOKENS, engine.model.config.context_length) :]
     found = trace(engine.model, tokens)
     spelled_out = where = ""

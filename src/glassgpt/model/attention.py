@@ -19,13 +19,13 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) ->
     """
     weights = attention_weights(q, k)  # (B, H, T, S)
     weights = F.dropout(weights, dropout, training=dropout > 0)
-    return weights @ _for_each_query_head(v, q.shape[1])
+    return weights @ for_each_query_head(v, q.shape[1])
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """How much each query takes from each position: (B, H, T, S), every row sums to 1, zero after the query itself."""
     T, S, D = q.shape[-2], k.shape[-2], q.shape[-1]
-    scores = q @ _for_each_query_head(k, q.shape[1]).transpose(-2, -1) / math.sqrt(D)  # (B, H, T, S)
+    scores = q @ for_each_query_head(k, q.shape[1]).transpose(-2, -1) / math.sqrt(D)  # (B, H, T, S)
     return scores.masked_fill(~causal_mask(T, S, q.device), float("-inf")).softmax(dim=-1)
 
 
@@ -49,6 +49,6 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Te
     )
 
 
-def _for_each_query_head(x: Tensor, n_head: int) -> Tensor:
+def for_each_query_head(x: Tensor, n_head: int) -> Tensor:
     """(B, K, S, D) -> (B, H, S, D): each key and value head serves H / K query heads in a row (Ainslie et al. 2023)."""
     return x if x.shape[1] == n_head else x.repeat_interleave(n_head // x.shape[1], dim=1)

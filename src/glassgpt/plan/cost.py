@@ -7,6 +7,7 @@ import psutil
 import torch
 
 from glassgpt.config import GPTConfig, RunConfig, build_config
+from glassgpt.config.presets import Size
 from glassgpt.machine import decide_device, decide_threads, free_memory, threads_restored, total_memory
 from glassgpt.model.size import (
     attention_flops,
@@ -24,7 +25,7 @@ from glassgpt.plan.family import SAID
 from glassgpt.plan.gpus import ALLOCATOR, CONTEXT, GPU, GPUS, SHARE_OF_PEAK, estimated_tokens_per_second
 from glassgpt.plan.speed import measure_speed
 from glassgpt.plan.timing import Speed
-from glassgpt.train.fit import has_sizes, is_settled, sized
+from glassgpt.train.fit import LONGEST_SHORT_TEXT, is_settled, sized, sizes_of
 from glassgpt.train.memory import process_memory, training_memory
 from glassgpt.train.settle import fitting_micro_batch, require_batch, require_replicas
 
@@ -60,9 +61,10 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
         config = config.resolved(tie_embeddings=True)
     device = torch.device(decide_device(config.machine.device).choice)
     threads = decide_threads(config.machine.threads)
-    asked_for = config.model
-    if has_sizes(config):
-        config = sized(config, LONG_TEXT).config
+    asked_for, sizes = config.model, sizes_of(config)
+    size = sizes[0] if sizes else None
+    if len(sizes) > 1:
+        config, size, _ = sized(config, LONG_TEXT)
     require_batch(config)
     require_replicas(config, device, threads)
     on_cuda = device.type == "cuda"
@@ -94,6 +96,7 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
         "generation": generation(config.model) if config.data.task != "labels" else {},
         "tokens": int(budget),
         "tokens_of": of_what,
+        "short_below": short_below(size, budget) if size and not tokens else None,
         "machines": machines,
         "advice": advice(config, here, place.available, to_need),
         "diagram": diagram(config.model, here["micro_batch_size"], is_classifier=config.data.task == "labels"),
@@ -209,6 +212,12 @@ def budget_of(config: RunConfig, asked: float, speed: Speed | None) -> tuple[flo
         return steps * tokens_a_step(config), f"what the run's {minutes:g} minutes are worth"
     most = TOKENS_A_PARAMETER * count_parameters(config.model).total
     return most, f"{TOKENS_A_PARAMETER} for each parameter (Hoffmann et al. 2022)"
+
+
+def short_below(size: Size, budget: float) -> int:
+    """The tokens of a text that training knows by heart before its minutes are over, or takes a smaller size for."""
+    to_be_taken = 60 * size.minutes * size.tokens_per_second
+    return min(int(max(to_be_taken, budget) / size.most_passes), LONGEST_SHORT_TEXT)
 
 
 def needed(config: RunConfig, micro_batch_size: int, replicas: int, place: Place, with_copy: bool) -> int:

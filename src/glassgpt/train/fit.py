@@ -94,16 +94,12 @@ def fit_to_time(config: RunConfig, data: DataFolder, observers: Sequence[Observe
 
 
 def sized(config: RunConfig, length: int) -> Sized:
-    """For a text of `length` tokens. Whoever asks for another model, or another batch, has that alone. A run that says its
-    length in steps, goes on from a model, was settled before (in a config.toml) or is not on a CPU has the size that it comes
-    with."""
-    sizes, minutes = SIZES.get(config.preset, ()), config.train.minutes
-    if not (sizes and minutes) or OF_THE_MODEL & {*config.asked}:
-        return Sized(config)
-    if config.finetune.from_ or is_settled(config) or decide_device(config.machine.device).choice != "cpu":
+    """For a text of `length` tokens."""
+    sizes = sizes_of(config)
+    if not sizes:
         return Sized(config)
     speed = SIZES_STEP / probe_seconds() * min(torch.get_num_threads(), MOST_THREADS) / SIZES_THREADS
-    size = fitting_size(sizes, minutes * speed, length)
+    size = fitting_size(sizes, config.train.minutes * speed, length)
     if (size.settings.get("batch_size") or config.train.batch_size) % (config.train.micro_batch_size or 1):
         return Sized(config)  # it was asked for
     kept = {*config.asked}
@@ -113,9 +109,21 @@ def sized(config: RunConfig, length: int) -> Sized:
     return Sized(fitted, size, speed)
 
 
-def has_sizes(config: RunConfig) -> bool:
-    """Whether minutes choose among sizes of its preset. Of a single one they only say how long it is trained."""
-    return len(SIZES.get(config.preset, ())) > 1
+def sizes_of(config: RunConfig) -> tuple[Size, ...]:
+    """Those among which its minutes choose; of a single one they only say how long it is trained, and how short a text may be.
+    None, where another model or another batch is asked for, which it then has, and of a run that says its length in steps,
+    learns from something else than plain text, goes on from a model, was settled before (in a config.toml) or is not on a
+    CPU."""
+    sizes = SIZES.get(config.preset, ())
+    if (
+        not (sizes and config.train.minutes)
+        or OF_THE_MODEL & {*config.asked}
+        or config.data.task not in ("auto", "text")
+    ):
+        return ()
+    if config.finetune.from_ or is_settled(config) or decide_device(config.machine.device).choice != "cpu":
+        return ()
+    return sizes
 
 
 def is_settled(config: RunConfig) -> bool:

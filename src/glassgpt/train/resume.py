@@ -115,7 +115,7 @@ def resume_run(
         were = checkpoint.state["settings"] if checkpoint else before.flat()
         if differences := changed_settings(were, config, also=asked):
             trainer.tell("on_change", trainer.step, differences)
-        return finish(trainer, started)
+        return finish(trainer)
 
 
 def with_changes(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:

@@ -77,7 +77,7 @@ def train_run(
         carried = carried_by(parent.carried) if parent else {}
         parent = None  # its weights are in the model now
         trainer = build_trainer(run, config, model, loss, data, observers, sample, started, carried, template)
-        return finish(trainer, started)
+        return finish(trainer)
 
 
 def build_trainer(
@@ -101,6 +101,7 @@ def build_trainer(
         observers=observers,
         sample=(lambda model: sample(model, data)) if sample else None,
         loss=loss,
+        started=started,
         deadline=started + 60 * config.train.minutes if config.train.minutes else math.inf,
         carried=carried,
         template=template,
@@ -170,14 +171,14 @@ def cut_examples(config: RunConfig, data: DataFolder) -> Iterator[str]:
         yield f"longer than context_length {context_length}, and cut there: {cut:,} of {what}{without}"
 
 
-def finish(trainer: Trainer, started: float) -> Run:
+def finish(trainer: Trainer) -> Run:
     """Run the loop, then write loss.png and result.json."""
-    earlier = trainer.seconds  # of the sittings before this one
+    in_loop = trainer.seconds  # of the sittings before this one
     trainer.fit()
     late = time.monotonic() - trainer.pace.deadline
-    if late > 0.05 * (trainer.pace.deadline - started):
+    if late > 0.05 * (trainer.pace.deadline - trainer.started):
         why = "this machine became slower after its speed was measured"
-        if (begun := trainer.began + earlier - started) > 0.3 * (trainer.pace.deadline - started):
+        if (begun := trainer.began + in_loop - trainer.started) > 0.3 * (trainer.pace.deadline - trainer.started):
             why = f"it took {begun:.0f} s until the first step"
         trainer.tell("on_message", f"{late:.0f} s late: {why}")
     run = trainer.run
@@ -204,7 +205,7 @@ def finish(trainer: Trainer, started: float) -> Run:
         **baseline_of(meta),
         "steps": trainer.step,
         "tokens": trainer.tokens,
-        "seconds": round(earlier + time.monotonic() - started, 2),
+        "seconds": round(trainer.earlier + time.monotonic() - trainer.started, 2),
         "training_seconds": round(trainer.seconds, 2),
         "checkpoint_seconds": round(trainer.saver.waited, 2),  # of this sitting, in which training stood still for them
         "tokens_per_second": round(trainer.tokens / trainer.seconds, 1),

@@ -28,6 +28,7 @@ def checkpoint_of(trainer: "Trainer") -> tuple[dict[str, Mapping[str, Tensor]], 
         "step": trainer.step,
         "tokens": trainer.tokens,
         "seconds": time.monotonic() - trainer.began,
+        "seconds_in_all": trainer.earlier + time.monotonic() - trainer.started,
         "metrics_bytes": trainer.metrics_file.size(),
         "best": trainer.best,
         "watch": trainer.watch.state(),
@@ -51,7 +52,8 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     load_optimizer_tensors(trainer.model, trainer.optimizer, checkpoint.optimizer_tensors(), str(checkpoint.folder))
     state = checkpoint.state
     trainer.step, trainer.tokens, trainer.seconds = state["step"], state["tokens"], state["seconds"]
-    trainer.pace.deadline -= trainer.seconds
+    trainer.earlier = state.get("seconds_in_all", trainer.seconds)
+    trainer.pace.deadline -= trainer.earlier
     trainer.pace.begun = trainer.step
     run = trainer.run
     lost = cut_metrics(run.metrics_file, state["metrics_bytes"], trainer.step)

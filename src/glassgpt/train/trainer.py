@@ -46,13 +46,15 @@ class Trainer:
         sample: Callable[[LanguageModel], str] | None = None,
         loss: Loss = chunked_loss,
         parallel: Parallel | None = None,
+        started: float | None = None,
         deadline: float = math.inf,
         carried: Mapping[str, Any] | None = None,
         template: Template | None = None,
         at_last: Callable[[], object] = lambda: None,
     ) -> None:
         """`config` has its machine settings and its micro batch settled. `sample` writes a text with the model as it is.
-        `deadline` (time.monotonic) is when the run has to be over, where `minutes` was asked for. `carried` goes into the
+        `started` (time.monotonic) is when this sitting began, now where nothing is said, and `deadline` when the run has to be
+        over, where `minutes` was asked for. `carried` goes into the
         state of every checkpoint: what the model that the run goes on from came with; its `template` goes along, where the
         data has none. `at_last` is called when the last step is done, before what follows it."""
         self.run, self.config, self.data, self.device = run, config, data, device
@@ -77,6 +79,8 @@ class Trainer:
         self.best: dict[str, Any] | None = None  # {"step": ..., "val_loss": ...}
         self.skipped = 0  # of the last steps, in this sitting
         self.seconds = 0.0  # in the loop, earlier sittings included
+        self.started = time.monotonic() if started is None else started
+        self.earlier = 0.0  # seconds in all of the sittings before this one, up to where it goes on
         self.resumed = False
         # Of the step that this sitting began at: whether it was validated in an earlier one, or should have been.
         self.validated = self.validation_was_due = False
