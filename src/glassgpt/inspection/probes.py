@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.capture import begun_at, capture, edited, embedding_parts, evaluated, require_tokens
+from glassgpt.inspection.capture import begun_at, capture, edited, embedding_parts, evaluated
 from glassgpt.inspection.stream import stages
 from glassgpt.inspection.watch import Edit
 from glassgpt.model import LanguageModel
@@ -106,7 +106,6 @@ def _require_pairs(model: LanguageModel, pairs: Sequence[Pair]) -> None:
             raise ConfigError(
                 f"the texts of a pair have {len(pair.text)} and {len(pair.other_text)} tokens; they have to be equally long"
             )
-        require_tokens(model, torch.stack((pair.text, pair.other_text)))
         for answer in (pair.answer, pair.other_answer):
             if not 0 <= answer < len(model.unembedding):
                 raise ConfigError(
