@@ -35,7 +35,7 @@ CONFIGURATIONS = {
     "`char-best` for 40 steps": (CHARS, "--preset char-best --minutes 0 --max-steps 40 --save-every 20"),
     "`char-cpu`, 512 wide, 2 replicas of 16": (
         CHARS,
-        "--preset char-cpu --n-embd 512 --batch-size 64 --micro-batch-size 16 --replicas 2 --max-steps 24 --save-every 12",
+        "--preset char-cpu --n-embd 512 --batch-size 64 --micro-batch-size 16 --replicas 2 --max-steps 60 --save-every 30",
     ),
     "`mini`, 256 wide, 2 replicas of 2": (
         BPE,

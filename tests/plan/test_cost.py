@@ -105,7 +105,8 @@ def test_a_process_takes_its_parts_that_are_there_at_once(preset, replicas, monk
             "micro_batch_size": 4,
         },
     ).resolved(precision="float32")
-    at_once = process_memory(settled, 4, replicas=replicas, before=parts["python_and_torch"] - LOADED)
+    before = parts["python_and_torch"] - LOADED
+    at_once = process_memory(settled, 4, replicas=replicas, before=before, with_trial=False)
     assert needed == at_once.total
     of_step = parts["activations"] + parts["logits"] + parts["gradients"]
     assert sum(parts.values()) - needed == of_step - at_once.step - at_once.gradients
@@ -139,7 +140,18 @@ def test_what_barely_fits_does_without_the_copy_for_a_checkpoint(unmeasured, mon
 
 
 def to_need(config, micro_batch_size, replicas):
-    return process_memory(config, micro_batch_size, replicas=replicas, before=0, with_copy=False).total
+    return process_memory(
+        config, micro_batch_size, replicas=replicas, before=0, with_copy=False, with_trial=False
+    ).total
+
+
+@pytest.mark.parametrize("gains", [{}, {"bfloat16": 1.3}])
+def test_a_trial_counts_where_training_makes_one(gains, monkeypatch):
+    """Of a run that is over soon it makes none, nor where the precision was settled before."""
+    monkeypatch.setattr(cost, "measure_speed", lambda *_: replace(SPEED, precision="bfloat16", gains=gains))
+    shape = {"n_embd": 512, "n_head": 8, "context_length": 256, "vocab_size": 97, "dropout": 0.0}
+    found = planned("gpt2", batch_size=1, minutes=0.0, max_steps=9, n_layer=2, **shape)
+    assert (found["training"]["trial"] > 0) == (gains != {}) == found["machines"][0]["with_trial"]
 
 
 def test_advice_is_what_then_fits_and_no_more():

@@ -127,6 +127,21 @@ def test_replicas_that_training_would_refuse_are_refused_and_others_are_counted(
         speed_of_whole(asked, 3, CPU)
 
 
+@pytest.mark.parametrize(("replicas", "threads"), [(0, 1), (1, 2), (2, 1)])
+def test_the_optimizer_has_the_threads_that_training_leaves_it(replicas, threads, two_threads, monkeypatch):
+    """One, beside replicas that have a thread each; whether these were asked for or decided on."""
+    seen, real = [], speed.seconds_of_step
+
+    def watched(model, optimizer):
+        seen.append(torch.get_num_threads())
+        return real(model, optimizer)
+
+    monkeypatch.setattr(speed, "seconds_of_step", watched)
+    monkeypatch.setattr(speed.Decided, "ratio_of", lambda self, way: lambda plain, other, run_seconds: 2.0)
+    found = speed_of_whole(configured(replicas=replicas, threads=2, max_steps=10**6), 8, CPU)
+    assert found.replicas == (replicas or 2) and seen == [threads] and torch.get_num_threads() == 2
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_gradients_of_further_micro_batches_are_added(tied, clocked, monkeypatch):
     monkeypatch.setattr(parts, "loss_seconds", lambda config, positions, device, precision: (0.0, 0.0, 1.0))

@@ -236,17 +236,16 @@ def test_a_process_takes_its_tensors_what_is_lost_between_them_and_a_copy():
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_trial_of_both_precisions_counts_where_it_takes_more_than_training(replicas):
-    """It comes before the moments and the copy, and has no more rows than that; asked for one precision, there is none."""
-    shape = {"context_length": 256, "vocab_size": 97, "n_embd": 512, "n_head": 8}
-    short, asked = configured(**shape), configured(**shape, precision="bfloat16")
-    tried = short.resolved(precision="bfloat16")
-    assert "precision" in asked.asked and "precision" not in tried.asked
+    """It comes before the moments and the copy, and has no more rows than that."""
+    short = configured(context_length=256, vocab_size=97, n_embd=512, n_head=8)
+    half = short.resolved(precision="bfloat16")
     with_trial, without = (
-        process_memory(config, 16 // replicas, replicas=replicas, before=0).total for config in (tried, asked)
+        process_memory(half, 16 // replicas, replicas=replicas, before=0, with_trial=tried).total
+        for tried in (True, False)
     )
     step = training_memory(short.resolved(precision="float32"), 16).step
     assert without < with_trial < without + step and with_trial > 1.2 * step
-    larger = [process_memory(config, 160, before=0).total for config in (tried, asked)]
+    larger = [process_memory(half, 160, before=0, with_trial=tried).total for tried in (True, False)]
     assert larger[0] == larger[1]  # training's own 160 rows take more than the trial's 16
 
 

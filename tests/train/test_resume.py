@@ -341,6 +341,8 @@ def test_the_time_in_all_is_that_of_all_sittings(config, monkeypatch):
     assert late[0] == 10.0
     state = json.loads((open_run(Path("r")).checkpoint_folder(9) / "state.json").read_text())
     assert state["seconds"] < 5 and 10 <= state["seconds_in_all"] < 15
+    with pytest.raises(Stopped):
+        resume_run(open_run(Path("r")), observers=[StopAt(12)])
     result = resume_run(open_run(Path("r"))).result()
     assert (
         result["training_seconds"] < 5 and 10 <= result["seconds"] < 15 and result["seconds"] > state["seconds_in_all"]

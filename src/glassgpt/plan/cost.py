@@ -126,8 +126,9 @@ def on_this_machine(config: RunConfig, place: Place) -> tuple[dict[str, Any], Sp
     each = size if config.train.micro_batch_size else size // replicas  # replicas share what was not said
     precision = speed.precision if speed else config.machine.precision
     settled = config.resolved(precision=precision)
+    with_trial = speed is not None and "bfloat16" in speed.gains
     # Where there is no room for a copy, training waits for its checkpoints.
-    with_copy, without = (needed(settled, each, replicas, place, with_copy) for with_copy in (True, False))
+    with_copy, without = (needed(settled, each, replicas, place, with_copy, with_trial) for with_copy in (True, False))
     has_room = with_copy <= place.room
     return {
         "name": name_of(place),
@@ -135,6 +136,7 @@ def on_this_machine(config: RunConfig, place: Place) -> tuple[dict[str, Any], Sp
         "memory": place.room,
         "needed": with_copy if has_room else without,
         "with_copy": has_room,
+        "with_trial": with_trial,
         "micro_batch_size": each,
         "replicas": replicas,
         "precision": precision,
@@ -220,11 +222,23 @@ def short_below(size: Size, budget: float) -> int:
     return min(int(max(to_be_taken, budget) / size.most_passes), LONGEST_SHORT_TEXT)
 
 
-def needed(config: RunConfig, micro_batch_size: int, replicas: int, place: Place, with_copy: bool) -> int:
-    """Bytes of the process, or on a GPU of its memory; `with_copy`: a checkpoint is written while training goes on."""
+def needed(
+    config: RunConfig,
+    micro_batch_size: int,
+    replicas: int,
+    place: Place,
+    with_copy: bool,
+    with_trial: bool | None = None,
+) -> int:
+    """Bytes of the process, or on a GPU of its memory; as `process_memory`, with a trial unless it is known that there is
+    none."""
     if place.device.type == "cuda":
         return gpu_bytes(config, micro_batch_size)
-    return process_memory(config, micro_batch_size, replicas=replicas, before=place.before, with_copy=with_copy).total
+    if with_trial is None:
+        with_trial = config.machine.precision == "auto"
+    return process_memory(
+        config, micro_batch_size, replicas=replicas, before=place.before, with_copy=with_copy, with_trial=with_trial
+    ).total
 
 
 def gpu_bytes(config: RunConfig, micro_batch_size: int) -> int:
@@ -251,7 +265,8 @@ def parts_of_memory(config: RunConfig, here: dict[str, Any], place: Place) -> di
     }
     if on_cuda:
         return {"python_and_torch": CONTEXT} | parts | {"fragmentation": int((ALLOCATOR - 1) * step.tensors)}
-    of_all = process_memory(config, size, replicas=replicas, before=place.before, with_copy=here["with_copy"])._asdict()
+    with_what = {name: here[name] for name in ("with_copy", "with_trial")}
+    of_all = process_memory(config, size, replicas=replicas, before=place.before, **with_what)._asdict()
     others = ("fragmentation", "validation", "trial", "checkpoint")
     return {"python_and_torch": of_all["python_and_torch"]} | parts | {name: of_all[name] for name in others}
 

@@ -6,7 +6,7 @@ import torch
 
 from glassgpt.config import RunConfig
 from glassgpt.data import Batch, Batches
-from glassgpt.machine import decide_precision
+from glassgpt.machine import decide_precision, threads_restored
 from glassgpt.model import build_model
 from glassgpt.model.classifier import Classifier
 from glassgpt.model.size import training_flops
@@ -33,6 +33,7 @@ def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device
     return (speed_of_whole if is_small else speed_of_parts)(config, micro_batch_size, device)
 
 
+@threads_restored()
 def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
     """Precision and replicas are decided as in training, on the same piece, which then tells how long a step takes; where the
     replicas are given, an update of what is at work at once is done."""
@@ -58,6 +59,8 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
         decided.seconds = timed(piece)
     to_compare = decided.ratio_of("replicas")
     count = int(settle_replicas(config, trial, threads, precision, decided.seconds or 0.0, to_compare).choice)
+    if count > 1:
+        torch.set_num_threads(1)  # for the optimizer too, as in training
     if not config.machine.replicas and decided.seconds is not None:
         in_optimizer = seconds_of_step(model, build_optimizer(model, train, precision))
         return speed_of(decided.seconds * train.batch_size / trial.rows, in_optimizer, precision, count, decided.gains)
@@ -66,18 +69,13 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
     read = batches.batch(0, at_once)
     batch = Batch(read.tokens.to(device), read.targets.to(device))
     settled, replicas = config.resolved(micro_batch_size=each, batch_size=at_once).train, Replicas(model, count)
-    try:
-        if count > 1:
-            torch.set_num_threads(1)
-        step = seconds_of(
-            lambda: update(
-                model, optimizer, batch,
-                step=0, learning_rate=1e-9, config=settled, precision=precision, loss=chunked_loss, replicas=replicas,
-            ),
-            enough=0.1,
-        )  # fmt: skip
-    finally:
-        torch.set_num_threads(threads)
+    step = seconds_of(
+        lambda: update(
+            model, optimizer, batch,
+            step=0, learning_rate=1e-9, config=settled, precision=precision, loss=chunked_loss, replicas=replicas,
+        ),
+        enough=0.1,
+    )  # fmt: skip
     in_optimizer = seconds_of_step(model, optimizer)
     in_passes = train.batch_size / at_once * max(0.0, step - in_optimizer)
     return speed_of(in_passes, in_optimizer, precision, count, decided.gains)

@@ -150,11 +150,17 @@ class ProcessMemory(NamedTuple):
 
 
 def process_memory(
-    config: RunConfig, micro_batch_size: int, *, replicas: int = 1, before: int, with_copy: bool = True
+    config: RunConfig,
+    micro_batch_size: int,
+    *,
+    replicas: int = 1,
+    before: int,
+    with_copy: bool = True,
+    with_trial: bool = True,
 ) -> ProcessMemory:
     """The most that a training process takes on a CPU. `before`: what it has before it builds a model. Each further replica
-    has a part of the heap to itself, and gradients, which are gone when its next micro batch begins. There is a trial where
-    the precision is not asked for. `with_copy`: a checkpoint is written on the way."""
+    has a part of the heap to itself, and gradients, which are gone when its next micro batch begins. `with_copy`: a checkpoint
+    is written on the way; `with_trial`: bfloat16 is tried before, as in a long run that asks for no precision."""
     whole = config.machine.compile == "on"
     accumulates = config.train.batch_size > micro_batch_size * replicas
     one = training_memory(config, micro_batch_size, accumulates=accumulates, whole_logits=whole)
@@ -176,7 +182,7 @@ def process_memory(
         checkpoint=one.checkpoint if with_copy else 0,
     )
     tried = 0
-    if "precision" not in config.asked:
+    if with_trial:
         tried = before + one.weights + training.gradients + trial_bytes(config, micro_batch_size * replicas)
     return training._replace(trial=max(0, tried - training.total))
 
