@@ -150,7 +150,7 @@ def test_a_trial_counts_where_training_makes_one(gains, monkeypatch):
     """Of a run that is over soon it makes none, nor where the precision was settled before."""
     monkeypatch.setattr(cost, "measure_speed", lambda *_: replace(SPEED, precision="bfloat16", gains=gains))
     shape = {"n_embd": 512, "n_head": 8, "context_length": 256, "vocab_size": 97, "dropout": 0.0}
-    found = planned("gpt2", batch_size=1, minutes=0.0, max_steps=9, n_layer=2, **shape)
+    found = planned("gpt2", batch_size=16, micro_batch_size=16, minutes=0.0, max_steps=9, n_layer=2, **shape)
     assert (found["training"]["trial"] > 0) == (gains != {}) == found["machines"][0]["with_trial"]
 
 
