@@ -40,8 +40,8 @@ class Speed:
 
 class Decided:
     """What decides about precision and replicas in training does so here, from one run of each way that was not timed yet;
-    from two where the other way would be refused narrowly, and from more where they are short. `seconds`: of the way that was decided for, once there is one;
-    `gains`: how many times faster each other way was."""
+    from two where the other way would be refused narrowly, and from more where they are short. `seconds`: of the way that was
+    decided for, once there is one; `gains`: how many times faster each other way was."""
 
     def __init__(self, run_seconds: Callable[[float], float]) -> None:
         self.of_run = run_seconds
