@@ -77,30 +77,26 @@ def looked_into(
     from glassgpt.checkpoint import find_checkpoint
     from glassgpt.cli.main import say
     from glassgpt.disk import as_argument
-    from glassgpt.errors import ConfigError, GlassError, is_out_of_memory
+    from glassgpt.errors import GlassError, is_out_of_memory
+    from glassgpt.generate import load_run
     from glassgpt.inspection import findings, look
-    from glassgpt.inspection.subject import open_subject, validation_text, written_tokens
+    from glassgpt.inspection.subject import written_tokens
 
     whose = WHOSE["asked" if prompt else "sample" if sample else "written"]
     try:
         report("loading the model", 0.0)
-        folder = find_checkpoint(run, say)
-        checkpoint, engine = open_subject(folder, device, say, None)
-        if checkpoint.labels:
-            raise ConfigError(
-                f"{folder} tells labels apart and writes no text; use: glassgpt classify {as_argument(folder)}"
-            )
+        checkpoint = find_checkpoint(run, say)
+        engine = load_run(checkpoint, device, say)
         report("looking into it", 0.0)
         text = prompt or sample
         tokens = engine.encode_prompt(text) if text else written_tokens(engine, WRITTEN_TOKENS)
-        contexts = validation_text(checkpoint, engine)
-        found = findings(look(engine, tokens, lambda what, done, of: report(what, done / of), contexts=contexts))
+        found = findings(look(engine, tokens, lambda what, done, of: report(what, done / of)))
     except (GlassError, MemoryError, RuntimeError) as error:
         if prompt or not (isinstance(error, GlassError) or is_out_of_memory(error)):
             raise
         return {"found": None, "why": str(error) if isinstance(error, GlassError) else "out of memory"}
     command = f"glassgpt inspect {as_argument(run)}" + (f" --prompt {quoted(text)}" if prompt or sample else "")
-    found |= {"checkpoint": folder.name, "whose": whose, "command": command}
+    found |= {"checkpoint": checkpoint.name, "whose": whose, "command": command}
     return {"found": found, "why": ""}
 
 

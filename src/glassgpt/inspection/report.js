@@ -175,7 +175,8 @@ function drawInside() {
       "inside",
       "Inside the model",
       `What inspect found in ${f.checkpoint}. It looked at ${f.whose}, ` +
-        `${m.given > m.shown ? `the last ${m.shown} of its ${whole(m.given)}` : m.shown} token${m.shown > 1 ? "s" : ""}. All of it ` +
+        `${m.given > m.shown ? `the last ${m.shown} of its ${whole(m.given)}` : m.shown} ` +
+        `token${m.given > 1 ? "s" : ""}. All of it ` +
         `(attention, residual stream, weights): ${f.command}`,
     );
     element(
