@@ -10,9 +10,9 @@ from glassgpt.config import PRESETS, build_config
 from glassgpt.config.presets import SIZES_STEP
 from glassgpt.data import Batch
 from glassgpt.errors import ConfigError, GlassError, MachineError
+from glassgpt.machine import threads_restored
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.lora import attach_lora, lora_of
-from glassgpt.machine import threads_restored
 from glassgpt.model.size import count_parameters, training_flops
 from glassgpt.plan import cost, family, plan
 from glassgpt.plan.advice import advice
@@ -318,7 +318,7 @@ def test_minutes_take_the_size_that_training_would(unmeasured, monkeypatch):
     config = build_config(preset="char-cpu", flags={"max_steps": 0, "minutes": 15.0})
     with threads_restored():
         torch.set_num_threads(2)
-        assert [fit.sized(config, n).config.model.n_embd for n in (length, length // 3)] == [256, 128]
+        assert [fit.sized(config, n).config.model.n_embd for n in (length, length - 1)] == [256, 64]
     own = planned("char-cpu", max_steps=0, minutes=15.0, n_layer=3)
     assert own["short_below"] is None
     assert planned("mini")["short_below"] and planned("mini", n_layer=3)["short_below"] is None
