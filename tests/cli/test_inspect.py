@@ -2,20 +2,21 @@
 
 import io
 import os
-import re
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
+import torch
 
 from glassgpt.cli.flags import given_text
-from glassgpt.cli.look import neurons_of, pair_of, parts_of
 from glassgpt.cli.main import STANDARD_INPUT
 from glassgpt.cli.page import page_file
-from glassgpt.errors import ConfigError
+from glassgpt.errors import ConfigError, TokenizerError
+from glassgpt.inspection import subject
 
 from ..command import GOLDEN
+from ..inspection.test_look import engine_of
 
 TRAIN = ["train", "song.txt", "--tokenizer", "char", "--context-length", 16, "--n-layer", 2, "--n-head", 2, "--n-embd", 16,
          "--batch-size", 4, "--warmup-steps", 2, "--precision", "float32", "--threads", 1, "--max-steps", 5]  # fmt: skip
@@ -106,6 +107,19 @@ def test_a_classifier_is_no_subject_of_inspect_and_reads_what_it_has_letters_for
     )
 
 
+def test_a_token_that_only_pads_the_embedding_can_be_written_and_read(folder, glassgpt_here, monkeypatch):
+    engine = engine_of("gpt2", vocab_size=260)  # and the tokenizer has 257
+    monkeypatch.setattr(subject, "open_subject", lambda *_: (SimpleNamespace(labels=[]), engine))
+    monkeypatch.setattr(subject, "written_tokens", lambda *_: torch.tensor([[114, 258, 111, 119]]))
+    monkeypatch.setattr(engine, "encode_prompt", unreadable)
+    code, out, err = glassgpt_here("trace")
+    assert code == 0 and out.startswith("without --prompt, it read 'row'\n"), err
+
+
+def unreadable(text):
+    raise TokenizerError("of few characters")
+
+
 def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, refused_here):
     assert glassgpt_here(*TRAIN)[0] == 0
     for verb in ("inspect", "trace"):
@@ -136,77 +150,3 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(folder, glassgpt_here, ref
     ):
         assert said in refused_here("inspect", "--pair", *pair)
     assert list(folder.glob("*.html")) == [folder / "notes.html"]
-
-
-def test_a_token_that_looks_like_a_style_is_text(capsys):
-    tag = "[/b]"
-    key = {"before": tag, "text": tag, "activation": 1.0}
-    neuron = {
-        "layer": 0, "neuron": 3, "activation": 1.0, "adds": 0.5, "against": False, "keys": [key], "values": [tag],
-    }  # fmt: skip
-    console = Console(width=200)
-    console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron], "signs": ""}))
-    console.print(
-        pair_of({
-            "texts": [[tag], ["x"]], "answers": [tag, "y"], "probabilities": [[1, 0], [0, 1]], "known": False, "about": "",
-        })
-    )  # fmt: skip
-    assert capsys.readouterr().out.count(tag) == 6
-    console.print(neurons_of({"next": [(tag, 1.0)], "neurons": [neuron | {"adds": None}], "signs": ""}))
-    assert "neurons that are furthest from 0" in capsys.readouterr().out
-
-
-def test_a_neuron_is_shown_with_its_sign_and_its_context_to_the_end(capsys):
-    """In a terminal of the usual width."""
-    key = {"before": "some<e2><80> = {", "text": " import", "activation": 2.0}
-    neuron = {
-        "layer": 11, "neuron": 3071, "activation": -0.17, "adds": 0.5, "against": True, "keys": [key],
-        "values": ["a"] * 3,
-    }  # fmt: skip
-    active = neuron | {"activation": 3.25, "against": False, "keys": []}
-    Console(width=80).print(
-        neurons_of({"next": [("x", 1.0)], "neurons": [neuron, active], "signs": "What a minus means."})
-    )
-    _, _, first, *_, second, note = capsys.readouterr().out.splitlines()
-    assert "-0.17" in first and "  <80>·=·{[·import]  against: a a a" in first
-    assert "+3.25" in second and "nothing here" in second and "against" not in second and note == "What a minus means."
-
-
-WHOLE = {"loss": 2.0, "least": 0.0005}
-
-
-def test_parts_that_are_in_the_way_are_shown_too(capsys):
-    console = Console(width=80)
-    lost = {
-        "loss": 2.0,
-        "least": 0.0005,
-        "heads": [[0.5, -0.25, 0.0001]],
-        "attention": [-1.0],
-        "mlp": [-0.0001],
-        "embedding": {},
-    }
-    console.print(parts_of(lost))
-    _, _, *rows = capsys.readouterr().out.splitlines()
-    assert [re.split(" {2,}", row.strip()) for row in rows] == [
-        ["layer 0, head 0", "+0.500"],
-        ["layer 0, attention", "-1.000", "better without it"],
-        ["layer 0, head 1", "-0.250", "better without it"],
-    ]
-    console.print(
-        parts_of(
-            {
-                "loss": 2.0,
-                "least": 0.0005,
-                "heads": [[0.5]],
-                "attention": [0.25],
-                "mlp": [0.125],
-                "embedding": {"embedding.2-gram": 1},
-            }
-        )
-    )
-    out = capsys.readouterr().out
-    assert "better without" not in out and "no part is in the way" in out and "no part helps" not in out
-    assert re.search("2-gram embedding +[+]1.000", out)
-    console.print(parts_of(WHOLE | {"heads": [[0]], "attention": [-0.25], "mlp": [-0.125], "embedding": {}}))
-    out = capsys.readouterr().out
-    assert "no part helps: the loss never grows when one is left out" in out and "no part is in the way" not in out

@@ -1,7 +1,9 @@
 """Activations by name, against what the model's parts compute when they are called by hand."""
 
 import copy
+import inspect
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from glassgpt.inspection import (
     head_scores,
     most_excited,
 )
+from glassgpt.inspection.trace import trace
 from glassgpt.model.classifier import Classifier
 
 from ..model.conftest import small, some_tokens
@@ -150,6 +153,78 @@ def test_edits_within_edits_add_up(model, tokens):
     torch.testing.assert_close(found["logits"], capture(model, tokens, [], {name: lambda a: 8 * a})["logits"])
 
 
+def test_what_an_edit_computes_is_no_part_of_the_model(model, tokens):
+    """Nor seen as one: neither its softmax nor its attention."""
+    names = ["block.0.weights", "block.0.heads"]
+    sharp = lambda weights: (2 * weights.log()).softmax(dim=-1)  # noqa: E731
+    plain = capture(model, tokens, names)
+    found = capture(model, tokens, names, {"block.0.weights": sharp})
+    torch.testing.assert_close(found["block.0.weights"], sharp(plain["block.0.weights"]))
+
+    def mixed(heads):
+        heads = heads.softmax(dim=-1)
+        return heads + torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+
+    found = capture(model, tokens, names, {"block.0.weights": lambda w: 0.5 * w, "block.0.heads": mixed})
+    torch.testing.assert_close(found["block.0.weights"], 0.5 * plain["block.0.weights"])
+    torch.testing.assert_close(found["block.0.heads"], mixed(0.5 * plain["block.0.heads"]))
+
+
+def test_an_edit_of_one_n_gram_may_look_up_others():
+    model, tokens = small("ngram", n_gram=3), some_tokens(5, 7)
+    table = torch.arange(12.0).view(1, 12).double()
+    looked_up = lambda share: torch.nn.functional.embedding(torch.zeros(5, 7, dtype=torch.long), table)  # noqa: E731
+    edits = {"embedding.2-gram": torch.zeros_like, "embedding.3-gram": looked_up}
+    found = capture(model, tokens, ["embedding*"], edits)
+    assert found["embedding.3-gram"].equal(table.expand(5, 7, 12)) and not found["embedding.2-gram"].any()
+    torch.testing.assert_close(found["embedding"], found["embedding.token"] + table)
+
+
+@pytest.mark.parametrize("name", ["block.0.weights", "embedding.3-gram"])
+def test_each_edit_runs_once_and_what_is_seen_is_what_was_used(tokens, name):
+    model = small("ngram", n_gram=3)
+    runs = []
+
+    def noisy(activation):
+        runs.append(activation)
+        return activation + torch.rand_like(activation)
+
+    with edited(model, {name: noisy}), edited(model, {name: noisy}):
+        found = capture(model, tokens, [name], {name: noisy})
+    assert len(runs) == 3
+    again = capture(model, tokens, [], {name: lambda _: found[name]})
+    torch.testing.assert_close(found["logits"], again["logits"])
+
+
+@pytest.mark.parametrize("name", ["block.0", "block.0.mlp", "block.0.heads", "block.0.neurons"])
+def test_an_edit_in_place_reaches_nothing_else_that_is_seen(model, tokens, name):
+    """A dropout that drops nothing hands on the very tensor that it was given."""
+    plain = capture(model, tokens, ["*"])
+    found = capture(model, tokens, ["*"], {name: lambda a: a.mul_(0.5)})
+    last = {"block.0": "block.0.mlp", "block.0.mlp": "block.0.neurons", "block.0.heads": "block.0.weights",
+            "block.0.neurons": "block.0.attention"}[name]  # fmt: skip
+    assert found[last].equal(plain[last])
+    inner = [one for one in plain if one.endswith("mlp.c_proj") and name == "block.0.mlp"][:1]
+    assert all(found[one].equal(plain[one]) for one in inner)
+    found["logits"].sum().backward()  # nothing that this needs was written to
+
+
+def test_an_edit_that_changes_nothing_changes_no_bit_where_there_are_no_numbers(model, tokens):
+    with torch.no_grad():
+        model.embedding[tokens[0, 3]] = torch.nan
+    kept = capture(model, tokens, [], {"block.*.weights": lambda w: w})["logits"]
+    plain = model(tokens)
+    assert plain.isnan().any() and torch.equal(kept.nan_to_num(7), plain.nan_to_num(7))
+
+
+@pytest.mark.parametrize("name", ["block.0.weights", "embedding.2-gram"])
+def test_gradients_reach_what_an_edit_replaces(tokens, name):
+    model = small("ngram", n_gram=3)
+    found = capture(model, tokens, [name], {name: torch.clone})
+    (gradient,) = torch.autograd.grad(found["logits"].sum(), found[name])
+    assert gradient.shape == found[name].shape and gradient.any()
+
+
 def test_dropped_weights_are_seen_whole_and_dropped_after_an_edit(tokens):
     model = small(dropout=0.5).train()
     for module in model.modules():
@@ -170,6 +245,11 @@ MEASURES = {
     "carried": lambda model, tokens: carried(model, Pair(tokens[0], 1, tokens[1], 2)).tolist(),
     "gradient_norms": lambda model, tokens: [*gradient_norms(model, tokens).values()],
     "head_scores": lambda model, tokens: head_scores(model).induction.tolist(),
+    "trace": lambda model, tokens: [
+        line.runs[-1].values[-1][1:6]
+        for line in trace(model, tokens).files[Path(inspect.getsourcefile(type(model)))]
+        if line.runs
+    ],
     "most_excited": lambda model, tokens: most_excited(model, tokens, 0).activation.tolist(),
 }
 

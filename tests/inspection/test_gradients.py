@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from glassgpt.data import IGNORE_INDEX
 from glassgpt.errors import ConfigError
 from glassgpt.inspection import gradient_norms
 
@@ -32,6 +33,22 @@ def test_tokens_of_which_none_has_a_next_one_are_refused(model, tokens):
         gradient_norms(model, tokens[:, :1])
     with pytest.raises(ConfigError, match="there is no token"):
         gradient_norms(model, tokens + model.config.vocab_size)
+
+
+def test_it_is_of_the_targets_that_are_given(model, tokens):
+    targets = tokens.roll(2, dims=1)
+    targets[1:, 3:] = IGNORE_INDEX
+    found = gradient_norms(model, tokens, targets)
+    F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten()).backward()
+    whole = sum(p.grad.square().sum().item() for p in model.parameters()) ** 0.5
+    assert sum(norm**2 for norm in found.values()) ** 0.5 == pytest.approx(whole)
+    with pytest.raises(ConfigError, match="there is no token"):
+        gradient_norms(model, tokens + model.config.vocab_size, targets)
+
+
+def test_it_may_be_asked_for_in_inference_mode(model, tokens):
+    with torch.inference_mode():
+        assert gradient_norms(model, tokens.clone()) == gradient_norms(model, tokens)
 
 
 def test_frozen_weights_are_frozen_again(model, tokens):

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from glassgpt.data import IGNORE_INDEX, Batch
 from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
 from glassgpt.inspection import Pair, ablate, capture, findings, gradient_norms, look, parts, stages, strongest
 from glassgpt.inspection.look import opposed
+from glassgpt.inspection.trace_page import traced
 from glassgpt.inspection.words import end_of, token_text
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.classifier import Classifier
@@ -136,12 +138,20 @@ def test_of_one_token_there_is_all_but_what_takes_a_loss(engine):
 
 def test_the_gradient_is_that_of_the_contexts_where_there_are_some(engine):
     tokens = engine.encode_prompt(PROMPT)
-    contexts = torch.tensor([[1, 7, 4, 9], [3, 3, 200, 8], [5, 6, 1, 2]])
-    data = look(engine, tokens, contexts=contexts)
-    assert data["gradients"] == pytest.approx(gradient_norms(engine.model, contexts)) and data["gradients_of"] == [3, 4]
-    data = look(engine, tokens)
-    assert data["gradients"] == pytest.approx(gradient_norms(engine.model, tokens)) and data["gradients_of"] == [1, 12]
-    assert look(engine, tokens[:, :1], contexts=contexts)["gradients"] is not None
+    read = torch.tensor([[1, 7, 4, 9], [3, 3, 200, 8], [5, 6, 1, 2]])
+    contexts = Batch(read, read.roll(1, 1).index_fill(1, torch.tensor([2]), IGNORE_INDEX))
+    of = {"what": "contexts", "targets": 9}
+    said = []
+    data = look(engine, tokens, lambda *progress: said.append(progress), contexts=contexts)
+    assert data["gradients"] == pytest.approx(gradient_norms(engine.model, *contexts)) and data["gradients_of"] == of
+    assert said[-2:] == [("following the gradient", 0, 1), ("following the gradient", 1, 1)]
+    assert look(engine, tokens[:, :1], contexts=contexts)["gradients_of"] == of
+    unanswered = contexts._replace(targets=torch.full((3, 4), IGNORE_INDEX))
+    for none in (None, unanswered):
+        data = look(engine, tokens, contexts=none)
+        assert data["gradients"] == pytest.approx(gradient_norms(engine.model, tokens))
+        assert data["gradients_of"] == {"what": "prompt", "targets": 11}
+    assert look(engine, tokens[:, :1], contexts=unanswered)["gradients_of"] is None
 
 
 def test_a_norm_without_a_bias_adds_none(engine):
@@ -154,7 +164,9 @@ def test_a_model_in_half_precision_is_looked_into(engine):
     tokens = engine.encode_prompt(PROMPT)
     whole = look(engine, tokens)
     engine.model.bfloat16()
-    half = look(engine, tokens, pairs=[Pair(tokens[0], 98, tokens[0].flip(0), 99)], contexts=tokens)
+    half = look(
+        engine, tokens, pairs=[Pair(tokens[0], 98, tokens[0].flip(0), 99)], contexts=Batch(tokens, tokens.roll(-1, 1))
+    )
     assert half["ablation"]["loss"] == pytest.approx(whole["ablation"]["loss"], rel=0.02)
     assert half["lens"][-1][-1][1] == pytest.approx(half["next"][0][1], rel=0.02)
     json.dumps(half, allow_nan=False)
@@ -165,6 +177,9 @@ def test_what_expects_no_next_token_or_reads_other_ones_is_refused(engine):
         look(engine, torch.tensor([[1, 99999]]))
     with pytest.raises(ConfigError, match="tokens have to be a tensor"):
         look(engine, PROMPT)
+    for one in (look, traced):
+        with pytest.raises(ConfigError, match=r"tokens are \(2, 3\), and have to be of one text, \(1, T\)"):
+            one(engine, torch.ones(2, 3, dtype=torch.int64))
     engine.model = Classifier(engine.model, ("a", "b"))
     with pytest.raises(ConfigError, match="this model tells labels apart and expects no next token; capture and trace"):
         look(engine, torch.tensor([[1, 2]]))

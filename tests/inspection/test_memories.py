@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from glassgpt.data import Batch
 from glassgpt.inspection import capture, contributions, look, neuron_writes, parts, stages
 from glassgpt.inspection.capture import last_of_mlp
 from glassgpt.inspection.memories import KEYS, NEURONS, VALUES, about_signs
@@ -71,8 +72,8 @@ def side(engine, neuron):
 
 @pytest.mark.parametrize("given", [True, False])
 def test_keys_are_found_in_the_contexts_that_are_given_or_in_the_prompt(engine, given):
-    contexts = torch.randint(97, 122, (3, 9), generator=torch.Generator().manual_seed(2)) if given else None
-    data = look(engine, engine.encode_prompt(PROMPT), contexts=contexts)
+    contexts = torch.randint(97, 122, (3, 9), generator=torch.Generator().manual_seed(2))
+    data = look(engine, engine.encode_prompt(PROMPT), contexts=Batch(contexts, contexts) if given else None)
     assert data["contexts"] == (27 if given else 0)
     read = contexts if given else engine.encode_prompt(PROMPT)
     for neuron in data["neurons"]:

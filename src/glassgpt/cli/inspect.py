@@ -40,7 +40,7 @@ def inspect(
     prompt the last 128 tokens are shown."""
     from rich.console import Console
 
-    from glassgpt.cli.look import tables
+    from glassgpt.cli.inspect_tables import tables
     from glassgpt.cli.main import say
     from glassgpt.cli.progress import PreparationDisplay
     from glassgpt.disk import as_argument, replace_file

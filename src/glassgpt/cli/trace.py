@@ -47,7 +47,10 @@ def trace(
     tokens = readable(engine, checkpoint) if asked is None else engine.encode_prompt(asked)
     replace_file(out, render("trace.html", traced(engine, tokens)).encode())
     if asked is None:
-        print(f"without --prompt, it read {engine.tokenizer.decode(tokens[0].tolist())!r}")
+        known = [
+            id for id in tokens[0].tolist() if id < engine.tokenizer.vocab_size
+        ]  # ids beyond only pad the embedding
+        print(f"without --prompt, it read {engine.tokenizer.decode(known)!r}")
     print(f"written to {out}: open it in a browser")
 
 

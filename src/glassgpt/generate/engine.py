@@ -75,10 +75,10 @@ class Engine:
 
     def write(self, tokens: Tensor, num_samples: int = 1, **settings: float) -> Iterator[list[str]]:
         """As `stream_many`, from tokens (1, T) on."""
-        writers: list[codecs.IncrementalDecoder] = []
+        steps = self.write_ids(tokens, num_samples, **settings)
+        writers = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(num_samples)]
         writing = num_samples
-        for row in self.write_ids(tokens, num_samples, **settings):
-            writers = writers or [codecs.getincrementaldecoder("utf-8")("replace") for _ in row]
+        for row in steps:
             pieces = [""] * num_samples
             for index, id in enumerate(row):
                 if id in self.ends:
@@ -88,7 +88,7 @@ class Engine:
             yield pieces
             writing -= sum(id in self.ends for id in row)
         if writing:
-            yield [writer.decode(b"", final=True) for writer in writers] or [""] * num_samples
+            yield [writer.decode(b"", final=True) for writer in writers]
 
     def write_ids(self, tokens: Tensor, num_samples: int = 1, **settings: float) -> Iterator[list[int | None]]:
         """From tokens (1, T) on the next token of every sample; of one that has ended None, after the end itself."""
@@ -107,10 +107,14 @@ class Engine:
             tokens.expand(num_samples, -1),
             lambda logits: sample(logits, generator, chosen.temperature, chosen.top_k, chosen.top_p),
         )
+        return self._until_all_end(islice(steps, chosen.max_new_tokens), num_samples)
+
+    def _until_all_end(self, steps: Iterator[Tensor], num_samples: int) -> Iterator[list[int | None]]:
         ended = [False] * num_samples
-        for row in islice(steps, chosen.max_new_tokens):
-            yield [None if over else id for id, over in zip(row.tolist(), ended, strict=True)]
-            ended = [over or id in self.ends for id, over in zip(row.tolist(), ended, strict=True)]
+        for step in steps:
+            ids = step.tolist()
+            yield [None if over else id for id, over in zip(ids, ended, strict=True)]
+            ended = [over or id in self.ends for id, over in zip(ids, ended, strict=True)]
             if all(ended):
                 return
 
@@ -150,6 +154,11 @@ def load_run(
     if checkpoint.labels:
         folder = as_argument(checkpoint.folder)
         raise ConfigError(f"{checkpoint.folder} tells labels apart and writes no text; use: glassgpt classify {folder}")
+    return engine_of(checkpoint, device, tokenizer)
+
+
+def engine_of(checkpoint: Checkpoint, device: str = "auto", tokenizer: str | None = None) -> Engine:
+    """As `load_run`, of a model that tells labels apart as well."""
     chosen = checkpoint.tokenizer(tokenizer)
     return Engine(load_model(checkpoint, decide_device(device).choice), chosen, ends_of(checkpoint, chosen))
 

@@ -70,8 +70,7 @@ def _each(L: int, H: int, embedding: list[str]) -> Iterator[tuple[int | None, di
 
 def _without_head(head: int) -> Edit:
     def edit(heads: Tensor) -> Tensor:
-        kept = torch.ones(heads.shape[1], 1, 1, dtype=heads.dtype, device=heads.device)
-        kept[head] = 0
-        return heads * kept
+        heads[:, head] = 0
+        return heads
 
     return edit

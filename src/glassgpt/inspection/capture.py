@@ -19,6 +19,7 @@ Shapes: B batch, T positions in this call, S positions attended to, C n_embd, H 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from glassgpt.config.names import suggestion
 from glassgpt.errors import ConfigError
-from glassgpt.inspection.watch import Edit, groups_edited, weights_edited
+from glassgpt.inspection.watch import Edit, forward_replaced, groups_edited, weights_edited, within_an_edit
 from glassgpt.model import LanguageModel
 from glassgpt.model.ngram import NgramEmbedding
 
@@ -70,23 +71,16 @@ def capture(
     """What the model computes on its way from `tokens` (B, T) to logits (B, T, V), by name; "logits" is always among it.
 
     A name may stand for many: "block.*.weights". With `edits`, activations are replaced on the way (see `edited`), and seen
-    after that. Gradients are followed where they are enabled, and dropout drops in a model in training mode. Raises
-    ConfigError for a name that there is not, for an edit that returns something else than a tensor of the same shape, and for
-    tokens that are none of this model's.
+    after that. Gradients are followed where they are enabled, and through weights and n-grams where an edit replaces these,
+    be it by `torch.clone`; dropout drops in a model in training mode. Raises ConfigError for a name that there is not, for an
+    edit that returns something else than a tensor of the same shape, and for tokens that are none of this model's.
     """
     require_tokens(model, tokens)
     found: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Edit:
-        def see(activation: Tensor) -> Tensor:
-            found[name] = activation
-            return activation
-
-        return see
-
     asked = [names] if isinstance(names, str) else names
     wanted = matching(model, [name for name in asked if name != "logits"])
-    with edited(model, edits or {}), edited(model, {name: keep(name) for name in wanted}):
+    with edited(model, edits or {}), seen(model, {name: partial(found.__setitem__, name) for name in wanted}):
         logits = model(tokens)
     return {name: found[name] for name in wanted} | {"logits": logits}
 
@@ -105,6 +99,13 @@ def require_tokens(model: LanguageModel, tokens: Tensor) -> None:
             )
 
 
+def require_one_text(model: LanguageModel, tokens: Tensor) -> None:
+    """Raises ConfigError where they are no (1, T) of this model's ids."""
+    require_tokens(model, tokens)
+    if len(tokens) > 1:
+        raise ConfigError(f"tokens are {tuple(tokens.shape)}, and have to be of one text, (1, T): give one row of them")
+
+
 def matching(model: LanguageModel, names: Sequence[str]) -> list[str]:
     known = activation_names(model)
     for name in names:
@@ -115,28 +116,50 @@ def matching(model: LanguageModel, names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def edited(model: LanguageModel, edits: Mapping[str, Edit]) -> Iterator[None]:
-    """While this lasts, each activation that is named is replaced by what its function makes of it; a function that returns
-    what it was given changes nothing, not even a bit. A name may stand for many, as in `capture`. Raises ConfigError for one
-    that there is not, and where a function returns something else than a tensor of the shape that it was given."""
+    """While this lasts, each activation that is named is replaced by what its function makes of it. The function is given a
+    copy, which it may write to; where it returns that as it was, it changes nothing, not even a bit. A name may stand for
+    many, as in `capture`. Raises ConfigError for one that there is not, and where a function returns something else than a
+    tensor of the shape that it was given."""
     with ExitStack() as stack:
         for name, edit in edits.items():
             for one in matching(model, [name]):
-                stack.enter_context(_attached(model, one, _checked(one, edit)))
+                stack.enter_context(_attached(model, one, _on_a_copy(one, edit)))
         yield
 
 
-def _checked(name: str, edit: Edit) -> Edit:
-    def checked(activation: Tensor) -> Tensor:
-        changed = edit(activation)
+@contextmanager
+def seen(model: LanguageModel, sights: Mapping[str, Callable[[Tensor], object]]) -> Iterator[None]:
+    """While this lasts, each activation that is named is shown to its function, which must not write to it."""
+
+    def handed_on(sight: Callable[[Tensor], object], activation: Tensor) -> Tensor:
+        sight(activation)
+        return activation
+
+    with ExitStack() as stack:
+        for name, sight in sights.items():
+            stack.enter_context(_attached(model, name, partial(handed_on, sight)))
+        yield
+
+
+def _on_a_copy(name: str, edit: Edit) -> Edit:
+    def on_a_copy(activation: Tensor) -> Tensor:
+        given = activation.clone()
+        with within_an_edit():
+            changed = edit(given)
         shape = tuple(changed.shape) if isinstance(changed, Tensor) else None
         if shape != tuple(activation.shape):
             returned = type(changed).__name__ if shape is None else f"a tensor {shape}"
             raise ConfigError(
                 f"the edit of {name} returned {returned}; it has to return a tensor {tuple(activation.shape)}"
             )
-        return changed
+        return activation if changed is given and torch.equal(_bits(given), _bits(activation)) else changed
 
-    return checked
+    return on_a_copy
+
+
+def _bits(activation: Tensor) -> Tensor:
+    """As integers: of these, what is no number equals itself too."""
+    return activation.detach().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[activation.element_size()])
 
 
 @contextmanager
@@ -155,19 +178,11 @@ def evaluated(model: LanguageModel) -> Iterator[None]:
 def begun_at(model: LanguageModel, block: int, stream: Tensor) -> Iterator[None]:
     """While this lasts, the blocks before this one compute nothing, and `stream` (B, T, C) goes into it: for many forwards
     that differ only from there on."""
-    skipped = list(model.blocks)[:block]
-    before = [vars(one).get("forward") for one in skipped]  # gradient checkpointing puts one there
-    for one in skipped:
-        one.forward = lambda x, *rest: x
-    try:
-        with model.blocks[block].register_forward_pre_hook(_on_input(lambda x: stream)):
-            yield
-    finally:
-        for one, forward in zip(skipped, before, strict=True):
-            if forward is None:
-                del one.forward
-            else:
-                one.forward = forward
+    with ExitStack() as stack:
+        for one in model.blocks[:block]:
+            stack.enter_context(forward_replaced(one, lambda x, *rest: x))
+        stack.enter_context(model.blocks[block].register_forward_pre_hook(_on_input(lambda x: stream)))
+        yield
 
 
 def _attached(model: LanguageModel, name: str, edit: Edit) -> AbstractContextManager[object]:

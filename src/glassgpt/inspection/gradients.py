@@ -3,17 +3,25 @@
 import torch
 from torch import Tensor
 
-from glassgpt.inspection.capture import evaluated
-from glassgpt.inspection.loss import loss_of, require_loss
+from glassgpt.data import Batch
+from glassgpt.inspection.capture import evaluated, require_tokens
+from glassgpt.inspection.loss import require_loss, require_text
 from glassgpt.model import LanguageModel
+from glassgpt.train.loss import chunked_loss, count_targets
 
 
-def gradient_norms(model: LanguageModel, tokens: Tensor) -> dict[str, float]:
+def gradient_norms(model: LanguageModel, tokens: Tensor, targets: Tensor | None = None) -> dict[str, float]:
     """The length of the gradient of the mean loss on `tokens` (B, T), of each block's weights and of what lies before and
-    behind them: "embedding", "block.0", ..., "head". A matrix that is read and unembedded with (tied) counts as embedding.
-    Nothing is left in the model's own gradients; weights that are frozen count as all the others. Raises ConfigError for
-    tokens that are none of this model's, or of which none has a next one, and for a model that tells labels apart."""
-    require_loss(model, tokens)
+    behind them: "embedding", "block.0", ..., "head". `targets` (B, T) are what should follow each token, or IGNORE_INDEX;
+    without them the next token is, and nothing after the last one. A matrix that is read and unembedded with (tied) counts as
+    embedding. Nothing is left in the model's own gradients; weights that are frozen count as all the others. Raises
+    ConfigError for tokens that are none of this model's, or of which none has a next one, and for a model that tells labels
+    apart."""
+    if targets is None:
+        require_loss(model, tokens)
+        tokens, targets = tokens[:, :-1], tokens[:, 1:]
+    require_text(model)
+    require_tokens(model, tokens)
     blocks = {id(p): f"block.{i}" for i, block in enumerate(model.blocks) for p in block.parameters()}
     behind = {id(p) for p in model.final_norm.parameters()}
     if not model.config.tie_embeddings:
@@ -23,8 +31,9 @@ def gradient_norms(model: LanguageModel, tokens: Tensor) -> dict[str, float]:
     try:
         for p in frozen:
             p.requires_grad_(True)
-        with evaluated(model), torch.enable_grad():
-            gradients = torch.autograd.grad(loss_of(model(tokens[:, :-1]), tokens), weights)
+        with evaluated(model), torch.inference_mode(False), torch.enable_grad():
+            batch = Batch(tokens.clone(), targets.clone())  # of inference mode, they could not be gone back from
+            gradients = torch.autograd.grad(chunked_loss(model, batch) / count_targets(batch), weights)
     finally:
         for p in frozen:
             p.requires_grad_(False)

@@ -527,17 +527,19 @@ function bars(parent, name, h) {
 }
 
 function drawGradients() {
-  if (!data.gradients) return;
-  const [rows, length] = data.gradients_of;
+  const of = data.gradients_of;
   const s = section(
     "gradients",
     "Gradients",
     `How long the gradient of the loss is, by layer: where learning would happen. ${
-      data.contexts
-        ? `Of ${rows} x ${length} tokens of the text that the run was validated with.`
-        : "Of the prompt; a batch has another."
+      !of
+        ? "Of one token there is no loss, and no gradient: a longer --prompt shows it."
+        : of.what === "contexts"
+          ? `Of the loss on ${of.targets.toLocaleString("en")} tokens of the text that the run was validated with.`
+          : "Of the loss on this prompt; another text has another gradient."
     }`,
   );
+  if (!of) return;
   const entries = Object.entries(data.gradients);
   const most = Math.max(...entries.map(e => e[1]), 1e-12);
   const table = element("table", null, s);

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glassgpt.data import Batch
 from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
 from glassgpt.inspection.ablation import ablate
 from glassgpt.inspection.attention import SHORTEST, head_scores
-from glassgpt.inspection.capture import capture, require_tokens
+from glassgpt.inspection.capture import capture, require_one_text
 from glassgpt.inspection.gradients import gradient_norms
 from glassgpt.inspection.loss import require_text
 from glassgpt.inspection.memories import about_signs, look_at_neurons
@@ -27,6 +28,7 @@ from glassgpt.inspection.pairs import look_at_pair
 from glassgpt.inspection.probes import Pair
 from glassgpt.inspection.stream import contributions, is_sum, logit_lens, parts, stages
 from glassgpt.inspection.words import likeliest, token_text
+from glassgpt.train.loss import count_targets
 
 MOST_TOKENS = 128  # of a prompt: attention is as large as its square
 LEAST_LOSS = 0.0005  # nats a token that a part has to be worth to be named; less is shown as 0
@@ -40,16 +42,16 @@ def look(
     tokens: Tensor,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
     pairs: Sequence[Pair] = (),
-    contexts: Tensor | None = None,
+    contexts: Batch | None = None,
 ) -> Look:
     """What the model makes of the last of a prompt's `tokens` (1, T), at most 128 of them and at most a context. `progress`
-    hears what is being done, and how much of it is done. `pairs` are probed with; `contexts` (B, T) are what the gradient is
-    of and what excites neurons is looked for in, without them the prompt. Of one token there is no loss: "ablation" is None,
-    and "gradients" too where there are no contexts. Raises ConfigError where the model's weights or scores are not finite,
-    for a model that tells labels apart, and for tokens that are none of this model's."""
+    hears what is being done, and how much of it is done. `pairs` are probed with; `contexts` are what the gradient is of, and
+    what excites neurons is looked for in, without them the prompt. Of one token there is no loss: "ablation" is None, and
+    "gradients" too where no context has a target. Raises ConfigError where the model's weights or scores are not finite, for a
+    model that tells labels apart, and for tokens that are none of this model's or of several texts."""
     model = engine.model
     require_text(model)
-    require_tokens(model, tokens)
+    require_one_text(model, tokens)
     most = min(MOST_TOKENS, model.config.context_length)
     given, tokens = tokens.shape[1], tokens[:, -most:]
     names = [*stages(model), *parts(model), "block.*.weights", "block.*.neurons"]
@@ -82,8 +84,8 @@ def look(
             },
             "neighbours": _neighbours(engine, tokens[0]),
             "positions": _positions(engine),
-            "neurons": look_at_neurons(engine, found, tokens, contexts),
-            "contexts": 0 if contexts is None else contexts.numel(),
+            "neurons": look_at_neurons(engine, found, tokens, None if contexts is None else contexts.tokens),
+            "contexts": 0 if contexts is None else contexts.tokens.numel(),
         }
         data["signs"] = about_signs(data["neurons"])
         data["heads"] = _head_scores(engine)
@@ -93,10 +95,7 @@ def look(
         look_at_pair(engine, pair, partial(progress, f"probing with pair {number}"))
         for number, pair in enumerate(pairs, start=1)
     ]
-    batch = tokens if contexts is None else contexts
-    data["gradients"] = gradient_norms(model, batch.clone()) if batch.shape[1] > 1 else None
-    data["gradients_of"] = [*batch.shape]
-    return data
+    return data | _gradients(engine, tokens, contexts, partial(progress, "following the gradient"))
 
 
 def _model(engine: Engine, given: int, tokens: Tensor) -> Look:
@@ -176,6 +175,21 @@ def _ablation(engine: Engine, tokens: Tensor, progress: Callable[[int, int], Non
     return values | {"ranked": _ranked(values)}
 
 
+def _gradients(
+    engine: Engine, tokens: Tensor, contexts: Batch | None, progress: Callable[[int, int], None]
+) -> dict[str, Look | None]:
+    if contexts is None or not count_targets(contexts):
+        if tokens.shape[1] == 1:
+            return {"gradients": None, "gradients_of": None}
+        contexts, of = Batch(tokens[:, :-1], tokens[:, 1:]), "prompt"
+    else:
+        of = "contexts"
+    progress(0, 1)
+    norms = gradient_norms(engine.model, *contexts)
+    progress(1, 1)
+    return {"gradients": norms, "gradients_of": {"what": of, "targets": count_targets(contexts)}}
+
+
 def _head_scores(engine: Engine) -> dict[str, list[list[float]]] | None:
     if engine.model.config.context_length < 2 * SHORTEST:
         return None
@@ -226,8 +240,8 @@ def findings(data: Look) -> Look:
     return {name: data[name] for name in names} | {
         "lens": [row[-1][:2] for row in data["lens"]],
         "loss": lost["loss"] if lost else None,
-        "strongest": strongest(lost, least=LEAST_LOSS) if lost else [],
-        "opposed": opposed(lost, least=LEAST_LOSS) if lost else [],
+        "strongest": strongest(lost, least=lost["least"]) if lost else [],
+        "opposed": opposed(lost, least=lost["least"]) if lost else [],
     }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.generate import Engine
-from glassgpt.inspection.capture import edited
+from glassgpt.inspection.capture import seen
 from glassgpt.inspection.neurons import highest, neuron_contributions, neuron_writes
 from glassgpt.inspection.stream import is_sum, stages
 from glassgpt.inspection.words import end_of, likeliest, token_text
@@ -44,11 +44,10 @@ def look_at_neurons(
     neurons = {name: found[name][None][..., chosen] for name, chosen in zip(names, choices, strict=True)}
     if contexts is not None:
 
-        def keep(name: str, chosen: Tensor, activation: Tensor) -> Tensor:
+        def keep(name: str, chosen: Tensor, activation: Tensor) -> None:
             neurons[name] = activation[..., chosen]
-            return activation
 
-        with edited(model, {name: partial(keep, name, chosen) for name, chosen in zip(names, choices, strict=True)}):
+        with seen(model, {name: partial(keep, name, chosen) for name, chosen in zip(names, choices, strict=True)}):
             model.hidden(contexts)  # nobody needs its logits, which are many
     rows = []
     for i, (activation, written, chosen) in enumerate(zip(activations, adds, choices, strict=True)):

@@ -144,15 +144,14 @@ def _each_part_exchanged(found: dict[str, Tensor], layer: int, H: int) -> dict[s
     heads, attention, mlp = (found[f"block.{layer}.{part}"].flip(0) for part in ("heads", "attention", "mlp"))
 
     def edit_heads(activation: Tensor) -> Tensor:
-        patched = activation.clone().view(H + 2, 2, *activation.shape[1:])  # (H + 2, 2, H, T, D)
+        patched = activation.view(H + 2, 2, *activation.shape[1:])  # (H + 2, 2, H, T, D)
         patched[range(H), :, range(H)] = heads.transpose(0, 1)
-        return patched.flatten(0, 1)
+        return activation
 
     def exchanged(group: int, other: Tensor) -> Edit:
         def edit(activation: Tensor) -> Tensor:
-            patched = activation.clone()
-            patched[2 * group : 2 * group + 2] = other
-            return patched
+            activation[2 * group : 2 * group + 2] = other
+            return activation
 
         return edit
 
@@ -169,9 +168,8 @@ def _one_position_taken_from(other: Tensor) -> Edit:
     T = other.shape[1]
 
     def edit(stream: Tensor) -> Tensor:
-        patched = stream.clone()
         rows = torch.arange(2 * T, device=stream.device)
-        patched[rows, rows // 2] = other.transpose(0, 1).flatten(0, 1)
-        return patched
+        stream[rows, rows // 2] = other.transpose(0, 1).flatten(0, 1)
+        return stream
 
     return edit

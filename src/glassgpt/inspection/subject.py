@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glassgpt.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_model
+from glassgpt.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from glassgpt.config.cache_folder import cache_folder
+from glassgpt.data import IGNORE_INDEX, Batch
+from glassgpt.data.batches import as_batch
 from glassgpt.data.prepare import load_if_whole
 from glassgpt.generate import Engine
-from glassgpt.generate.engine import ends_of
-from glassgpt.machine import decide_device
+from glassgpt.generate.engine import engine_of
 
 CONTEXT_TOKENS, LONGEST_CONTEXT = 1024, 128  # of the validation text
 
@@ -22,12 +23,12 @@ def open_subject(
 ) -> tuple[Checkpoint, Engine]:
     """As `load_run`, and a model that tells labels apart as well."""
     checkpoint = load_checkpoint(find_checkpoint(run, report))
-    chosen = checkpoint.tokenizer(tokenizer)
-    return checkpoint, Engine(load_model(checkpoint, decide_device(device).choice), chosen, ends_of(checkpoint, chosen))
+    return checkpoint, engine_of(checkpoint, device, tokenizer)
 
 
-def validation_text(checkpoint: Checkpoint, engine: Engine) -> Tensor | None:
-    """(B, T): windows spread evenly over what the run was validated with, where it still lies in the cache; None elsewhere."""
+def validation_text(checkpoint: Checkpoint, engine: Engine) -> Batch | None:
+    """Windows spread evenly over what the run was validated with, where it still lies in the cache; None elsewhere. Targets
+    are those that training has: of conversations the answers only."""
     fingerprint = checkpoint.state.get("data_fingerprint")
     if not isinstance(fingerprint, str) or not fingerprint.isalnum():
         return None
@@ -39,8 +40,13 @@ def validation_text(checkpoint: Checkpoint, engine: Engine) -> Tensor | None:
         return None
     rows = min(CONTEXT_TOKENS, len(data.val)) // length
     begins = np.linspace(0, len(data.val) - length, rows).astype("int64")
-    windows = np.stack([data.val[begin : begin + length] for begin in begins])
-    return torch.from_numpy(windows.astype("int64")).to(engine.device)
+    places = begins[:, None] + np.arange(length + 1)
+    followed = places[:, 1:] < len(data.val)
+    if data.val_marks is not None:
+        followed &= data.val_marks[np.minimum(places[:, 1:], len(data.val) - 1)] > 0
+    windows = data.val[np.minimum(places, len(data.val) - 1)].astype("int64")
+    batch = as_batch(windows[:, :-1], np.where(followed, windows[:, 1:], IGNORE_INDEX))
+    return Batch(*(tensor.to(engine.device) for tensor in batch))
 
 
 def written_tokens(engine: Engine, most: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from glassgpt.inspection.capture import require_tokens
+from glassgpt.inspection.capture import evaluated, require_tokens
 from glassgpt.model import LanguageModel
 from glassgpt.model.attention import explicit_attention
 
@@ -72,7 +72,8 @@ def trace(model: LanguageModel, tokens: Tensor) -> Trace:
     seen: Seen = defaultdict(list)
     fewer: Seen = defaultdict(list)
     for read, into in ((_of_another_length(model, tokens), fewer), (tokens, seen)):
-        with _watching(model, sources, into, fewer), SpelledOutBeside() as beside, torch.inference_mode():
+        watching = _watching(model, sources, into, fewer)
+        with evaluated(model), watching, SpelledOutBeside() as beside, torch.inference_mode():
             model(read)
     lines = {
         Path(path): [TracedLine(n, line, seen[path, n]) for n, line in enumerate(source.splitlines(), start=1)]

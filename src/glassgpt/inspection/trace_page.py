@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.generate import Engine
+from glassgpt.inspection.capture import require_one_text
 from glassgpt.inspection.figures import number
 from glassgpt.inspection.trace import Value, trace
 from glassgpt.inspection.words import BYTES, token_text
@@ -17,7 +18,9 @@ MOST_TOKENS = 64
 
 
 def traced(engine: Engine, given: Tensor) -> dict[str, Any]:
-    """`trace` of the last of a prompt's tokens, `given` (1, T), at most 64 of them, as plain numbers for the page."""
+    """`trace` of the last of a prompt's tokens, `given` (1, T), at most 64 of them, as plain numbers for the page. Raises
+    ConfigError for tokens that are none of this model's or of several texts."""
+    require_one_text(engine.model, given)
     tokens = given[:, -min(MOST_TOKENS, engine.model.config.context_length) :]
     found = trace(engine.model, tokens)
     spelled_out = where = ""

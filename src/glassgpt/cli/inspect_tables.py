@@ -33,13 +33,9 @@ def tables(data: dict[str, Any]) -> list[Any]:
     for stage, row in zip(data["stages"], data["lens"], strict=True):
         text, p, _ = row[-1]
         lens.add_row(stage, Text(shown(text)), f"{p:.1%}")
-    if data["ablation"]:
-        tables = [prompt, "", surprising, "", lens, "", parts_of(data["ablation"]), "", neurons_of(data), ""]
-    else:
-        tables = [prompt, "", OF_ONE_TOKEN, "", lens, "", neurons_of(data), ""]
-    for pair in data["pairs"]:
-        tables += [pair_of(pair), ""]
-    return [*tables, Text(f"{LEGEND}\n", "dim")]
+    about = [surprising, "", lens, "", parts_of(data["ablation"])] if data["ablation"] else [OF_ONE_TOKEN, "", lens]
+    pairs = [row for pair in data["pairs"] for row in (pair_of(pair), "")]
+    return [prompt, "", *about, "", neurons_of(data), "", *pairs, Text(f"{LEGEND}\n", "dim")]
 
 
 def parts_of(lost: dict[str, Any]) -> Any:
