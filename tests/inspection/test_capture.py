@@ -147,8 +147,10 @@ def test_edits_within_edits_add_up(model, tokens):
     name = "block.0.weights"
     twice = lambda a: 2 * a  # noqa: E731
     plain = capture(model, tokens, [name])[name]
-    with edited(model, {name: twice}), edited(model, {name: twice}):
-        found = capture(model, tokens, [name], {name: twice})
+    with edited(model, {name: twice}):
+        with edited(model, {name: twice}):
+            found = capture(model, tokens, [name], {name: twice})
+        torch.testing.assert_close(capture(model, tokens, [name])[name], 2 * plain)
     torch.testing.assert_close(found[name], 8 * plain)
     torch.testing.assert_close(found["logits"], capture(model, tokens, [], {name: lambda a: 8 * a})["logits"])
 
@@ -276,6 +278,18 @@ def test_a_name_that_is_none_is_refused_with_the_one_that_was_meant(model, token
         ConfigError, match="'block.0.weight' is no activation of this model; did you mean block.0.weights"
     ):
         capture(model, tokens, ["block.0.weight"])
+
+
+def test_n_gram_embeddings_that_are_only_seen_are_added_up_by_the_model():
+    model, tokens = (
+        small("ngram", n_gram=4).bfloat16(),
+        some_tokens(5, 7),
+    )  # one by one, a half-precision sum is another
+    plain = capture(model, tokens, ["embedding"])["embedding"]
+    found = capture(model, tokens, ["embedding*"], {"embedding.3-gram": lambda a: a})
+    assert found["embedding"].equal(plain)
+    one_by_one = sum(found[f"embedding.{n}-gram"] for n in (2, 3, 4)) + found["embedding.token"]
+    assert not one_by_one.equal(plain)
 
 
 def test_n_gram_embeddings_are_told_apart_by_their_length():
