@@ -101,6 +101,8 @@ def test_how_short_a_text_may_be_is_said():
     assert (
         "what 2 minutes here are worth for a long text; one of less than about 123K tokens takes a smaller" in said[1]
     )
+    (size,) = [note for note in notes(COSTS | {"sized_for_minutes": 2.0}) if "smaller" in note]
+    assert "worth for a long text; a short one takes a smaller model, or ends sooner" in size
 
 
 def test_of_a_small_model_a_gpu_row_is_a_bound_and_no_estimate():

@@ -316,9 +316,15 @@ def test_minutes_take_the_size_that_training_would(unmeasured, monkeypatch):
     length = long["short_below"]
     assert 10_000 < length < 2_000_000
     config = build_config(preset="char-cpu", flags={"max_steps": 0, "minutes": 15.0})
+    learned = [int(0.9 * text) + more for text, more in ((length, 1), (length, -1))]  # the rest is for validation
     with threads_restored():
         torch.set_num_threads(2)
-        assert [fit.sized(config, n).config.model.n_embd for n in (length, length - 1)] == [256, 64]
+        assert [fit.sized(config, n).config.model.n_embd for n in learned] == [256, 64]
+    # Of one that trains for no more than the fewest steps, no text is too short.
+    assert planned("char-cpu", max_steps=0, minutes=0.001, threads=2)["short_below"] is None
+    # Its own number of tokens says nothing of these minutes; the size is theirs all the same.
+    asked = planned("char-cpu", tokens=1e6, max_steps=0, minutes=15.0, threads=2)
+    assert asked["short_below"] is None and asked["sized_for_minutes"] == 15
     own = planned("char-cpu", max_steps=0, minutes=15.0, n_layer=3)
     assert own["short_below"] is None
     assert planned("mini")["short_below"] and planned("mini", n_layer=3)["short_below"] is None

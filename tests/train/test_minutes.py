@@ -11,7 +11,10 @@ import pytest
 
 from glassgpt.checkpoint import open_run
 from glassgpt.errors import Stopped
-from glassgpt.train import Observer, resume_run, saver, train_run
+from glassgpt.train import Observer, resume, resume_run, saver, train_run
+
+from .test_resume import rewrite
+from .test_run import StopAt
 
 OPEN = {"eval_every": 0, "save_every": 0, "sample_every": 0}
 
@@ -174,3 +177,39 @@ def test_a_run_that_goes_on_before_its_length_is_fixed_has_what_is_left_of_the_t
     resume_run(run)
     assert 2.0 < time.monotonic() - began < 5.0  # of 6 s, at least two are gone
     assert history(run) == history(train_run(run.config()))
+
+
+def gone_on_after(run, seconds, *observers):
+    """A run that was stopped is resumed as if its sitting had taken so long."""
+    state = run.checkpoint_folder(run.steps()[-1]) / "state.json"
+    rewrite(state, json.loads(state.read_text()) | {"seconds_in_all": seconds})
+    return resume_run(run, observers=observers)
+
+
+@pytest.fixture
+def just_begun(config):
+    with pytest.raises(Stopped):
+        train_run(timed(config, 1.0, warmup_steps=10), out="r", observers=[StopAt(3)])
+    return open_run(Path("r"))
+
+
+def test_the_minutes_are_those_of_all_sittings(just_begun, recorder):
+    """It has half a second left, of which reading takes some: what it is late by is little of its minute."""
+    deadlines = []
+
+    class Deadline(Observer):
+        def on_start(self, run, config, step, deadline):
+            deadlines.append(deadline)
+
+    began = time.monotonic()
+    gone_on_after(just_begun, 59.5, recorder, Deadline())
+    assert 0.4 < deadlines[0] - began < 0.6
+    assert not any("late" in message for message in messages(recorder))
+    assert time.monotonic() - began < 3
+
+
+def test_a_run_that_was_late_to_go_on_says_so(just_begun, recorder, monkeypatch):
+    real = resume.reopen_data
+    monkeypatch.setattr(resume, "reopen_data", lambda *some: (time.sleep(4.0), real(*some))[1])
+    gone_on_after(just_begun, 59.5, recorder)
+    assert any(message.endswith("s late: it was stopped, and took 4 s to go on") for message in messages(recorder))

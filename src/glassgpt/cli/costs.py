@@ -112,14 +112,15 @@ def notes(costs: dict[str, Any]) -> Iterator[str]:
             f"The vocabulary will be made of the text; counted with {costs['shape']['vocab_size']:,} tokens (--vocab-size "
             "says another number). Reading the text comes before training, and for a long one may take more memory."
         )
-    if costs["short_below"]:
-        sized, short = costs["sized_for_minutes"], f"less than about {in_short(costs['short_below'])} tokens"
+    sized, short = costs["sized_for_minutes"], costs["short_below"]
+    less = f"less than about {in_short(short)} tokens" if short else ""
+    if sized:
         yield (
-            f"The size is what {sized:g} minutes here are worth for a long text; one of {short} takes a smaller model, or "
-            "ends sooner."
-            if sized
-            else f"A text of {short} ends sooner than these minutes: most of it is known by heart then."
+            f"The size is what {sized:g} minutes here are worth for a long text; "
+            f"{f'one of {less}' if short else 'a short one'} takes a smaller model, or ends sooner."
         )
+    elif short:
+        yield f"A text of {less} ends sooner than these minutes: most of it is known by heart then."
     for line in costs["advice"]:
         yield f"To make it fit here: {line}"
 

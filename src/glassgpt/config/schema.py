@@ -153,8 +153,8 @@ class TrainConfig:
     max_steps: int = setting(0, "optimizer updates; 0: as many as fit into minutes", at_least=0)
     minutes: float = setting(
         0.0,
-        "train so many minutes from the start of the command; the speed is measured, then max_steps is set; less where a "
-        "preset's own model would know a short text by heart",
+        "train so many minutes from the start of the command, those before a resume included; the speed is measured, then "
+        "max_steps is set; less where a preset's own model would know a short text by heart",
         at_least=0,
         at_most=10**7,
     )

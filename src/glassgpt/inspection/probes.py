@@ -21,7 +21,8 @@ from glassgpt.model import LanguageModel
 
 
 class Pair(NamedTuple):
-    """Two texts of equally many tokens, (T,) each, and the one token that should follow each of them."""
+    """Two texts of equally many tokens, (T,) each, and the one token that should follow each of them; or the label, by its
+    number, of a model that tells labels apart."""
 
     text: Tensor
     answer: int

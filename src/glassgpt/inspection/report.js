@@ -217,6 +217,8 @@ function drawInside() {
           ["without", ["nats a token more", "n"]],
           parts.map(([v, name]) => [name, [(v > 0 ? "+" : "") + v.toFixed(3), "n"]]),
         );
+    if (f.loss !== null && !f.strongest.length)
+      element("p", "No part helps here: the loss never grows when one is left out.", part("What matters most"));
     if (f.heads) {
       const names = Object.keys(f.heads);
       const rows = [];

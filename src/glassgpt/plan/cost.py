@@ -8,6 +8,7 @@ import torch
 
 from glassgpt.config import GPTConfig, RunConfig, build_config
 from glassgpt.config.presets import Size
+from glassgpt.data.split import VALIDATION_SHARE
 from glassgpt.machine import decide_device, decide_threads, free_memory, threads_restored, total_memory
 from glassgpt.model.size import (
     attention_flops,
@@ -25,7 +26,7 @@ from glassgpt.plan.family import SAID
 from glassgpt.plan.gpus import ALLOCATOR, CONTEXT, GPU, GPUS, SHARE_OF_PEAK, estimated_tokens_per_second
 from glassgpt.plan.speed import measure_speed
 from glassgpt.plan.timing import Speed
-from glassgpt.train.fit import LONGEST_SHORT_TEXT, is_settled, sized, sizes_of
+from glassgpt.train.fit import FEWEST_STEPS, LONGEST_SHORT_TEXT, is_settled, sized, sizes_of
 from glassgpt.train.memory import process_memory, training_memory
 from glassgpt.train.settle import fitting_micro_batch, require_batch, require_replicas
 
@@ -96,7 +97,7 @@ def plan(config: RunConfig, tokens: float = 0.0) -> dict[str, Any]:
         "generation": generation(config.model) if config.data.task != "labels" else {},
         "tokens": int(budget),
         "tokens_of": of_what,
-        "short_below": short_below(size, budget) if size and not tokens else None,
+        "short_below": short_below(config, size, budget) if size and speed and not tokens else None,
         "machines": machines,
         "advice": advice(config, here, place.available, to_need),
         "diagram": diagram(config.model, here["micro_batch_size"], is_classifier=config.data.task == "labels"),
@@ -126,7 +127,7 @@ def on_this_machine(config: RunConfig, place: Place) -> tuple[dict[str, Any], Sp
     each = size if config.train.micro_batch_size else size // replicas  # replicas share what was not said
     precision = speed.precision if speed else config.machine.precision
     settled = config.resolved(precision=precision)
-    with_trial = speed is not None and "bfloat16" in speed.gains
+    with_trial = "bfloat16" in speed.gains if speed else config.machine.precision == "auto"
     # Where there is no room for a copy, training waits for its checkpoints.
     with_copy, without = (needed(settled, each, replicas, place, with_copy, with_trial) for with_copy in (True, False))
     has_room = with_copy <= place.room
@@ -216,10 +217,13 @@ def budget_of(config: RunConfig, asked: float, speed: Speed | None) -> tuple[flo
     return most, f"{TOKENS_A_PARAMETER} for each parameter (Hoffmann et al. 2022)"
 
 
-def short_below(size: Size, budget: float) -> int:
-    """The tokens of a text that training knows by heart before its minutes are over, or takes a smaller size for."""
+def short_below(config: RunConfig, size: Size, budget: float) -> int | None:
+    """The tokens of a text that training knows by heart before its minutes are over, or takes a smaller size for. None: its
+    minutes are for so few steps that it does neither."""
     to_be_taken = 60 * size.minutes * size.tokens_per_second
-    return min(int(max(to_be_taken, budget) / size.most_passes), LONGEST_SHORT_TEXT)
+    by_heart = budget if budget > FEWEST_STEPS * tokens_a_step(config) else 0
+    to_learn_from = min(max(to_be_taken, by_heart) / size.most_passes, LONGEST_SHORT_TEXT)
+    return round(to_learn_from / (1 - VALIDATION_SHARE)) or None
 
 
 def needed(

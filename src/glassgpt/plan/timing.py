@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from glassgpt.machine.decide import WORTH_IT, Ratio
 
 CLOSE = 1.2  # one timing beside another is off by so much at most, on a machine with little else to do
-SHORT = 0.08  # seconds that comparing pieces of a few milliseconds may take: one timing of each is off by more
+SHORT = (
+    0.08  # seconds for which short pieces are compared again and again: one timing of a few milliseconds says little
+)
 
 
 def seconds_of(work: Callable[[], object], enough: float = 0.03) -> float:

@@ -176,9 +176,13 @@ def finish(trainer: Trainer) -> Run:
     in_loop = trainer.seconds  # of the sittings before this one
     trainer.fit()
     late = time.monotonic() - trainer.pace.deadline
-    if late > 0.05 * (trainer.pace.deadline - trainer.started):
+    time_given = trainer.earlier + trainer.pace.deadline - trainer.started  # of all sittings together; inf: none was
+    if late > 0.05 * time_given:
         why = "this machine became slower after its speed was measured"
-        if (begun := trainer.began + in_loop - trainer.started) > 0.3 * (trainer.pace.deadline - trainer.started):
+        begun = trainer.began + in_loop - trainer.started
+        if trainer.earlier and begun > 0.5 * late:
+            why = f"it was stopped, and took {begun:.0f} s to go on"
+        elif begun > 0.3 * time_given:
             why = f"it took {begun:.0f} s until the first step"
         trainer.tell("on_message", f"{late:.0f} s late: {why}")
     run = trainer.run

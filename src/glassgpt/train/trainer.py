@@ -54,9 +54,9 @@ class Trainer:
     ) -> None:
         """`config` has its machine settings and its micro batch settled. `sample` writes a text with the model as it is.
         `started` (time.monotonic) is when this sitting began, now where nothing is said, and `deadline` when the run has to be
-        over, where `minutes` was asked for. `carried` goes into the
-        state of every checkpoint: what the model that the run goes on from came with; its `template` goes along, where the
-        data has none. `at_last` is called when the last step is done, before what follows it."""
+        over, where `minutes` was asked for. `carried` goes into the state of every checkpoint: what the model that the run
+        goes on from came with; its `template` goes along, where the data has none. `at_last` is called when the last step is
+        done, before what follows it."""
         self.run, self.config, self.data, self.device = run, config, data, device
         self.parallel = parallel or SingleDevice()
         self.model = model
