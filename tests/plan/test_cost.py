@@ -155,6 +155,17 @@ def test_a_trial_counts_where_training_makes_one(gains, monkeypatch):
     assert (found["training"]["trial"] > 0) == (gains != {}) == found["machines"][0]["with_trial"]
 
 
+def test_of_what_does_not_fit_nothing_is_said_that_takes_a_speed(unmeasured, monkeypatch):
+    shape = {"vocab_size": 97, "micro_batch_size": 64}
+    assert planned("mini", **shape)["short_below"]
+    monkeypatch.setattr(cost, "total_memory", lambda: 1 << 28)
+    found = planned("mini", **shape)
+    assert not found["machines"][0]["fits"] and found["short_below"] is None
+    # Nor is it known that training would do without its trial of bfloat16, unless it is told to.
+    assert found["machines"][0]["with_trial"]
+    assert not planned("mini", precision="float32", **shape)["machines"][0]["with_trial"]
+
+
 def test_advice_is_what_then_fits_and_no_more():
     config = build_config(preset="gpt2", flags={"batch_size": 12, "device": "cpu"})
     here = {"fits": False, "needed": 10**12, "micro_batch_size": 12, "replicas": 1}
