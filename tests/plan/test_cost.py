@@ -156,7 +156,7 @@ def test_a_trial_counts_where_training_makes_one(gains, monkeypatch):
 
 
 def test_of_what_does_not_fit_nothing_is_said_that_takes_a_speed(unmeasured, monkeypatch):
-    shape = {"vocab_size": 97, "batch_size": 64, "micro_batch_size": 64}
+    shape = {"vocab_size": 97, "micro_batch_size": 8}
     assert planned("mini", **shape)["short_below"]
     monkeypatch.setattr(cost, "total_memory", lambda: 1 << 28)
     found = planned("mini", **shape)
