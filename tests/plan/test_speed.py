@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from torch.utils.flop_counter import FlopCounterMode
+
 from glassgpt.config import build_config
 from glassgpt.errors import ConfigError
 from glassgpt.machine import threads_restored
@@ -76,6 +78,30 @@ def test_what_a_micro_batch_pays_for_the_weights_alone_is_paid_for_each(clocked,
     monkeypatch.setattr(parts, "pass_through", lambda model, *how, twice: lambda: 5.0 * len(model.blocks))
     few, many = (speed_of_parts(configured(), n, CPU).step for n in (8, 2))
     assert few == pytest.approx(5 * 3) and many == pytest.approx(4 * few)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A machine on which a million operations of matrices take a second, and nothing else takes long."""
+
+    def seconds(work):
+        with FlopCounterMode(display=False) as counter:
+            work()
+        return counter.get_total_flops() / 1e6 + 1e-4
+
+    for module in (parts, speed, timing):
+        monkeypatch.setattr(module, "timed", seconds)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "flags",
+    [{}, {"batch_size": 4}, {"tie_embeddings": False}, {"optimizer": "muon", "n_layer": 5}],
+)
+def test_in_parts_a_step_has_as_many_operations_as_in_one_piece(architecture, flags, counted):
+    config = configured(architecture=architecture, replicas=1, **flags)
+    whole, in_parts = (way(config, 4, CPU).step for way in (speed_of_whole, speed_of_parts))
+    assert in_parts == pytest.approx(whole, rel=0.02)
 
 
 def test_a_small_model_is_measured_whole_and_a_large_one_in_parts(monkeypatch):
