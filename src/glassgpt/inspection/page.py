@@ -5,11 +5,11 @@ import re
 from importlib.resources import files
 from typing import Any
 
-INCLUDED = re.compile(r"\{\{([a-z]+\.(?:css|js))\}\}")  # a file beside this one, that several pages share
+INCLUDED = re.compile(r"\{\{([a-z]+\.(?:css|js))\}\}")  # a file of pages/: what several share, and the parts of one
 
 
 def render(template: str, data: Any) -> str:
-    """The page `template` (a file beside this one) with `data` in it. Text stays text whatever it looks like: in the page it
+    """The page `template` (a file of `pages/`) with `data` in it. Text stays text whatever it looks like: in the page it
     is JSON in which no tag can end or begin, and it is shown as text content only."""
     page = INCLUDED.sub(lambda match: _file(match[1]), _file(template))
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # in ASCII: names of files need be no Unicode
@@ -17,4 +17,4 @@ def render(template: str, data: Any) -> str:
 
 
 def _file(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return files(__package__).joinpath("pages", name).read_text(encoding="utf-8")
