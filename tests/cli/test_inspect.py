@@ -27,7 +27,12 @@ def test_a_model_is_looked_into(folder, glassgpt_here):
     code, out, err = glassgpt_here("inspect", "--prompt", "row your boat")
     assert code == 0, err
     assert out.startswith("row your boat\n") and "written to inspect.html: open it in a browser" in out
-    assert "what surprised it most" in out and "layer 1, mlp" in out and "leaving out each part" in err
+    assert (
+        "what surprised it most" in out
+        and "layer 1, MLP" in out
+        and "block" not in out
+        and "leaving out each part" in err
+    )
     page = (folder / "inspect.html").read_text("utf-8")
     assert '"text":"r"' in page and "</html>" in page
     assert '"probability":' in page
@@ -90,7 +95,7 @@ def test_pairs_are_probed_with(folder, glassgpt_here):
     )
     assert code == 0 and "probing with pair 2" in err, err
     known, unknown = out.split("minimal pair")[1:]
-    assert " do" in known and "carries" in known and "layer 0, mlp" in known and "%" in known
+    assert " do" in known and "carries" in known and "layer 0, MLP" in known and "%" in known
     assert "Each text prefers its own answer" in known
     assert "It hardly prefers the right answers, if at all: there is nothing to attribute" in unknown
     assert (folder / "inspect.html").read_text("utf-8").count('"differs":') == 2

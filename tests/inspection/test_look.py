@@ -13,9 +13,10 @@ from glassgpt.data import IGNORE_INDEX, Batch
 from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
 from glassgpt.inspection import Pair, ablate, capture, findings, gradient_norms, look, parts, stages, strongest
+from glassgpt.inspection.capture import embedding_parts
 from glassgpt.inspection.look import opposed
 from glassgpt.inspection.trace_page import traced
-from glassgpt.inspection.words import end_of, token_text
+from glassgpt.inspection.words import end_of, part_name, token_text
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.classifier import Classifier
 from glassgpt.tokenizer import build_tokenizer
@@ -113,7 +114,7 @@ def test_parts_are_ranked_from_both_ends():
     assert strongest(values, 4) == [*strongest(values, 2), (0.75, "2-gram embedding"), (0.5, "layer 0, head 0")]
     values["embedding"] = {}
     assert strongest(values, 3) == [(3.0, "layer 1, head 1"), (2.0, "layer 1, attention"), (0.5, "layer 0, head 0")]
-    assert opposed(values, 2) == [(-1.0, "layer 0, attention"), (-0.5, "layer 1, mlp")]
+    assert opposed(values, 2) == [(-1.0, "layer 0, attention"), (-0.5, "layer 1, MLP")]
     assert opposed(values) == [*opposed(values, 2), (-0.25, "layer 0, head 1")]
 
 
@@ -136,6 +137,10 @@ def test_of_one_token_there_is_all_but_what_takes_a_loss(engine):
     assert found["loss"] is None and found["strongest"] == found["opposed"] == [] and len(found["lens"]) == 3
 
 
+def called(norms):
+    return {part_name(name): norm for name, norm in norms.items()}
+
+
 def test_the_gradient_is_that_of_the_contexts_where_there_are_some(engine):
     tokens = engine.encode_prompt(PROMPT)
     read = torch.tensor([[1, 7, 4, 9], [3, 3, 200, 8], [5, 6, 1, 2]])
@@ -143,13 +148,14 @@ def test_the_gradient_is_that_of_the_contexts_where_there_are_some(engine):
     of = {"what": "contexts", "targets": 9}
     said = []
     data = look(engine, tokens, lambda *progress: said.append(progress), contexts=contexts)
-    assert data["gradients"] == pytest.approx(gradient_norms(engine.model, *contexts)) and data["gradients_of"] == of
+    assert data["gradients"] == pytest.approx(called(gradient_norms(engine.model, *contexts)))
+    assert data["gradients_of"] == of and [*data["gradients"]] == ["embedding", "layer 0", "layer 1", "output layer"]
     assert said[-2:] == [("following the gradient", 0, 1), ("following the gradient", 1, 1)]
     assert look(engine, tokens[:, :1], contexts=contexts)["gradients_of"] == of
     unanswered = contexts._replace(targets=torch.full((3, 4), IGNORE_INDEX))
     for none in (None, unanswered):
         data = look(engine, tokens, contexts=none)
-        assert data["gradients"] == pytest.approx(gradient_norms(engine.model, tokens))
+        assert data["gradients"] == pytest.approx(called(gradient_norms(engine.model, tokens)))
         assert data["gradients_of"] == {"what": "prompt", "targets": 11}
     assert look(engine, tokens[:, :1], contexts=unanswered)["gradients_of"] is None
 
@@ -157,7 +163,15 @@ def test_the_gradient_is_that_of_the_contexts_where_there_are_some(engine):
 def test_a_norm_without_a_bias_adds_none(engine):
     names = {*look(engine, engine.encode_prompt(PROMPT))["contributions"]}
     assert ("bias" in names) == (getattr(engine.model.final_norm, "bias", None) is not None)
-    assert names - {"bias"} == {*parts(engine.model)}
+    assert names - {"bias"} == {part_name(name) for name in parts(engine.model)}
+
+
+def test_parts_are_called_by_their_layer(engine):
+    embedding = [part_name(name) for name in embedding_parts(engine.model)] or ["embedding"]
+    layers = [f"layer {i}, {part}" for i in range(2) for part in ("attention", "MLP")]
+    data = look(engine, engine.encode_prompt(PROMPT))
+    assert data["parts"] == [*embedding, *layers] and data["stages"] == ["embedding", "layer 0", "layer 1"]
+    assert part_name("embedding.2-gram") == "2-gram embedding"
 
 
 def test_a_model_in_half_precision_is_looked_into(engine):

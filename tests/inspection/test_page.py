@@ -132,7 +132,7 @@ def test_a_browser_draws_it_and_shows_tags_as_text(tmp_path, kind, architecture)
         assert ("against: " in shown) == (not gated)
         rows = re.findall("<th>(token|[23]-gram)</th>", shown)  # left out each, and of the pair that is known
         assert rows == (["token", "2-gram", "3-gram"] * 2 if architecture == "ngram" else [])
-        assert ("<th>embedding.2-gram</th>" in shown) == (architecture == "ngram")  # of the residual stream
+        assert ("<th>2-gram embedding</th>" in shown) == (architecture == "ngram")  # of the residual stream
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")

@@ -439,7 +439,7 @@ def test_findings_are_those_of_look():
     )
     assert found["opposed"] and [v for v, _ in found["opposed"]] == sorted(v for v in lost if v <= -0.0005)
     layer = max(range(len(data["ablation"]["mlp"])), key=data["ablation"]["mlp"].__getitem__)
-    assert (data["ablation"]["mlp"][layer], f"layer {layer}, mlp") in strongest(data["ablation"], most=99)
+    assert (data["ablation"]["mlp"][layer], f"layer {layer}, MLP") in strongest(data["ablation"], most=99)
 
 
 HOSTILE = {"samples": ((0, ""), (30, PROMPT)), "n_layer": 2, "text_field": "<b>field"}

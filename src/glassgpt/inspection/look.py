@@ -27,7 +27,7 @@ from glassgpt.inspection.neurons import cosine_table, similar_rows
 from glassgpt.inspection.pairs import look_at_pair
 from glassgpt.inspection.probes import Pair
 from glassgpt.inspection.stream import contributions, is_sum, logit_lens, parts, stages
-from glassgpt.inspection.words import likeliest, token_text
+from glassgpt.inspection.words import likeliest, part_name, token_text
 from glassgpt.train.loss import count_targets
 
 MOST_TOKENS = 128  # of a prompt: attention is as large as its square
@@ -70,11 +70,11 @@ def look(
             "attention": _quantized(
                 torch.stack([found[f"block.{i}.weights"] for i in range(model.config.n_layer)]).sqrt()
             ),
-            "stages": stages(model),
+            "stages": [part_name(name) for name in stages(model)],
             "norms": [found[name].norm(dim=-1).tolist() for name in stages(model)],
             "cosine_with_before": _cosine_with_before([found[name] for name in stages(model)]),
             "cosine_with_end": _cosine_with_end([found[name] for name in stages(model)]),
-            "parts": parts(model),
+            "parts": [part_name(name) for name in parts(model)],
             "part_norms": [found[name].norm(dim=-1).tolist() for name in parts(model)],
             "contributions": _contributions(engine, found, tokens),
             "lens": _lens(engine, found, tokens[0]),
@@ -146,7 +146,7 @@ def _contributions(engine: Engine, found: dict[str, Tensor], tokens: Tensor) -> 
     shares = contributions(engine.model, whole, targets)
     if getattr(engine.model.final_norm, "bias", None) is None:
         del shares["bias"]
-    return {name: value[0].tolist() for name, value in shares.items()}
+    return {part_name(name): value[0].tolist() for name, value in shares.items()}
 
 
 def _lens(engine: Engine, found: dict[str, Tensor], tokens: Tensor) -> list[list[tuple[str, float, float]]]:
@@ -187,6 +187,7 @@ def _gradients(
     progress(0, 1)
     norms = gradient_norms(engine.model, *contexts)
     progress(1, 1)
+    norms = {part_name(name): norm for name, norm in norms.items()}
     return {"gradients": norms, "gradients_of": {"what": of, "targets": count_targets(contexts)}}
 
 
@@ -258,6 +259,6 @@ def opposed(values: Look, most: int = MOST_PARTS, least: float = 0.0) -> list[tu
 
 def _ranked(values: Look) -> list[tuple[float, str]]:
     each = [(v, f"layer {i}, head {j}") for i, row in enumerate(values["heads"]) for j, v in enumerate(row)]
-    each += [(v, f"layer {i}, {part}") for part in ("attention", "mlp") for i, v in enumerate(values[part])]
-    each += [(v, f"{name.removeprefix('embedding.')} embedding") for name, v in values["embedding"].items()]
+    each += [(v, part_name(f"block.{i}.{part}")) for part in ("attention", "mlp") for i, v in enumerate(values[part])]
+    each += [(v, part_name(name)) for name, v in values["embedding"].items()]
     return sorted(each, reverse=True)

@@ -12,7 +12,7 @@ from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
 from glassgpt.inspection.probes import Attribution, Pair, attribute, carried
 from glassgpt.inspection.stream import stages
-from glassgpt.inspection.words import token_text
+from glassgpt.inspection.words import part_name, token_text
 
 BEFORE_ANSWER = "|"
 EXAMPLE = '--pair "The dogs near the cat| run" "The dog near the cat| runs"'
@@ -96,5 +96,5 @@ def look_at_pair(engine: Engine, pair: Pair, progress: Callable[[int, int], None
         data[part] = getattr(found, part).tolist() if known else None
     data["embedding"] = found.embedding if known else None
     follow = known and len(pair.text) <= MOST_POSITIONS
-    data |= {"stages": stages(engine.model), "most_positions": MOST_POSITIONS}
+    data |= {"stages": [part_name(name) for name in stages(engine.model)], "most_positions": MOST_POSITIONS}
     return data | {"stream": carried(engine.model, pair).tolist() if follow else None}

@@ -33,6 +33,17 @@ def _readable(text: str) -> str:
     )
 
 
+def part_name(activation: str) -> str:
+    """What a page calls a part of the model: `block.0.mlp`, by the name of its activation or gradient, is "layer 0, MLP"."""
+    block, _, rest = activation.partition(".")
+    if block == "embedding":
+        return f"{rest} embedding" if rest else block
+    if block != "block":
+        return {"head": "output layer"}.get(activation, activation)
+    layer, _, part = rest.partition(".")
+    return f"layer {layer}" + {"": "", "attention": ", attention", "mlp": ", MLP"}[part]
+
+
 def likeliest(engine: Engine, scores: Tensor, k: int) -> list[tuple[str, float]]:
     """The k tokens with the highest `scores` (V,), and these."""
     top = scores.topk(min(k, len(scores)))

@@ -53,7 +53,7 @@ function drawHistograms() {
       "activations",
       "Activations",
       "How the values are spread that this prompt makes: below each the least and the greatest, and mean " +
-        "\u00b1 standard deviation.",
+        "\u00b1 standard deviation. The names are those that capture() takes: block.0 is layer 0.",
       data.activations,
     ],
     ["weights", "Weights", "How the numbers in the model's matrices are spread, in the same way.", data.weights],

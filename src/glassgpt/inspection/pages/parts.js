@@ -67,7 +67,7 @@ function drawPairs() {
     "Two texts that differ in what decides the next token. Each part in turn is taken from the other " +
       "text, in both: at 100 % this part alone carries all of the difference that the texts make to the " +
       "answers, at 0 % it does not know it (red: less than none). Then, where the difference is on its " +
-      "way: the residual stream, taken from the other text at one position after one block.",
+      "way: the residual stream, taken from the other text at one position after one layer.",
   );
   for (const pair of data.pairs) {
     const said = element("table", null, s, { style: "margin-top: 1.2rem" });

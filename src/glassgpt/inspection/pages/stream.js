@@ -3,7 +3,7 @@ function drawLens() {
   const s = section(
     "lens",
     "What each layer would say",
-    "The logit lens: the residual stream after each block, through the last norm and the output " +
+    "The logit lens: the residual stream after each layer, through the last norm and the output " +
       "matrix, as if nothing came after. Darker: surer. Point at a word for how likely the token was " +
       "that came.",
   );
@@ -27,10 +27,10 @@ function drawStream() {
   const s = section(
     "stream",
     "The residual stream",
-    "Its length after each block, at each token; its direction, beside that of the block before and " +
+    "Its length after each layer, at each token; its direction, beside that of the layer before and " +
       "that in which it ends (cosine; red: away from it); then the length of what each attention and MLP " +
       "adds" +
-      (data.parts.includes("embedding.token")
+      (data.parts.includes("token embedding")
         ? "; and each part of the embedding: 2-gram is what the group of two tokens adds that ends there, " +
           "3-gram that of three."
         : "."),
@@ -50,7 +50,7 @@ function drawStream() {
   const longest = rows => largest(T > 1 ? rows.map(row => row.slice(1)) : rows);
   shade("length", data.stages, data.norms, longest(data.norms));
   shade("direction: cosine with the stage before", data.stages.slice(1), data.cosine_with_before, 1);
-  shade("direction: cosine with the end, what the last block leaves", data.stages, data.cosine_with_end, 1);
+  shade("direction: cosine with the end, what the last layer leaves", data.stages, data.cosine_with_end, 1);
   shade("length of what is added", data.parts, data.part_norms, longest(data.part_norms));
   if (data.contributions) {
     const names = Object.keys(data.contributions);
