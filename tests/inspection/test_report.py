@@ -525,6 +525,18 @@ def test_a_single_figure_is_said_and_not_drawn(tmp_path):
     assert "accuracy: 100 (at step 1; a curve takes two)" in seen and "val_loss: 0.25 (at step 1;" in seen
 
 
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize(
+    ("steps", "names"), [(19, ["train_loss"]), (20, ["train_loss, one batch", "train_loss, smoothed"])]
+)
+def test_a_loss_of_too_few_points_to_be_smoothed_is_one_curve(tmp_path, steps, names):
+    lines = [step_line(step, train_loss=4.0 - step % 2) for step in range(1, steps + 1)]
+    _, seen = drawn(
+        render("report.html", report_run(run_of(tmp_path / "a", lines)) | {"found": None, "why": ""}), tmp_path
+    )
+    assert re.findall("<i [^>]*></i>(train_loss[^<]*)<", seen) == names
+
+
 # What sticks out of a narrow page, and whether a table that goes on beyond its edge shows it there: in its background some
 # pictures move along with it, and others stay.
 EDGES = """document.body.style.maxWidth = "15rem"; setTimeout(() => {

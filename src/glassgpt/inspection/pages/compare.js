@@ -31,7 +31,7 @@ function drawSettings() {
   );
   if (data.differ.length)
     table(
-      element("div", null, s, { class: "scroll" }),
+      element("div", null, s, { class: "wide" }),
       ["", "", ...names],
       data.differ.map(row => [
         row.section,
