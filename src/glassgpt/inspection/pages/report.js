@@ -44,13 +44,14 @@ function drawCurves() {
     ...data.changes.map(f => ({ x: f.step, color: "var(--soft)", says: "settings changed" })),
   ];
   const same = c.smoothed.every((mean, i) => Math.abs(mean - c.train_loss[i]) <= 1e-6 * Math.abs(mean)); // few points
+  const batches = { name: "train_loss, one batch", color: "var(--pale)", faint: true, points: over(c.train_loss) };
   chart(s, {
     title: "loss",
     x,
     y: nats,
     marks,
     series: [
-      ...(same ? [] : [{ name: "train_loss, one batch", color: "var(--pale)", faint: true, points: over(c.train_loss) }]),
+      ...(same ? [] : [batches]),
       { name: same ? "train_loss" : "train_loss, smoothed", color: "rgb(var(--blue))", points: over(c.smoothed) },
       { name: "val_loss", color: "var(--orange)", dots: true, points: zip(v.step, v.val_loss ?? []) },
     ],
