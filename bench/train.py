@@ -39,6 +39,7 @@ PARTS = (
     "gpt2",
     "gpt2 on a GPU",
     "plan",
+    "lens",
 )  # of the page, after the first
 # nanoGPT's README, "I only have a macbook" (a CPU).
 NANOGPT_FLAGS = [

@@ -13,8 +13,15 @@ from glassgpt.config.schema import FIELDS
 HOME = Path(__file__).resolve().parent.parent
 SOURCE = HOME / "src/glassgpt"
 TOUR = (HOME / "docs/tour.md").read_text(encoding="utf-8")
-WALK, TABLE = TOUR.split("## You know it as")
-ROWS = [[cell.strip() for cell in row[1:-1].split("|")] for row in TABLE.splitlines() if row.startswith("|")][2:]
+WALK, TABLES = TOUR.split("## You know it as")
+TABLE, LENS = TABLES.split("Inside the model, for readers of TransformerLens")
+
+
+def cells(table):
+    return [[cell.strip() for cell in row[1:-1].split("|")] for row in table.splitlines() if row.startswith("|")][2:]
+
+
+ROWS = cells(TABLE)
 MODULE_ROWS = {"CausalSelfAttention": "GPT2Attention", "MLP": "GPT2MLP", "Block": "GPT2Block", "GPT": "GPT2LMHeadModel"}
 
 
@@ -87,3 +94,22 @@ def test_transformers_has_the_names_that_are_said_to_be_its():
     model = gpt2.GPT2LMHeadModel(config)
     assert model.transformer.h[0].attn.c_attn.weight.shape == (4, 12)  # in, out: transposed
     assert all(hasattr(gpt2, name) for name in MODULE_ROWS.values())
+
+
+def test_activations_have_the_names_under_which_they_are_held_against_transformer_lens(monkeypatch):
+    monkeypatch.syspath_prepend(HOME / "bench")
+    lens, inspection = (importlib.import_module(name) for name in ("lens", "glassgpt.inspection"))
+    config = importlib.import_module("glassgpt.config").GPTConfig(
+        vocab_size=11, context_length=6, n_layer=4, n_head=1, n_embd=4
+    )
+    known = inspection.activation_names(importlib.import_module("glassgpt.model").build_model(config))
+    rows = {tuple(words(theirs)): words(ours) for theirs, ours, _ in cells(LENS)}
+    named = {theirs: ours for theirs, ours in rows.items() if any("hook_" in name for name in theirs)}
+    assert [ours for ours in named.values() if len(ours) != 1 or ours[0] not in known] == []
+    old = {"hook_out": "hook_resid_post", "attn.hook_out": "hook_attn_out", "mlp.hook_out": "hook_mlp_out"}
+    measured = {(f"blocks.3.{old.get(hook, hook)}",): [f"block.3{part}"] for part, hook in lens.THEIRS.items()}
+    assert named == measured | {lens.EMBEDDINGS: ["embedding"], (lens.HIDDEN,): ["hidden"]}
+    functions = re.findall(r"^\| `[^|]*\| `(\w+)[`(]", LENS, re.M)
+    assert [name for name in functions if name not in {"embedding", "hidden", *dir(inspection)}] == [] and len(
+        functions
+    ) >= 6
