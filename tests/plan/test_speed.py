@@ -299,3 +299,21 @@ def test_where_the_replicas_are_given_a_piece_of_one_does_not_count(monkeypatch)
         torch.set_num_threads(2)
         given = measure_speed(configured(precision="auto", replicas=2), 4, CPU)
     assert given.replicas == 2 and set(done) == {2}
+
+
+def test_after_the_first_way_only_a_part_of_the_piece_that_nobody_times_is_done(two_threads, monkeypatch):
+    """Replicas are told from one model on the same terms: both ways whole."""
+    done, real = [], speed.Replicas.at_once
+
+    def watched(self, work, parts):
+        done.append([len(part.tokens) for part in parts])
+        return real(self, work, parts)
+
+    monkeypatch.setattr(speed.Replicas, "at_once", watched)
+    model = build_model(configured().model)
+    batches = speed.Batches(torch.arange(1000).numpy() % 97, 48, 1)
+    trial = speed.SoonTrial(configured(), model, batches, CPU, 8)
+    for precision, count in (("float32", 1), ("bfloat16", 1), ("bfloat16", 2), ("bfloat16", 1)):
+        piece = trial.work(precision, speed.chunked_loss, count)
+        piece(), piece()
+    assert done == [[8], [8], [2], [8], [1, 1], [4, 4], [8], [8]]
