@@ -98,16 +98,16 @@ def train(change: dict[str, object], rate: float, warmup: int) -> list[float]:
 
 
 trials = [(name, 3e-3, 0) for name in KINDS] + [("pre-norm", 8e-3, 0), ("post-norm", 8e-3, 0), ("post-norm", 8e-3, 120)]
-curves = {trial: train(KINDS[trial[0]], *trial[1:]) for trial in trials}
 by_frequency = torch.distributions.Categorical(torch.bincount(ids).float()).entropy().item()
-print(f"\nloss after 150 steps; by frequency alone it is {by_frequency:.3f}")
-ends = {trial: sum(losses[-10:]) / 10 for trial, losses in curves.items()}
-for (name, rate, warmup), end in ends.items():
-    print(f"{name:<12} rate {rate:.0e}, warmup {warmup:>3} {end:8.3f}")
+print(f"\nloss after 150 steps; by frequency alone it is {by_frequency:.3f}", flush=True)
+curves = {}
+for name, rate, warmup in trials:
+    losses = curves[name, rate, warmup] = train(KINDS[name], rate, warmup)
+    print(f"{name:<12} rate {rate:.0e}, warmup {warmup:>3} {sum(losses[-10:]) / 10:8.3f}", flush=True)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 for name in KINDS:
     left.semilogy(range(1, 13), by_block[name], "o-", markersize=3, label=name)
-for (name, rate, warmup), losses in reversed(curves.items()):  # those that lie on each other: the broken line on top
+for (name, rate, warmup), losses in curves.items():  # those that lie on each other: the broken line on top
     smooth = torch.tensor(losses).unfold(0, 10, 1).mean(dim=-1).tolist()
     style = f"C{[*KINDS].index(name)}" + ("--" if warmup else "-" if rate < 5e-3 else ":")
     right.plot(range(10, 151), smooth, style, label=f"{name}, {rate:.0e}{', warmup' if warmup else ''}")

@@ -84,13 +84,11 @@ for name, counts in drawn.items():
 
 # %%
 def write_cached(tokens: Tensor, steps: int) -> Tensor:
-    cache = model.new_cache(1)
+    cache, new = model.new_cache(1), tokens  # the prompt, once
     with torch.inference_mode():
-        logits = model(tokens, cache)  # the prompt, once
         for _ in range(steps):
-            chosen = logits[:, -1].argmax(dim=-1, keepdim=True)
-            tokens = torch.cat((tokens, chosen), dim=1)
-            logits = model(chosen, cache)  # and then one position at a time
+            new = model(new, cache)[:, -1].argmax(dim=-1, keepdim=True)  # and then one position at a time
+            tokens = torch.cat((tokens, new), dim=1)
     return tokens
 
 

@@ -73,8 +73,15 @@ def loss_on(ids: torch.Tensor) -> float:
 
 steps, generator = 600, torch.Generator().manual_seed(2)
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=0.1)
-curve, checks, rates = [], [(0, loss_on(train_ids), loss_on(val_ids))], []
-for step in range(steps):
+curve, checks, rates = [], [], []
+print(f"\n{'step':>5} {'train':>8} {'validation':>11} {'perplexity':>11}")
+for step in range(steps + 1):
+    if step % 50 == 0:
+        checks.append((step, loss_on(train_ids), loss_on(val_ids)))
+        _, on_train, on_val = checks[-1]
+        print(f"{step:>5} {on_train:>8.3f} {on_val:>11.3f} {math.exp(on_val):>11.1f}", flush=True)
+    if step == steps:
+        break
     optimizer.param_groups[0]["lr"] = rate(step, steps)
     tokens, targets = draw(train_ids, generator)
     loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
@@ -84,11 +91,6 @@ for step in range(steps):
     optimizer.step()
     curve.append(loss.item())
     rates.append(rate(step, steps))
-    if (step + 1) % 50 == 0:
-        checks.append((step + 1, loss_on(train_ids), loss_on(val_ids)))
-print(f"\n{'step':>5} {'train':>8} {'validation':>11} {'perplexity':>11}")
-for step, on_train, on_val in checks:
-    print(f"{step:>5} {on_train:>8.3f} {on_val:>11.3f} {math.exp(on_val):>11.1f}")
 
 # %% [markdown]
 # **Overfitting, seen**: the text is short, the loss on it keeps falling, and on the part that is held back it rises again.

@@ -37,6 +37,7 @@ train = TrainConfig(max_steps=STEPS, optimizer="muon", learning_rate=1e-2, matri
 optimizer = build_optimizer(model, train)
 generator = torch.Generator().manual_seed(1)
 steps, losses, previous, induction = [], [], [], []
+print(f"{'step':>5} {'loss':>7}   token before{'':>18}what followed it earlier")
 for step in range(STEPS + 1):
     tokens = repeated(generator)
     logits = model(tokens[:, :-1])
@@ -49,6 +50,9 @@ for step in range(STEPS + 1):
         losses.append(loss.item())
         previous.append(scores.previous_token.flatten().tolist())
         induction.append(scores.induction.flatten().tolist())
+        if step % (2 * EVERY) == 0:
+            row = ["".join(f"{v:7.2f}" for v in shares[-1]) for shares in (previous, induction)]
+            print(f"{step:>5} {losses[-1]:>7.3f} {row[0]}  {row[1]}", flush=True)
     model.zero_grad()
     loss.backward()
     for group in optimizer.groups:
@@ -57,10 +61,6 @@ for step in range(STEPS + 1):
 
 # %%
 names = [f"layer {i}, head {j}" for i in range(2) for j in range(2)]
-print(f"{'step':>5} {'loss':>7}   token before{'':>18}what followed it earlier")
-for i in range(0, len(steps), 2):
-    row = "".join(f"{v:7.2f}" for v in previous[i]) + "  " + "".join(f"{v:7.2f}" for v in induction[i])
-    print(f"{steps[i]:>5} {losses[i]:>7.3f} {row}")
 best = max(range(4), key=lambda head: induction[-1][head])
 before = max(range(4), key=lambda head: previous[-1][head])
 print(f"\n{names[before]} looks at the token before ({previous[-1][before]:.2f}),")
@@ -82,7 +82,7 @@ def loss_without(layer: int, silenced: list[int], tokens: torch.Tensor) -> float
 test = repeated(generator)
 whole, both = loss_without(1, [], test), loss_without(1, [0, 1], test)
 lost = [loss_without(head // 2, [head % 2], test) for head in range(4)]
-print(f"\nloss of the whole model {whole:.2f}; without both heads of layer 1 {both:.2f}; and without")
+print(f"\nloss on new rows: whole model {whole:.2f}; without both heads of layer 1 {both:.2f}; and without")
 print(", ".join(f"{name}: {loss:.2f}" for name, loss in zip(names, lost, strict=True)))
 
 # %%

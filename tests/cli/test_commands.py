@@ -263,7 +263,10 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
         (["sample", "--promt", "x"], "--promt is not an option; did you mean --prompt?; see glassgpt sample --help"),
         (["sample", "runs", "The"], "'The' is one argument too many; see glassgpt sample --help"),
         (["plan", "runs/a"], "'runs/a' is one argument too many; it reads no text, and a run's settings are --config "),
-        (["plan", "--tokens", ""], "--tokens '' is no number of tokens; say it as 300M, 10B or 2.5e9"),
+        (
+            ["plan", "--tokens", ""],
+            "--tokens '' is no number of tokens between 1 and 1e18; say it as 300M, 10B or 2.5e9",
+        ),
         (
             ["train", "--dataset", "x"],
             "--dataset is not an option; TEXT stands alone: glassgpt train TEXT; see glassgpt",

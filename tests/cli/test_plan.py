@@ -131,9 +131,10 @@ def test_a_vocabulary_that_is_a_guess_is_marked_in_the_family(folder, glassgpt_h
 
 
 def test_what_is_no_plan_is_refused_in_one_line(folder, refused_here):
-    assert "'3x' is no number of tokens; say it as 300M" in refused_here("plan", "--tokens", "3x")
+    assert "'3x' is no number of tokens between 1 and 1e18; say it as 300M" in refused_here("plan", "--tokens", "3x")
     assert "preset 'nope' is not known" in refused_here("plan", "--preset", "nope")
     assert "preset 'nope' is not known" in refused_here("plan", "--compare", "gpt2", "nope")
+    assert "preset 'gpt2' is named twice" in refused_here("plan", "--compare", "gpt2", "mini", "gpt2")
     assert "--compare takes presets, such as --compare gpt2 mini, and nothing beside them" in refused_here(
         "plan", "--compare", "gpt2", "--n-layer", 3
     )
@@ -157,8 +158,9 @@ def test_what_is_none(text):
 
 def test_numbers_as_people_read_them():
     assert (size(3 * 2**20), size(5 * 2**30), size(2.5 * 2**40)) == ("3.0 MiB", "5.00 GiB", "2.50 TiB")
+    assert (size(2**50), size(3 * 2**60)) == ("1.00 PiB", "3.00 EiB")
     assert (in_short(4.92e9), in_short(1e12), in_short(950)) == ("4.92B", "1T", "950")
-    assert (in_short(999_936), in_short(999.7), in_short(1e16), in_short(12.34)) == ("1M", "1K", "10,000T", "12.3")
+    assert (in_short(999_936), in_short(999.7), in_short(1e16), in_short(12.34)) == ("1M", "1K", "1e+16", "12.3")
     assert roughly(0.042) == "a moment"
     assert (roughly(5), roughly(600), roughly(86400 * 3), roughly(86400 * 4000)) == (
         "5.0 seconds", "10.0 minutes", "3.0 days", "11.0 years",

@@ -492,6 +492,20 @@ def test_a_browser_draws_it_and_shows_samples_as_text(tmp_path, kind):
         assert "seconds in the loop 6\nb&amp;amp;a: " in seen and "b, val_loss: 3.6</div>" in seen
 
 
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize("make", [report_run, compare_runs])
+def test_a_long_sample_says_that_it_goes_on(tmp_path, make):
+    long, short = (
+        run_of(tmp_path / name, samples=((30, text),)) for name, text in (("a", "row\n" * 100), ("b", "row"))
+    )
+    if make is report_run:
+        pages = [render("report.html", report_run(run) | {"found": None}) for run in (long, short)]
+    else:
+        pages = [render("compare.html", compare_runs([long, short]))]
+    said = [drawn(html, tmp_path)[0].count('data-more="scroll, there is more below"') for html in pages]
+    assert said == ([1, 0] if make is report_run else [1])
+
+
 # How large the words of each curve are, beside those of the page: at first, and once its place is narrower.
 MEASURE = """const measure = name => { document.body.dataset[name] = [...document.querySelectorAll("figure svg")].map(
   svg => (svg.getBoundingClientRect().width / svg.viewBox.baseVal.width).toFixed(2)).join(); };

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-BYTES = ((1 << 40, "TiB", 2), (1 << 30, "GiB", 2), (1 << 20, "MiB", 1))
+BYTES = ((1 << 60, "EiB", 2), (1 << 50, "PiB", 2), (1 << 40, "TiB", 2), (1 << 30, "GiB", 2), (1 << 20, "MiB", 1))
 TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 PARTS = {
     "embedding": "token embedding", "n_grams": "n-gram embeddings", "positions": "position embedding",
@@ -90,8 +90,8 @@ def notes(costs: dict[str, Any]) -> Iterator[str]:
             "At most: every text is counted as if it filled the context; shorter ones take less time, and less memory."
         )
     measured = (
-        f"Here a piece of a step was measured ({here['precision']}, without torch.compile); validations, samples and "
-        "checkpoints come on top."
+        f"Here a piece of a step was measured, on the machine as busy as it is now ({here['precision']}, without "
+        "torch.compile); start-up, validations, samples and checkpoints take time too."
     )
     yield f"{budget(costs)} are {costs['tokens_of']}. {measured if here['fits'] else ''}".rstrip()
     for way, gain in here["gains"].items():
@@ -127,7 +127,10 @@ def notes(costs: dict[str, Any]) -> Iterator[str]:
 
 def gpus(rows: list[dict[str, Any]]) -> str:
     if rows[0]["tokens_per_second"] is None:
-        return "Of GPUs only the memory is told: their peaks in float32 are not known here."
+        return (
+            "Of GPUs only the memory is told: their peaks in float32 are not known here. With --precision bfloat16 their time "
+            "is told too."
+        )
     slower = " A model as small as this keeps none of them busy, and takes longer." * rows[0]["is_bound"]
     return (
         "GPUs are estimates throughout: 40 % of the peak in bfloat16 that the maker names, with the micro batch that training "
@@ -159,6 +162,8 @@ def size(value: float) -> str:
 
 
 def in_short(number: float) -> str:
+    if number >= 1e15:
+        return f"{number:.3g}"
     unit, letter = next(((u, k) for k, u in reversed(UNITS.items()) if number >= 0.9995 * u), (1, ""))
     rounded = float(f"{number / unit:.3g}")  # to three digits
     return f"{rounded:,.0f}{letter}" if rounded >= 100 else f"{rounded:g}{letter}"

@@ -26,8 +26,9 @@ def inspect(
     pair: Annotated[
         list[tuple[str, str]] | None,
         Parameter(
-            help="two texts that differ in one word, each with a | before the token that should follow; which "
-            'parts know it? --pair "The dogs near the cat| run" "The dog near the cat| runs"; may be said several times',
+            help="two texts of equally many tokens that differ in one word, each with a | before the token that should "
+            'follow; which parts know it? --pair "The dogs near the cat| run" "The dog near the cat| runs"; may be said '
+            "several times",
             allow_leading_hyphen=True,
         ),
     ] = None,

@@ -82,7 +82,7 @@ def number_of_tokens(text: str) -> float:
     match = re.fullmatch(r"([0-9][0-9,_]*(?:\.[0-9]+)?(?:[eE][0-9]+)?)([KMBT]?)", text.strip(), re.IGNORECASE)
     number = float(re.sub("[,_]", "", match[1])) * UNITS[match[2].upper()] if match else 0.0
     if not 1 <= number <= 1e18:
-        raise ConfigError(f"--tokens {text!r} is no number of tokens; say it as 300M, 10B or 2.5e9")
+        raise ConfigError(f"--tokens {text!r} is no number of tokens between 1 and 1e18; say it as 300M, 10B or 2.5e9")
     return number
 
 

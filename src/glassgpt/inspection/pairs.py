@@ -17,6 +17,7 @@ from glassgpt.inspection.words import part_name, token_text
 BEFORE_ANSWER = "|"
 EXAMPLE = '--pair "The dogs near the cat| run" "The dog near the cat| runs"'
 LEAST_KNOWN = 0.1  # nats; of less, shares are noise divided by nearly nothing
+BEHIND = "Parts that lie one behind another carry the same difference: their shares may come to more than 100 %."
 MOST_POSITIONS = 32  # of a pair whose way through the positions is followed: it takes the square of them
 
 
@@ -67,10 +68,10 @@ def about_pair(found: Attribution) -> str:
     if found.preference < LEAST_KNOWN:
         return "It hardly prefers the right answers, if at all: there is nothing to attribute."
     if found.right == 1:
-        return f"Each text prefers its own answer, by {found.preference:.3g} nats on average."
+        return f"Each text prefers its own answer, by {found.preference:.3g} nats on average. {BEHIND}"
     return (
         "After one of the two texts it prefers the other's answer, which is wrong. The texts change the odds of the answers "
-        f"by {2 * found.preference:.3g} nats, too little to turn them round; shares are of that."
+        f"by {2 * found.preference:.3g} nats, too little to turn them round; shares are of that. {BEHIND}"
     )
 
 

@@ -45,9 +45,12 @@ TEXT_READ = dict.fromkeys(OF_GPT2, "~9B x ?") | {"gpt3-175b": "300B"}
 
 def family(presets: Sequence[str] | None = None) -> dict[str, Any]:
     """Of each preset what `plan` counts, without measuring anything; None: of those that were published. Raises ConfigError
-    for a name that is none."""
+    for a name that is none, or stands twice."""
     rows = []
-    for name in SAID if presets is None else presets:
+    names = [*SAID] if presets is None else presets
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise ConfigError(f"preset {name!r} is named twice; name it once")
         if name not in PRESETS:
             raise ConfigError(f"preset {name!r} is not known; it is one of {', '.join(PRESETS)}")
         config, guessed = with_vocabulary(build_config(preset=name))

@@ -63,7 +63,7 @@ class Pace:
         settled = plan(
             train, step=step, begun=self.begun, seconds_left=seconds_left, measured=measured, fix_length=fix_length
         )
-        shortest = max(fewest_steps(step, train), train.warmup_steps)
+        shortest = max(fewest_steps(step, train), 2 * train.warmup_steps)
         if not (train.minutes and fix_length and settled.max_steps <= shortest):
             return settled, None
         return settled, (

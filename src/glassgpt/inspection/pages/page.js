@@ -70,7 +70,7 @@ function hover(node, text) {
 
 // On many systems nothing else shows that a box holds more than it shows.
 function sayWhatScrolls() {
-  for (const box of document.querySelectorAll(".scroll, .wide")) {
+  for (const box of document.querySelectorAll(".scroll, .wide, .texts pre")) {
     box.removeAttribute("data-more");
     const where = [
       box.scrollWidth > box.clientWidth + 1 ? "at the right" : "",
