@@ -12,6 +12,7 @@ import pytest
 from glassgpt.checkpoint import open_run
 from glassgpt.errors import Stopped
 from glassgpt.train import Observer, resume, resume_run, saver, train_run
+from glassgpt.train.pace import Pace
 
 from .test_resume import rewrite
 from .test_run import StopAt
@@ -89,6 +90,17 @@ def test_slow_steps_are_planned_after_a_tenth_of_the_time(config, recorder, slow
     before_the_plan = recorder.events[: recorder.events.index(recorder.of("plan")[0])]
     assert 2 <= sum(event[0] == "step" for event in before_the_plan) <= 4
     assert any("the time is short: a step takes 0.3" in message for message in messages(recorder))
+
+
+@pytest.mark.parametrize(("step_seconds", "is_short"), [(0.3, True), (0.1, False)])
+def test_a_run_that_is_half_warmup_is_said_to_be_short(config, step_seconds, is_short):
+    train = timed(config, 0.5, warmup_steps=10).train
+    pace = Pace(time.monotonic() + 6)
+    for _ in range(10):
+        pace.add(step_seconds)
+    settled, words = pace.settle(train, 10, lambda: 0.1)
+    assert settled.max_steps > 10 and (settled.max_steps <= 20) is is_short
+    assert words.startswith("the time is short") if is_short else words is None
 
 
 @pytest.mark.parametrize("schedule", ["linear", "wsd"])
