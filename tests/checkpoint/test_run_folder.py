@@ -369,7 +369,7 @@ def test_checkpoints_without_their_config_file_are_pointed_at(run):
             "config.toml is not whole: it lacks compile, threads, and a run's",
         ),
         (lambda text: text[: text.index('= "wsd"')], "config.toml is not TOML: Expected '='"),
-        (lambda text: text.encode().replace(b"wsd", b"w\xffd"), "config.toml cannot be read: "),
+        (lambda text: text.encode().replace(b"wsd", b"w\xffd"), "config.toml is no text in UTF-8"),
     ],
 )
 def test_settings_that_are_not_whole_are_said_so_and_what_to_do(run, cut, message):
