@@ -189,6 +189,9 @@ def test_advice_is_what_then_fits_and_no_more():
     fits = [to_need(long.resolved(context_length=n), 1, 1) <= 10**10 for n in (context, 2 * context)]
     assert fits == [True, False]
     assert "--lora" not in said(config.resolved(from_="gpt2", lora=4), 10**9)
+    # GPT-3 was never published.
+    largest = build_config(preset="gpt3-175b", flags={"batch_size": 1, "device": "cpu"})
+    assert "--lora" not in said(largest, to_need(largest.resolved(from_="gpt3-175b", lora=8), 1, 1) + 1)
 
 
 def test_replicas_are_the_first_to_go():
@@ -375,8 +378,9 @@ def test_a_fine_tuning_has_the_shape_of_its_published_model():
 
 def test_a_folder_comes_before_a_published_name_and_a_preset_is_no_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(GlassError):
-        with_parent(build_config(flags={"from_": "mini"}))
+    for preset in ("mini", "gpt3-175b"):
+        with pytest.raises(GlassError, match=preset):
+            with_parent(build_config(flags={"from_": preset}))
     (tmp_path / "gpt2").mkdir()
     with pytest.raises(GlassError):
         with_parent(build_config(flags={"from_": "gpt2"}))

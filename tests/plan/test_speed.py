@@ -13,7 +13,7 @@ from glassgpt.errors import ConfigError
 from glassgpt.machine import threads_restored
 from glassgpt.model import ARCHITECTURES, build_model
 from glassgpt.model.lora import LoRALinear
-from glassgpt.model.size import count_parameters, training_flops
+from glassgpt.model.size import count_adapters, count_parameters, training_flops
 from glassgpt.plan import parts, pieces, speed, timing
 from glassgpt.plan.speed import measure_speed, speed_of_parts, speed_of_whole
 
@@ -27,6 +27,9 @@ SHAPE = {
     "batch_size": 8,
     "precision": "float32",
 }
+
+
+LORA = {"from_": "gpt2", "lora": 4}
 
 
 def configured(**flags):
@@ -132,7 +135,7 @@ def test_the_threads_are_as_before():
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("flags", [{"gradient_checkpointing": True}, {"from_": "gpt2", "lora": 4}])
+@pytest.mark.parametrize("flags", [{"gradient_checkpointing": True}, LORA])
 def test_what_changes_the_work_of_a_block_is_measured_with_it(flags, monkeypatch):
     seen, real = [], parts.pass_through
 
@@ -204,6 +207,26 @@ def test_no_compiler_is_loaded_to_measure():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture
+def weighed(monkeypatch):
+    """A machine on which the optimizer takes a second for each number that it moves."""
+
+    def seconds_of_step(model, optimizer):
+        return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+    for module in (parts, speed):
+        monkeypatch.setattr(module, "seconds_of_step", seconds_of_step)
+
+
+@pytest.mark.parametrize("flags", [{}, LORA, {"tie_embeddings": False}, {"optimizer": "muon"}, {"n_layer": 7}])
+@pytest.mark.parametrize("way", [speed_of_whole, speed_of_parts])
+def test_the_optimizer_moves_what_learns_and_each_number_once(way, flags, weighed, monkeypatch):
+    monkeypatch.setattr(parts, "HIDDEN", 30_000)  # of two blocks, of three or seven
+    config = configured(replicas=1, context_length=999, n_embd=30, **flags)
+    learning = count_adapters(config.model, config.finetune) or count_parameters(config.model).total
+    assert way(config, 1, CPU).parts["optimizer"] == pytest.approx(learning)
 
 
 def test_what_was_decided_for_is_how_long_a_piece_takes(monkeypatch):

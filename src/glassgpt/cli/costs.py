@@ -8,7 +8,7 @@ BYTES = ((1 << 60, "EiB", 2), (1 << 50, "PiB", 2), (1 << 40, "TiB", 2), (1 << 30
 TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 PARTS = {
     "embedding": "token embedding", "n_grams": "n-gram embeddings", "positions": "position embedding",
-    "attention": "attention", "mlp": "MLP", "norms": "norms", "head": "output layer", "adapters": "adapters, all that learns",
+    "attention": "attention", "mlp": "MLP", "norms": "norms", "head": "output layer", "adapters": "adapters",
 }  # fmt: skip
 MEMORY = {
     "python_and_torch": "Python and torch", "weights": "weights", "gradients": "gradients", "optimizer": "optimizer",

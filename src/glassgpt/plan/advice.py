@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from glassgpt.config import RunConfig, build_config
-from glassgpt.plan.family import SAID
+from glassgpt.plan.family import OF_GPT2
 
 SHORTEST_CONTEXT = 64  # that is worth advising
 Needed = Callable[[RunConfig, int, int], int]  # bytes, of a configuration, a micro batch and so many replicas
@@ -40,7 +40,7 @@ def same_training(config: RunConfig, here: dict[str, Any]) -> Iterator[tuple[str
 
 def other_training(config: RunConfig) -> Iterator[tuple[str, tuple[RunConfig, int, int]]]:
     """Ways to train something else instead."""
-    is_published = config.preset in SAID and config.model == build_config(preset=config.preset).model
+    is_published = config.preset in OF_GPT2 and config.model == build_config(preset=config.preset).model
     if is_published and not config.finetune.from_:
         words = f"--from {config.preset} --lora 8 --micro-batch-size 1: adapters of the published model learn"
         yield words, (config.resolved(from_=config.preset, lora=8), 1, 1)

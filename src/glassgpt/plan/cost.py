@@ -22,7 +22,7 @@ from glassgpt.model.size import (
 from glassgpt.plan.advice import advice
 from glassgpt.plan.counts import parameters, shape, with_vocabulary
 from glassgpt.plan.diagram import diagram
-from glassgpt.plan.family import SAID
+from glassgpt.plan.family import OF_GPT2
 from glassgpt.plan.gpus import ALLOCATOR, CONTEXT, GPU, GPUS, SHARE_OF_PEAK, estimated_tokens_per_second
 from glassgpt.plan.speed import measure_speed
 from glassgpt.plan.timing import Speed
@@ -111,7 +111,7 @@ def with_parent(config: RunConfig) -> RunConfig:
         return config
     from glassgpt.train.parent import Parent, fit_to_parent, open_parent  # they load every format
 
-    if source in SAID and not Path(source).exists():
+    if source in OF_GPT2 and not Path(source).exists():
         parent = Parent(source, build_config(preset=source).model, {}, None, None, {})
     else:
         parent = open_parent(source, config)

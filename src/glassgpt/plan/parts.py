@@ -38,11 +38,12 @@ def speed_of_parts(config: RunConfig, micro_batch_size: int, device: torch.devic
     micro_steps = math.ceil(train.batch_size / micro_batch_size)
     positions = micro_batch_size * c.context_length
     block = prepared(build_model(thinned(c, 1), device=device), config)
+    block.embedding.requires_grad_(True)  # as if a block came before: with adapters too, what goes in has a gradient
+    in_blocks = c.n_layer * sum(p.numel() for p in block.blocks.parameters())
     precision, large, decided = decide_on_a_piece(config, block, micro_batch_size, device)
     in_block, around = block_seconds(config, block, precision, large, positions)
     in_loss, to_move, to_add = loss_seconds(config, positions, device, precision)
     count = count_parameters(c)
-    in_blocks = count.attention + count.mlp
     learning = 0 if config.finetune.lora else count.total
     # Where the output layer is the embedding, both have a gradient as large as it, and one is added to the other.
     joined = count.embedding if learning and c.tie_embeddings and config.data.task != "labels" else 0
@@ -124,7 +125,7 @@ def block_seconds(
     around = [piece._replace(seconds=seconds) for piece, seconds in zip((small, large), without, strict=True)]
     alone = [piece._replace(seconds=piece.seconds - less) for piece, less in zip((small, large), without, strict=True)]
     longer = flops / training_flops(replace(block.config, context_length=large.length))
-    return on_the_line(positions, alone, longer), on_the_line(positions, around, longer)
+    return on_the_line(positions, alone, longer), on_the_line(positions, around)
 
 
 def on_the_line(tokens: int, pieces: Sequence[Piece], longer: float = 1.0) -> float:
@@ -154,4 +155,7 @@ def optimizer_seconds(config: RunConfig, precision: str, device: torch.device) -
     c, count = config.model, count_parameters(config.model)
     layers = max(1, min(c.n_layer, HIDDEN * c.n_layer // (count.attention + count.mlp)))
     several = prepared(build_model(thinned(c, layers), device=device), config)
+    in_blocks = {*several.blocks.parameters()}
+    for p in several.parameters():
+        p.requires_grad_(p.requires_grad and p in in_blocks)
     return seconds_of_step(several, build_optimizer(several, config.train, precision)) * c.n_layer / layers

@@ -28,7 +28,6 @@ def prepared(model: LanguageModel, config: RunConfig) -> LanguageModel:
             p.copy_(noise(p.numel(), p.device).view_as(p))
     if (lora := lora_of(config.finetune)) is not None:
         attach_lora(model, lora, config.train.seed)
-        model.embedding.requires_grad_(True)  # as if a block came before: what goes in has a gradient
     return model.train()
 
 
@@ -63,9 +62,8 @@ def pass_through(
                 model.hidden(tokens)
         with autocast(device, precision):
             hidden = model.hidden(tokens)
-        if hidden.requires_grad:  # not of frozen weights around no block
-            # Of a number: a backward that is given its gradient loads sympy first, which takes 0.3 seconds.
-            torch.dot(hidden.flatten(), upstream.flatten()).backward()  # type: ignore[no-untyped-call]
+        # Of a number: a backward that is given its gradient loads sympy first, which takes 0.3 seconds.
+        torch.dot(hidden.flatten(), upstream.flatten()).backward()  # type: ignore[no-untyped-call]
         model.zero_grad()
         return hidden.flatten()[0].item()  # a GPU has done nothing before it is waited for
 
