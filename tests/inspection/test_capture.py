@@ -24,6 +24,7 @@ from glassgpt.inspection import (
 )
 from glassgpt.inspection.trace import trace
 from glassgpt.model.classifier import Classifier
+from glassgpt.train.recompute import recompute_blocks
 
 from ..model.conftest import small, some_tokens
 
@@ -359,11 +360,13 @@ def test_an_edit_that_returns_no_such_tensor_is_named(model, tokens, name):
     for edit, returned in (
         (lambda a: None, "NoneType"),
         (lambda a: a.numpy(), "ndarray"),
-        (lambda a: a[:, :2], re.escape(f"a tensor {tuple(whole[:, :2].shape)}")),
-        (lambda a: a.sum(), re.escape("a tensor ()")),
+        (lambda a: a[:, :2], re.escape(f"a tensor {tuple(whole[:, :2].shape)} of float64 on cpu")),
+        (lambda a: a.sum(), re.escape("a tensor () of float64 on cpu")),
+        (torch.Tensor.half, re.escape(f"a tensor {tuple(whole.shape)} of float16 on cpu")),
+        (lambda a: a.to("meta"), re.escape(f"a tensor {tuple(whole.shape)} of float64 on meta")),
     ):
-        shape = re.escape(str(tuple(whole.shape)))
-        message = f"^the edit of {name} returned {returned}; it has to return a tensor {shape}$"
+        expected = re.escape(f"a tensor {tuple(whole.shape)} of float64 on cpu")
+        message = f"^the edit of {name} returned {returned}; it has to return {expected}$"
         with torch.inference_mode(), pytest.raises(ConfigError, match=message):
             capture(model, tokens, [name], {name: edit})
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
@@ -373,7 +376,7 @@ def test_tokens_that_are_none_of_the_models_are_refused(model, tokens):
     for wrong in (tokens[0], tokens.tolist(), "text", tokens[:, :0]):
         with pytest.raises(ConfigError, match="tokens have to be a tensor"):
             capture(model, wrong, ["embedding"])
-    for dtype in (torch.float32, torch.bool, torch.uint8):
+    for dtype in (torch.float32, torch.bool, torch.uint8, torch.int32):
         with pytest.raises(ConfigError, match=f"tokens are {dtype}, and have to be ids, torch.int64"):
             capture(model, tokens.to(dtype), ["embedding"])
     last = model.config.vocab_size - 1
@@ -384,6 +387,35 @@ def test_tokens_that_are_none_of_the_models_are_refused(model, tokens):
             capture(model, wrong, ["embedding"])
     wrong[3, 2] = last
     assert capture(model, wrong, [])["logits"].shape == (*tokens.shape, last + 1)
+
+
+RECOMPUTED = ["block.0.heads", "block.0.neurons", "block.1.weights", "block.1.attention"]
+
+
+@pytest.mark.parametrize("name", RECOMPUTED)
+def test_with_gradient_checkpointing_an_edit_counts_in_the_gradient_too(model, tokens, name):
+    """What is computed once more when a gradient is due, the edit is long gone by then."""
+
+    def gradients():
+        with edited(model, {name: lambda a: a * a}):
+            loss = model(tokens).square().mean()
+        return torch.autograd.grad(loss, [*model.parameters()])
+
+    expected = gradients()
+    recompute_blocks(model)
+    before = [block.forward for block in model.blocks]
+    torch.testing.assert_close(gradients(), expected)
+    assert [block.forward for block in model.blocks] == before
+
+
+def test_with_gradient_checkpointing_what_is_seen_has_its_gradient(model, tokens):
+    def gradients():
+        found = capture(model, tokens, RECOMPUTED)
+        return torch.autograd.grad(found["logits"].square().sum(), [found[name] for name in RECOMPUTED[:2]])
+
+    expected = gradients()
+    recompute_blocks(model)
+    torch.testing.assert_close(gradients(), expected)
 
 
 def test_gradients_are_followed_where_they_are_enabled(model, tokens):

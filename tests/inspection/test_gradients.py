@@ -46,6 +46,26 @@ def test_it_is_of_the_targets_that_are_given(model, tokens):
         gradient_norms(model, tokens + model.config.vocab_size, targets)
 
 
+def test_targets_that_are_none_are_refused(model, tokens):
+    for wrong in (tokens[:, 1:], tokens.int(), tokens.tolist()):
+        with pytest.raises(ConfigError, match=r"targets have to be a tensor \(5, 7\) of torch.int64"):
+            gradient_norms(model, tokens, wrong)
+    for id in (-1, model.config.vocab_size):
+        wrong = tokens.clone()
+        wrong[2, 3] = id
+        with pytest.raises(ConfigError, match=f"there is no token {id};"):
+            gradient_norms(model, tokens, wrong)
+    with pytest.raises(ConfigError, match=f"every target is {IGNORE_INDEX}, which counts for nothing"):
+        gradient_norms(model, tokens, torch.full_like(tokens, IGNORE_INDEX))
+
+
+def test_a_model_built_in_inference_mode_has_no_gradient(tokens):
+    with torch.inference_mode():
+        model = small()
+    with pytest.raises(ConfigError, match="built in inference mode"):
+        gradient_norms(model, tokens)
+
+
 def test_it_may_be_asked_for_in_inference_mode(model, tokens):
     with torch.inference_mode():
         assert gradient_norms(model, tokens.clone()) == gradient_norms(model, tokens)

@@ -14,7 +14,7 @@ from glassgpt.errors import ConfigError
 from glassgpt.generate import Engine
 from glassgpt.inspection import Pair, ablate, capture, findings, gradient_norms, look, parts, stages, strongest
 from glassgpt.inspection.capture import embedding_parts
-from glassgpt.inspection.look import opposed
+from glassgpt.inspection.look import histogram, opposed
 from glassgpt.inspection.trace_page import traced
 from glassgpt.inspection.words import end_of, part_name, token_text
 from glassgpt.model import ARCHITECTURES, build_model
@@ -223,3 +223,10 @@ def test_a_model_that_says_nothing_finite_is_refused():
         ConfigError, match="wte.weight of this model is not finite everywhere; it cannot be looked into"
     ):
         look(engine, engine.encode_prompt(PROMPT))
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0000001], [0.0, 1e-44], [3.0, 3.0]])
+def test_values_that_hardly_differ_have_a_histogram(values):
+    """Fewer numbers of float32 lie between these than there are bins."""
+    found = histogram(torch.tensor(values))
+    assert sum(found["counts"]) == 2 and found["mean"] == pytest.approx(values[0])

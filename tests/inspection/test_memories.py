@@ -95,8 +95,11 @@ def test_values_are_the_tokens_that_it_writes_for(engine):
     said = "is active far below 0 as well as far above" if gated else "A neuron below 0 is not excited"
     assert said in data["signs"]
     assert about_signs([neuron for neuron in data["neurons"] if neuron not in below]) == ""
+    model, tokens = engine.model, engine.encode_prompt(PROMPT)
+    with torch.inference_mode():
+        end = capture(model, tokens, stages(model)[-1])[stages(model)[-1]][0, -1]
     for neuron in data["neurons"]:
-        writes = side(engine, neuron) * neuron_writes(engine.model, neuron["layer"])[neuron["neuron"]]
+        writes = side(engine, neuron) * neuron_writes(model, neuron["layer"], stream=end)[neuron["neuron"]]
         ids = writes[: engine.tokenizer.vocab_size].topk(VALUES).indices.tolist()
         assert len(neuron["values"]) == VALUES
         for id, text in zip(ids, neuron["values"], strict=True):

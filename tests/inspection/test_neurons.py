@@ -41,6 +41,15 @@ def test_a_neuron_writes_what_the_stream_gains_from_it(model):
     torch.testing.assert_close(writes[4], model.unembed(added))
 
 
+def test_through_the_last_norm_as_it_came_out_a_unit_writes_what_the_neurons_contribution_is(model, tokens):
+    stream = capture(model, tokens, ["block.1"])["block.1"][0, -1]
+    writes = neuron_writes(model, 0, stream=stream)
+    ones = torch.ones(model.config.mlp_width, dtype=torch.float64)
+    for token in (0, 17):
+        torch.testing.assert_close(writes[:, token], neuron_contributions(model, 0, ones, stream, torch.tensor(token)))
+    assert not torch.allclose(writes, neuron_writes(model, 0))
+
+
 def test_neighbours_are_sorted_and_leave_the_token_itself_out():
     matrix = torch.tensor([[1.0, 0.0], [2.0, 0.1], [-1.0, 0.0], [0.0, 3.0]])
     cosines, rows = similar_rows(matrix, [0, 3], k=9)

@@ -5,6 +5,7 @@ import torch
 
 from glassgpt.errors import ConfigError
 from glassgpt.inspection import capture, contributions, head_outputs, logit_lens, parts, stages
+from glassgpt.inspection.capture import last_of_attention
 
 from ..model.conftest import small
 
@@ -31,8 +32,9 @@ def test_what_the_heads_add_is_what_attention_adds(model, tokens):
         added = head_outputs(model, i, found[f"block.{i}.heads"])
         assert added.shape == (5, model.config.n_head, 7, model.config.n_embd)
         rest = found[f"block.{i}.attention"] - added.sum(dim=1)  # the projection's bias, the same everywhere
-        torch.testing.assert_close(rest, rest[:1, :1].expand_as(rest))
-        assert not rest.any() or model.config.bias
+        bias = last_of_attention(model.blocks[i]).bias
+        expected = torch.zeros(model.config.n_embd, dtype=rest.dtype) if bias is None else bias
+        torch.testing.assert_close(rest, expected.expand_as(rest))
 
 
 def test_what_was_not_captured_is_named(model, tokens):

@@ -53,9 +53,10 @@ def parts_of(lost: dict[str, Any]) -> Any:
         parts.add_row(name, f"{v:+.3f}")
     for v, name in hinders:
         parts.add_row(name, f"{v:+.3f}", "better without it")
+    by = f"by {lost['least']} nats when one is left out"
     notes = {
-        "no part helps: the loss never grows when one is left out": helps,
-        "no part is in the way: the loss never falls when one is left out": hinders,
+        f"no part helps: the loss never grows {by}": helps,
+        f"no part is in the way: the loss never falls {by}": hinders,
     }
     return Group(parts, *(note for note, of in notes.items() if not of))
 

@@ -30,6 +30,7 @@ from glassgpt.errors import ConfigError
 from glassgpt.inspection.watch import Edit, forward_replaced, groups_edited, weights_edited, within_an_edit
 from glassgpt.model import LanguageModel
 from glassgpt.model.ngram import NgramEmbedding
+from glassgpt.train.recompute import nothing_recomputed
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -72,8 +73,9 @@ def capture(
 
     A name may stand for many: "block.*.weights". With `edits`, activations are replaced on the way (see `edited`), and seen
     after that. Gradients are followed where they are enabled, and through weights and n-grams where an edit replaces these,
-    be it by `torch.clone`; dropout drops in a model in training mode. Raises ConfigError for a name that there is not, for an
-    edit that returns something else than a tensor of the same shape, and for tokens that are none of this model's.
+    be it by `torch.clone`. In training mode dropout drops, and where the architecture drops what attention and the MLP give
+    (modern and n-gram models), these are seen before that. Raises ConfigError for a name that there is not, for an edit that
+    returns something else than a tensor like the one it was given, and for tokens that are none of this model's.
     """
     require_tokens(model, tokens)
     found: dict[str, Tensor] = {}
@@ -89,7 +91,7 @@ def require_tokens(model: LanguageModel, tokens: Tensor) -> None:
     """Raises ConfigError where they are no (B, T) of this model's ids."""
     if not isinstance(tokens, Tensor) or tokens.dim() != 2 or not tokens.numel():
         raise ConfigError("tokens have to be a tensor (B, T) of at least one, such as engine.encode_prompt(text)")
-    if tokens.dtype not in (torch.int64, torch.int32):
+    if tokens.dtype != torch.int64:
         raise ConfigError(f"tokens are {tokens.dtype}, and have to be ids, torch.int64: use tokens.long()")
     for id in (int(tokens.min()), int(tokens.max())):
         if not 0 <= id < model.config.vocab_size:
@@ -119,8 +121,10 @@ def edited(model: LanguageModel, edits: Mapping[str, Edit]) -> Iterator[None]:
     """While this lasts, each activation that is named is replaced by what its function makes of it. The function is given a
     copy, which it may write to; where it returns that as it was, it changes nothing, not even a bit. A name may stand for
     many, as in `capture`. Raises ConfigError for one that there is not, and where a function returns something else than a
-    tensor of the shape that it was given."""
+    tensor of the shape, the dtype and on the device that it was given."""
     with ExitStack() as stack:
+        if edits:
+            stack.enter_context(nothing_recomputed(model))
         for name, edit in edits.items():
             for one in matching(model, [name]):
                 stack.enter_context(_attached(model, one, _on_a_copy(one, edit)))
@@ -136,6 +140,8 @@ def seen(model: LanguageModel, sights: Mapping[str, Callable[[Tensor], object]])
         return activation
 
     with ExitStack() as stack:
+        if sights:
+            stack.enter_context(nothing_recomputed(model))
         for name, sight in sights.items():
             stack.enter_context(_attached(model, name, partial(handed_on, sight)))
         yield
@@ -146,15 +152,17 @@ def _on_a_copy(name: str, edit: Edit) -> Edit:
         given = activation.clone()
         with within_an_edit():
             changed = edit(given)
-        shape = tuple(changed.shape) if isinstance(changed, Tensor) else None
-        if shape != tuple(activation.shape):
-            returned = type(changed).__name__ if shape is None else f"a tensor {shape}"
-            raise ConfigError(
-                f"the edit of {name} returned {returned}; it has to return a tensor {tuple(activation.shape)}"
-            )
+        if not isinstance(changed, Tensor) or _kind(changed) != _kind(activation):
+            returned = _kind(changed) if isinstance(changed, Tensor) else type(changed).__name__
+            raise ConfigError(f"the edit of {name} returned {returned}; it has to return {_kind(activation)}")
         return activation if changed is given and torch.equal(_bits(given), _bits(activation)) else changed
 
     return on_a_copy
+
+
+def _kind(tensor: Tensor) -> str:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return f"a tensor {tuple(tensor.shape)} of {dtype} on {tensor.device}"
 
 
 def _bits(activation: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def look_at_neurons(
         # down_proj turned round, the model is the same. GELU's are below 0 only where nothing excites them.
         sign = 1 - 2 * (activation[chosen] < 0).int() if gated else torch.ones_like(chosen)
         excited = highest(neurons[names[i]] * sign, KEYS)
-        writes = neuron_writes(model, i, chosen).float() * sign[:, None]
+        writes = neuron_writes(model, i, chosen, end if is_sum(model) else None).float() * sign[:, None]
         for n, neuron in enumerate(chosen.tolist()):
             keys = [
                 {"before": end_of(engine, read[row, :position].tolist(), SHOWN_BEFORE),

@@ -42,13 +42,19 @@ def highest(neurons: Tensor, k: int) -> Excitement:
     return Excitement(top.values, top.indices // T, top.indices % T)
 
 
-def neuron_writes(model: LanguageModel, layer: int, neurons: Tensor | slice = EVERY) -> Tensor:
-    """What one unit of each neuron adds to every token's logit, the last norm left out: (F, V), or (n, V) of the `neurons`
-    (n,). Raises ConfigError for a layer or a neuron that there is not."""
+def neuron_writes(
+    model: LanguageModel, layer: int, neurons: Tensor | slice = EVERY, stream: Tensor | None = None
+) -> Tensor:
+    """What one unit of each neuron adds to every token's logit: (F, V), or (n, V) of the `neurons` (n,). The last norm is left
+    out; with a `stream` (C,), that after the last block at one position, it is taken as it came out there. Raises ConfigError
+    for a layer or a neuron that there is not."""
     require_layer(model, layer)
     if not isinstance(neurons, slice):
         require_neurons(model, neurons)
-    return matrix_of(last_of_mlp(model.blocks[layer])).T[neurons] @ model.unembedding.T
+    written = matrix_of(last_of_mlp(model.blocks[layer])).T[neurons]  # (n, C)
+    if stream is not None:
+        written = through_norm(model.final_norm, written, stream).to(written.dtype)
+    return written @ model.unembedding.T
 
 
 def require_neurons(model: LanguageModel, neurons: Tensor) -> None:

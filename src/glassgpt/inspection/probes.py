@@ -48,8 +48,9 @@ def attribute(
     model: LanguageModel, pairs: Pair | Sequence[Pair], progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Attribution:
     """Of one pair or several; an answer of a model that tells labels apart is the number of a label. `progress` hears how many
-    of how many passes are done. Raises ConfigError where there is none, none whose texts and answers differ, one whose two
-    texts are not equally long or empty, and for tokens and answers that are none of this model's."""
+    of how many passes are done. One whose texts or answers are the same has no preference, and counts as such among others.
+    Raises ConfigError where there is none, none whose texts and answers differ, one whose two texts are not equally long or
+    empty, and for tokens and answers that are none of this model's."""
     pairs = [pairs] if isinstance(pairs, Pair) else pairs
     if not pairs:
         raise ConfigError("there is no pair to probe with; give at least one")

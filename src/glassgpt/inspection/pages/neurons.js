@@ -12,7 +12,8 @@ function drawNeurons() {
         ? whole(data.contexts) + " tokens of the run's validation text, in pieces spread evenly over it"
         : "the prompt") +
       "; " +
-      "and the tokens that it writes for (its value, unembedded).",
+      "and the tokens that it writes for (its value" +
+      `${sum ? ", through the last norm as it came out at the prompt's end" : ""}, unembedded).`,
     ...(data.signs ? [data.signs] : []),
   );
   const box = element("div", null, s, { class: "scroll" });

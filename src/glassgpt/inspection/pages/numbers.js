@@ -25,7 +25,7 @@ function drawGradients() {
   const s = section(
     "gradients",
     "Gradients",
-    `How long the gradient of the loss is, by layer: where learning would happen. ${
+    `How long the gradient of the loss is, by layer: where all weights would learn most, if they did. ${
       !of
         ? "Of one token there is no loss, and no gradient: a longer --prompt shows it."
         : of.what === "contexts"

@@ -1,3 +1,5 @@
+const named = activation => activation.replace(/^embedding[.](.*)/, "$1 embedding");
+
 // Without a layer, and which parts matter most
 function drawAblation() {
   if (!data.ablation) return;
@@ -30,8 +32,8 @@ function drawAblation() {
   if (embedded.length)
     cells(
       element("div", null, beside, { class: "wide" }),
-      ["embedding", "nats a token"],
-      embedded.map(([name]) => name.replace("embedding.", "")),
+      ["part", "nats a token"],
+      embedded.map(([name]) => named(name)),
       embedded.map(([, v]) => [v]),
       v => [plus(v), faded(v, most)],
     );
@@ -101,8 +103,8 @@ function drawPairs() {
     if (embedded.length)
       cells(
         element("div", null, beside, { class: "wide" }),
-        ["embedding", "carries"],
-        embedded.map(([name]) => name.replace("embedding.", "")),
+        ["part", "carries"],
+        embedded.map(([name]) => named(name)),
         embedded.map(([, v]) => [v]),
         cell,
       );
