@@ -418,6 +418,12 @@ def test_what_is_no_run_is_said_so(path, message):
         open_run(Path(path) if path else None)
 
 
+def test_a_run_that_is_named_without_its_folder_is_meant():
+    Path("runs/my text-1").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="run my text-1 is not there; did you mean 'runs/my text-1'[?]"):
+        open_run(Path("my text-1"))
+
+
 def test_of_many_runs_some_are_named_and_the_others_counted():
     for n in range(11):
         Path(f"runs/x-{n:02}").mkdir(parents=True)

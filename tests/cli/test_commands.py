@@ -272,7 +272,9 @@ def test_a_signal_before_training_leaves_nothing_half_written(folder, number, co
             "--dataset is not an option; TEXT stands alone: glassgpt train TEXT; see glassgpt",
         ),
         (["sample", "--run", "x"], "--run is not an option; RUN stands alone: glassgpt sample RUN; see glassgpt"),
-        (["tran"], 'Did you mean "train"?'),
+        (["tran"], "there is no command 'tran'; did you mean train?; there are: train, resume, "),
+        (["tran"], "verify, doctor"),
+        (["--preset", "gpt2", "plan"], "--preset stands before the command; options come after it: glassgpt COMMAND"),
         (["prepare"], "prepare needs text"),
         (["train", "song.txt", "--vocab-size", "1e20"], "--vocab-size"),
         (

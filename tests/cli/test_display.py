@@ -173,6 +173,21 @@ def test_the_end_says_how_well_the_device_was_used(tmp_path, capsys, measured, s
     assert "".join((said or "").split()) in "".join(shown.split())
 
 
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [
+        ({"val_loss": 2.0, "best_val_loss": 2.0, "best_step": 60}, "3.0000: 25% below counting n-grams (4.000)"),
+        ({"val_loss": 2.0, "best_val_loss": 1.5, "best_step": 12}, "3.0000, best 2.2500: 44% below counting n-grams"),
+        ({"val_loss": 4.0, "best_val_loss": 3.0, "best_step": 12}, "6.0000, best 4.5000: 12% above counting n-grams"),
+    ],
+)
+def test_what_sampling_takes_is_held_against_counting(tmp_path, capsys, best, said):
+    bits = {"bits_per_byte": 1.5 * best["val_loss"], "baseline_bits_per_byte": 4.0}
+    (tmp_path / "result.json").write_text(json.dumps(RESULT | best | bits))
+    goodbye(Run(tmp_path))
+    assert "".join(said.split()) in "".join(capsys.readouterr().err.split())
+
+
 def test_the_end_says_which_speed_is_which(tmp_path, capsys):
     (tmp_path / "result.json").write_text(json.dumps(RESULT))
     goodbye(Run(tmp_path))  # its lines are gone

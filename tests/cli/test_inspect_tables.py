@@ -4,7 +4,7 @@ import re
 
 from rich.console import Console
 
-from glassgpt.cli.inspect_tables import neurons_of, pair_of, parts_of
+from glassgpt.cli.inspect_tables import neurons_of, pair_of, parts_of, percent, unexpected_of
 
 
 def test_a_token_that_looks_like_a_style_is_text(capsys):
@@ -37,8 +37,24 @@ def test_a_neuron_is_shown_with_its_sign_and_its_context_to_the_end(capsys):
         neurons_of({"next": [("x", 1.0)], "neurons": [neuron, active], "signs": "What a minus means."})
     )
     _, _, first, *_, second, note = capsys.readouterr().out.splitlines()
-    assert "-0.17" in first and "  <80>·=·{[·import]  against: a a a" in first
+    assert "-0.17" in first and "  <80>·=·{[·import]  against: [a] [a] [a]" in first
     assert "+3.25" in second and "nothing here" in second and "against" not in second and note == "What a minus means."
+
+
+def test_what_was_expected_is_no_surprise():
+    """However unlikely it was beside all the others."""
+    tokens = [
+        {"text": "a"},
+        {"text": "b", "probability": 0.3, "rank": 1},
+        {"text": "c", "probability": 0.4, "rank": 2},
+        {"text": "d", "probability": 0.1, "rank": 3},
+    ]
+    assert [token["text"] for token in unexpected_of(tokens)] == ["d", "c"]
+
+
+def test_small_shares_keep_their_digits():
+    words = {0.4869: "49%", 0.0996: "10%", 0.0123: "1.2%", 0.0000072: "0.00072%", 1e-7: "<0.0001%", 0.0: "<0.0001%"}
+    assert {p: percent(p) for p in words} == words
 
 
 WHOLE = {"loss": 2.0, "least": 0.0005}

@@ -75,7 +75,7 @@ GPU = HERE | {"name": "GPU", "measured": False}
 COSTS = {
     "task": "text", "machines": [HERE, GPU], "tokens": 6000, "tokens_of": "the run's own",
     "shape": {"n_embd": 512, "vocab_size": 65}, "vocabulary_guessed": False, "sized_for_minutes": None, "advice": [],
-    "short_below": None,
+    "short_below": None, "tokens_a_step": 6000,
 }  # fmt: skip
 
 
@@ -92,6 +92,12 @@ def test_a_choice_that_was_close_is_said_to_be(gain, is_close):
     ]
     assert len(said) == is_close
     assert not is_close or (f"replicas ran at {gain:.2f} x the speed of one model" in said[0] and "1.15 x" in said[0])
+
+
+def test_fewer_tokens_than_a_step_takes_are_said_to_be_a_step():
+    assert not any("at least a step" in note for note in notes(COSTS))
+    (said,) = [note for note in notes(COSTS | {"tokens": 5999}) if "at least a step" in note]
+    assert "6,000 tokens" in said
 
 
 def test_how_short_a_text_may_be_is_said():

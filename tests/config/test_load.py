@@ -255,6 +255,10 @@ def test_what_was_asked_has_to_be_settings(write):
     assert "it has to be a list of names of settings" in refused(file=write("asked = 3\n"))
 
 
+def test_the_minutes_that_were_given_have_to_be_a_number(write):
+    assert "minutes_given: minutes is 'x'; it has to be a finite number" in refused(file=write("minutes_given = 'x'\n"))
+
+
 def test_what_was_changed_has_to_be_a_table_of_settings(write):
     assert "changed in" in refused(file=write("changed = 3\n"))
     assert "changed 'lr' is not a setting; here it is called learning_rate" in refused(

@@ -19,9 +19,10 @@ POSITIVE = st.floats(1e-300, 1e300)
 def there_and_back(config: RunConfig, folder: Path) -> RunConfig:
     file = folder / "config.toml"
     file.write_text(config_text(config), encoding="utf-8")
-    values, preset, asked, changed = read_file(file)
+    values, preset, asked, changed, minutes_given = read_file(file)
     assert preset == config.preset and values == config.flat() and asked == config.asked
-    assert tuple(changed.items()) == config.changed and why_not_whole(file) is None
+    assert tuple(changed.items()) == config.changed and minutes_given == config.minutes_given
+    assert why_not_whole(file) is None
     assert build_config(file=file) == replace(load_config(file), changed=())  # a run that is begun from it has its own
     return load_config(file)
 
@@ -37,6 +38,8 @@ def test_every_preset(preset, folder):
     assert there_and_back(config, folder) == config
     settled = config.resolved(vocab_size=65, micro_batch_size=1, minutes=0.0, max_steps=77, device="cpu")
     assert there_and_back(settled, folder) == settled  # as training leaves it: warmup longer than a tenth of the steps
+    given = replace(settled, minutes_given=3.1)
+    assert there_and_back(given, folder) == given
 
 
 def test_what_was_changed_on_the_way(folder):

@@ -48,6 +48,10 @@ def test_the_best_is_marked_where_runs_compare(tmp_path):
     every = {"val_loss": [1], "best_val_loss": [1], "bits_per_byte": [1], "step_tokens_per_second": [0]}
     assert marked(a, b) == (every, [])
     assert marked(a, b, run_of(tmp_path / "c", result=better))[0]["val_loss"] == [1, 2]
+    lowest = [step_line(30), {"step": 30, "val_loss": 2.0, "bits_per_byte": 2.9, "best_val_loss": 2.0}]
+    assert marked(a, run_of(tmp_path / "low", lowest))[0]["best_bits_per_byte"] == [1]
+    elsewhere = run_of(tmp_path / "elsewhere", lowest, RESULT | {"baseline_bits_per_byte": 2.9})
+    assert "best_bits_per_byte" not in marked(a, elsewhere)[0]
     other = run_of(tmp_path / "other", result=better, tokenizer="char", vocab_size=65)
     best, notes = marked(a, other)
     assert best == {"bits_per_byte": [1]}

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_the_numbers_are_those_of_the_files(tmp_path):
     assert report["validation"]["tokens"] == pytest.approx([64 * 20, 64 * 30])
     assert report["samples"] == [{"step": 0, "text": "xq"}, {"step": 30, "text": "row your boat"}]
     assert dict(report["environment"]) == {"torch": "2.13.0", "cores": "2"}
+    assert ("best bits_per_byte", "3.5000") in report["rows"]
     assert ("bits_per_byte", "3.6000") in report["rows"] and ("val_loss", "2.5000 nats a token") in report["rows"]
     assert embedded(render("report.html", report)) == json.loads(json.dumps(report))
 
@@ -59,6 +61,7 @@ def test_a_run_under_way_is_as_far_as_its_lines(tmp_path):
         "best_val_loss": 3.0,
         "best_step": 9,
         "bits_per_byte": 4.5,
+        "best_bits_per_byte": 4.0,
     }
     assert expected.items() <= report["figures"].items()
     assert report["figures"]["tokens_per_second"] == pytest.approx(64 / 0.2)
@@ -226,9 +229,15 @@ def test_minutes_are_not_shown_as_the_zero_that_they_became(tmp_path):
         timed = build_config(preset=preset, flags={"minutes": 2.0})
         run.write_config(timed)
         assert minutes_of(run)["value"] == "2.0"
-        run.write_config(timed.resolved(minutes=0.0, max_steps=77))
+        known = timed.resolved(minutes=0.0, max_steps=77)
+        run.write_config(known)  # as once, when it was not noted how many they had been
         assert minutes_of(run)["value"] == "became max_steps"
+        run.write_config(replace(known, minutes_given=2.0))
+        assert minutes_of(run)["value"] == "2.0, became max_steps"
         assert minutes_of(run)["asked"] and minutes_of(run)["differs"]
+    run.write_config(replace(build_config().resolved(minutes=0.0, max_steps=77), minutes_given=3.1))
+    assert minutes_of(run)["value"] == "3.1, became max_steps"
+    assert not minutes_of(run)["asked"] and not minutes_of(run)["differs"]  # from what the preset has anyway
 
 
 def test_settings_that_play_no_part_are_left_out(tmp_path):

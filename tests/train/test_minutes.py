@@ -48,7 +48,7 @@ def test_minutes_are_kept_and_turned_into_steps(config, recorder, soon_finished,
     run = train_run(asked, observers=[recorder])
     seconds = time.monotonic() - began
     settled = run.config()
-    assert settled.train.minutes == 0 and settled.train.max_steps > 20
+    assert settled.train.minutes == 0 and settled.minutes_given == 0.08 and settled.train.max_steps > 20
     assert 3.0 < seconds < 7.0
     assert run.steps()[-1] == settled.train.max_steps == json.loads(run.result_file.read_text())["steps"]
     assert len(recorder.of("plan")) == (1 if schedule == "linear" else 2)

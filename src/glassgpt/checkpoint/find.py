@@ -25,7 +25,8 @@ def open_run(folder: Path | None) -> Run:
             raise CheckpointError("there is no run under runs/ yet; train one with: glassgpt train")
         folder = max(runs, key=lambda entry: (entry / "config.toml").stat().st_mtime)
     if not folder.exists():
-        raise CheckpointError(f"run {folder} is not there; {_existing_runs()}")
+        meant = f"did you mean {as_argument(RUNS / folder)}?" if (RUNS / folder).exists() else _existing_runs()
+        raise CheckpointError(f"run {folder} is not there; {meant}")
     if not folder.is_dir():
         around = next((place for place in folder.parents if (place / "config.toml").is_file()), None)
         hint = f"name the run that it is in: {as_argument(around)}" if around else _existing_runs()

@@ -12,7 +12,7 @@ PARTS = {
 }  # fmt: skip
 MEMORY = {
     "python_and_torch": "Python and torch", "weights": "weights", "gradients": "gradients", "optimizer": "optimizer",
-    "activations": "activations", "logits": "logits", "checkpoint": "copy for a checkpoint",
+    "activations": "activations", "logits": "logits, their gradients", "checkpoint": "copy for a checkpoint",
     "fragmentation": "fragmentation of the heap", "validation": "validation, beyond that",
     "trial": "trial of bfloat16, beyond that", "cache": "cache, a whole context", "working": "block at work, sampling",
 }  # fmt: skip
@@ -94,6 +94,8 @@ def notes(costs: dict[str, Any]) -> Iterator[str]:
         "torch.compile); start-up, validations, samples and checkpoints take time too."
     )
     yield f"{budget(costs)} are {costs['tokens_of']}. {measured if here['fits'] else ''}".rstrip()
+    if costs["tokens"] < costs["tokens_a_step"]:
+        yield f"Training takes at least a step, which is {costs['tokens_a_step']:,} tokens here."
     for way, gain in here["gains"].items():
         if 1 / NEARLY < gain / WORTH_IT < NEARLY:
             yield (

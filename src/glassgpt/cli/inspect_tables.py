@@ -24,15 +24,14 @@ def tables(data: dict[str, Any]) -> list[Any]:
     surprising = Table(
         "token", "its probability", "expected instead", box=None, title="what surprised it most", title_justify="left"
     )
-    unexpected = [token for token in data["tokens"][1:] if token["probability"] < 0.5]
-    for token in sorted(unexpected, key=lambda token: token["probability"])[:WORST]:
+    for token in unexpected_of(data["tokens"])[:WORST]:
         others = [(text, p) for text, p in token["alternatives"] if text != token["text"]]
-        instead = ", ".join(f"{shown(text)} {p:.0%}" for text, p in others[:3])
-        surprising.add_row(Text(shown(token["text"])), f"{token['probability']:.2%}", Text(instead))
+        instead = "  ".join(f"[{shown(text)}] {percent(p)}" for text, p in others[:3])
+        surprising.add_row(Text(f"[{shown(token['text'])}]"), percent(token["probability"]), Text(instead))
     lens = Table("after", "would say", "surely", box=None, title="what each layer would say next", title_justify="left")
     for stage, row in zip(data["stages"], data["lens"], strict=True):
         text, p, _ = row[-1]
-        lens.add_row(stage, Text(shown(text)), f"{p:.1%}")
+        lens.add_row(stage, Text(f"[{shown(text)}]"), percent(p))
     about = [surprising, "", lens, "", parts_of(data["ablation"])] if data["ablation"] else [OF_ONE_TOKEN, "", lens]
     pairs = [row for pair in data["pairs"] for row in (pair_of(pair), "")]
     return [prompt, "", *about, "", neurons_of(data), "", *pairs, Text(f"{LEGEND}\n", "dim")]
@@ -76,7 +75,7 @@ def neurons_of(data: dict[str, Any]) -> Any:
     )  # fmt: skip
     for neuron in data["neurons"][:STRONGEST]:
         adds = "" if neuron["adds"] is None else f"{neuron['adds']:+.2f}"
-        values = "against: " * neuron["against"] + " ".join(shown(text) for text in neuron["values"])
+        values = "against: " * neuron["against"] + " ".join(f"[{shown(text)}]" for text in neuron["values"])
         excited = Text("nothing here", "dim")
         for key in neuron["keys"][:1]:
             text = shown(key["text"])
@@ -86,6 +85,16 @@ def neurons_of(data: dict[str, Any]) -> Any:
             f"layer {neuron['layer']}, {neuron['neuron']}", f"{neuron['activation']:+.2f}", adds, excited, Text(values)
         )
     return Group(table, *([data["signs"]] if data["signs"] else []))
+
+
+def unexpected_of(tokens: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those in whose place the model expected another one, the least likely first; nothing comes before the first."""
+    return sorted((token for token in tokens[1:] if token["rank"] > 1), key=lambda token: token["probability"])
+
+
+def percent(p: float) -> str:
+    """Two digits, of what is next to nothing too; less is said to be less."""
+    return f"{p:.0%}" if p >= 0.0995 else f"{100 * p:.2g}%" if p >= 1e-6 else "<0.0001%"
 
 
 def ending(text: str, most: int) -> str:

@@ -133,6 +133,13 @@ def explain(error: CycloptsError, tokens: Sequence[str]) -> str:
     """cyclopts' own words, with a suggestion that knows the other schools' names."""
     message = str(error).rstrip(".")
     verb = f"{tokens[0]} " if tokens and tokens[0] in VERBS else ""
+    if message.startswith("Unknown command"):
+        there = f"there are: {', '.join(VERBS)}"
+        if tokens[0].startswith("-"):
+            return (
+                f"{tokens[0]} stands before the command; options come after it: glassgpt COMMAND {tokens[0]}; {there}"
+            )
+        return f"there is no command {tokens[0]!r}{suggestion(tokens[0], VERBS)}; {there}"
     unknown = re.match(r'Unknown option: "?(--?[\w-]+)', message)
     if unknown:
         name = field_name(unknown[1].lstrip("-").replace("-", "_"))

@@ -52,6 +52,7 @@ class FileContent(NamedTuple):
     preset: str | None
     asked: tuple[str, ...]  # the settings that a person chose: all of them, where the file does not say
     changed: dict[str, Any]  # what a flag of resume changed
+    minutes_given: float
 
 
 def build_config(
@@ -63,7 +64,7 @@ def build_config(
     Raises ConfigError on unknown names, wrong types and values that do not fit, and for a preset beside a file that says every
     setting, as a run's does.
     """
-    return _merged(preset, read_file(file) if file else FileContent({}, None, (), {}), flags or {})
+    return _merged(preset, read_file(file) if file else FileContent({}, None, (), {}, 0.0), flags or {})
 
 
 def load_config(file: Path) -> RunConfig:
@@ -104,6 +105,7 @@ def _merged(preset: str | None, in_file: FileContent, flags: Mapping[str, Any]) 
     config = RunConfig(
         preset=name,
         asked=tuple(key for key in FIELDS if key in asked),
+        minutes_given=in_file.minutes_given,
         **{section: kind(**sections[section]) for section, kind in SECTIONS.items()},
     )
     config.require_useful()
@@ -160,6 +162,7 @@ def read_file(path: Path) -> FileContent:
     if not isinstance(changed, dict):
         raise ConfigError(f"changed in {path} is {changed!r}; it has to be a table of settings")
     changed = {name: check_value(name, value, f"{path}: changed") for name, value in changed.items()}
+    minutes_given = check_value("minutes", content.pop("minutes_given", 0.0), f"{path}: minutes_given:")
     values: dict[str, Any] = {}
     for section, entries in content.items():
         if section not in SECTIONS:
@@ -177,7 +180,7 @@ def read_file(path: Path) -> FileContent:
     if asked is not None:  # a run's, which lists every setting that there was: no preset of today is to fill in others
         for name, had in LATER.items():
             values.setdefault(name, FIELDS[name].default if had is None else had)
-    return FileContent(values, preset, tuple(values if asked is None else asked), changed)
+    return FileContent(values, preset, tuple(values if asked is None else asked), changed, minutes_given)
 
 
 def why_not_whole(path: Path) -> str | None:
@@ -228,6 +231,8 @@ def config_text(config: RunConfig) -> str:
         f"preset = {json.dumps(config.preset)}",
         f"asked = {json.dumps(config.asked)} # by a person; the rest followed from preset, text and machine",
     ]
+    if config.minutes_given:
+        lines.append(f"minutes_given = {_toml(config.minutes_given)} # max_steps follows from them")
     if config.changed:
         said = ", ".join(f"{name} = {_toml(value)}" for name, value in config.changed)
         lines.append(f"changed = {{{said}}} # by a person, on the way")

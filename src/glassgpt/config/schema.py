@@ -267,11 +267,13 @@ class MachineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that makes a run what it is. `preset`, `asked` and `changed` only record where the values came from."""
+    """Everything that makes a run what it is. `preset`, `asked`, `changed` and `minutes_given` only record where the values
+    came from."""
 
     preset: str = "mini"
     asked: tuple[str, ...] = ()  # the settings that a person chose, in a file or by a flag
     changed: tuple[tuple[str, Any], ...] = ()  # those of them that a flag of resume changed, and to what
+    minutes_given: float = 0.0  # what max_steps followed from, where it did; minutes itself is 0 from then on
     model: GPTConfig
     data: DataConfig
     train: TrainConfig

@@ -16,7 +16,7 @@ SHOWN = ("folder", "task", "complete", "state", "standing", "figures", "curves",
 # A loss in nats a token compares only among those who cut a text into the same tokens, bits a byte only on the same text.
 OF_TOKENS, OF_TEXT = (
     ("val_loss", "best_val_loss", "step_tokens_per_second"),
-    ("val_loss", "best_val_loss", "bits_per_byte", "accuracy"),
+    ("val_loss", "best_val_loss", "bits_per_byte", "best_bits_per_byte", "accuracy"),
 )
 
 

@@ -16,11 +16,15 @@ def figures_of(
     """The figures of a run by the names of result.json, or where that is not written yet, of metrics.jsonl and of `saved`, the
     state of its newest checkpoint, which may be of a later step than the last that was logged."""
     losses = [line["train_loss"] for line in steps if number(line.get("train_loss")) is not None]
-    found: Figures = {"train_loss": losses[-1] if losses else None, "step_tokens_per_second": step_speed(steps)}
+    best = min(validated, key=lambda line: line["val_loss"], default={})
+    found: Figures = {
+        "train_loss": losses[-1] if losses else None,
+        "step_tokens_per_second": step_speed(steps),
+        "best_bits_per_byte": number(best.get("bits_per_byte")),
+    }
     if result is not None:
         return {name: number(result.get(name)) for name in KINDS} | found
     last: dict[str, Any] = max([*steps[-1:], saved], key=lambda line: line.get("step", 0))
-    best = min(validated, key=lambda line: line["val_loss"], default={})
     found |= {
         "steps": last.get("step", 0),
         "saved_step": saved_step,
@@ -62,6 +66,7 @@ KINDS = {
     "best_val_loss": Kind("best_val_loss", LOSS, NATS, better=-1),
     "best_step": Kind("best step", COUNT),
     "bits_per_byte": Kind("bits_per_byte", LOSS, better=-1),
+    "best_bits_per_byte": Kind("best bits_per_byte", LOSS, better=-1),
     "baseline_bits_per_byte": Kind("counting n-grams", LOSS, "bits a byte"),
     "accuracy": Kind("accuracy", SHARE, better=1),
     "baseline_accuracy": Kind("always the commonest label", SHARE),

@@ -15,7 +15,7 @@ def words_of(config: RunConfig) -> dict[str, str]:
     words = {name: in_words(value) for name, value in config.in_use().items()}
     # Once they are used up they are 0 in config.toml, as if the run had not been given minutes.
     if "minutes" not in words and "max_steps" not in asked_in(config) and was_given_minutes(config):
-        words["minutes"] = BECAME
+        words["minutes"] = f"{in_words(config.minutes_given)}, {BECAME}" if config.minutes_given else BECAME
     return {name: words[name] for name in FIELDS if name in words}
 
 
@@ -42,6 +42,7 @@ def settings_of(config: RunConfig) -> list[dict[str, Any]]:
     """By section: of every setting that plays a part, or was asked for, its value, what the run's preset has (None where
     it does not decide that), and whether a person asked for it."""
     asked, before, values, words = asked_in(config), preset_of(config), config.flat(), words_of(config)
+    values["minutes"] = values["minutes"] or config.minutes_given
     return [
         {
             "section": section,
@@ -51,7 +52,7 @@ def settings_of(config: RunConfig) -> list[dict[str, Any]]:
                     "value": words.get(name, f"{in_words(values[name])} ({NO_PART})"),
                     "preset": in_words(before[name]) if name in before else None,
                     "asked": name in asked,
-                    "differs": name in before and (values[name] != before[name] or words.get(name) == BECAME),
+                    "differs": name in before and values[name] != before[name],
                     "doc": FIELDS[name].metadata["doc"],
                 }
                 for name in FIELDS

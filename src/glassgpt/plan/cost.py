@@ -212,7 +212,7 @@ def budget_of(config: RunConfig, asked: float, speed: Speed | None) -> tuple[flo
         return steps * tokens_a_step(config), "the run's own"
     if speed is not None:
         steps = max(1, int(60 * minutes / speed.step))
-        return steps * tokens_a_step(config), f"what the run's {minutes:g} minutes are worth"
+        return steps * tokens_a_step(config), f"at most what the run's {minutes:g} minutes are worth"
     most = TOKENS_A_PARAMETER * count_parameters(config.model).total
     return most, f"{TOKENS_A_PARAMETER} for each parameter (Hoffmann et al. 2022)"
 
@@ -265,7 +265,7 @@ def parts_of_memory(config: RunConfig, here: dict[str, Any], place: Place) -> di
         "gradients": learning * replicas,
         "optimizer": step.optimizer,
         "activations": max(step.most_activations, step.activations) * replicas,
-        "logits": step.most_logits * replicas,
+        "logits": max(step.most_logits, step.logits) * replicas,
     }
     if on_cuda:
         return {"python_and_torch": CONTEXT} | parts | {"fragmentation": int((ALLOCATOR - 1) * step.tensors)}

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -47,6 +48,7 @@ def train_run(
     said. Raises a GlassError where the configuration, the text or the machine does not allow it, Stopped after a signal."""
     started = time.monotonic() if started is None else started
     out = Path(out) if out is not None else None
+    config = replace(config, minutes_given=config.train.minutes or config.minutes_given)
     check_new_run(out)  # what can be known to fail is said before the text is read
     device = torch.device(decide_device(config.machine.device).choice)
     require_replicas(config, device, decide_threads(config.machine.threads))

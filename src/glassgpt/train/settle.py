@@ -235,7 +235,7 @@ def require_batch(config: RunConfig) -> None:
     if batch > total_memory() / 2:
         raise MachineError(
             f"a batch of {config.train.batch_size:,} sequences of {config.model.context_length:,} tokens takes "
-            f"{batch / 1e9:,.0f} GB, this machine has {total_memory() / 1e9:,.0f} GB; lower batch_size"
+            f"{batch / 1e9:,.0f} GB, this machine has {total_memory() / 1e9:,.0f} GB; lower batch_size or context_length"
         )
 
 
