@@ -41,7 +41,7 @@ def test_the_numbers_are_those_of_the_files(tmp_path):
     assert report["validation"]["tokens"] == pytest.approx([64 * 20, 64 * 30])
     assert report["samples"] == [{"step": 0, "text": "xq"}, {"step": 30, "text": "row your boat"}]
     assert dict(report["environment"]) == {"torch": "2.13.0", "cores": "2"}
-    assert ("best bits_per_byte", "3.5000") in report["rows"]
+    assert ("best_bits_per_byte", "3.5000") in report["rows"]
     assert ("bits_per_byte", "3.6000") in report["rows"] and ("val_loss", "2.5000 nats a token") in report["rows"]
     assert embedded(render("report.html", report)) == json.loads(json.dumps(report))
 

@@ -66,7 +66,7 @@ KINDS = {
     "best_val_loss": Kind("best_val_loss", LOSS, NATS, better=-1),
     "best_step": Kind("best step", COUNT),
     "bits_per_byte": Kind("bits_per_byte", LOSS, better=-1),
-    "best_bits_per_byte": Kind("best bits_per_byte", LOSS, better=-1),
+    "best_bits_per_byte": Kind("best_bits_per_byte", LOSS, better=-1),
     "baseline_bits_per_byte": Kind("counting n-grams", LOSS, "bits a byte"),
     "accuracy": Kind("accuracy", SHARE, better=1),
     "baseline_accuracy": Kind("always the commonest label", SHARE),
