@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 1. The configuration
-# A GPT is one page of code and a handful of numbers. These are the numbers of GPT-2's smallest size; the other sizes,
-# and GPT-3, are the same page with larger ones.
+# A GPT is one page of code and a handful of numbers. These are the numbers of GPT-2's smallest size; the other sizes
+# are the same page with larger ones, and so is GPT-3, but for the attention of every other layer, which is sparse there
+# (Brown et al. 2020, 2005.14165).
 
 # %%
 from dataclasses import replace

@@ -94,6 +94,13 @@ def test_a_choice_that_was_close_is_said_to_be(gain, is_close):
     assert not is_close or (f"replicas ran at {gain:.2f} x the speed of one model" in said[0] and "1.15 x" in said[0])
 
 
+def test_a_single_token_is_one():
+    assert any(
+        note.startswith("1 token is what was") for note in notes(COSTS | {"tokens": 1, "tokens_of": "what was asked"})
+    )
+    assert "1 token  " in shown(COSTS | {"tokens": 1}) + "  " and "1 tokens" not in shown(COSTS | {"tokens": 1})
+
+
 def test_fewer_tokens_than_a_step_takes_are_said_to_be_a_step():
     assert not any("at least a step" in note for note in notes(COSTS))
     (said,) = [note for note in notes(COSTS | {"tokens": 5999}) if "at least a step" in note]

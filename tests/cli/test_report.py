@@ -142,7 +142,7 @@ def test_every_kind_of_run_is_reported(folder, glassgpt_here):
             ("report", "old/lora/parent"),
             "a model without the run that trained it, so that there are no figures to report",
         ),
-        (("report", "empty"), "empty has no figures yet: metrics.jsonl is empty or gone"),
+        (("report", "empty"), "empty has no figures: metrics.jsonl is empty or gone"),
         (("report", "old/gpt2", "--out", "song.txt"), "song.txt exists and is no page of glassgpt report"),
         (("report", "old/gpt2", "--out", "old"), "--out old is a folder; name a file, such as"),
         (("report", "old/gpt2", "--out", "no/r.html"), "in a folder that is not there; make no, or choose another"),

@@ -388,7 +388,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_a_file_that_is_not_utf8(write):
     file = write(b'[data]\ndata = ["caf\xe9.txt"]\n')
-    assert refused(file=file).startswith(f"config file {file} is no text in UTF-8; settings are TOML")
+    assert refused(file=file).startswith(f"config file {file} is no text in UTF-8, as a file of settings is")
 
 
 def test_a_folder_in_the_place_of_a_file(tmp_path):

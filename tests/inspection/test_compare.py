@@ -139,8 +139,11 @@ def test_a_result_that_somebody_edited_is_no_traceback(tmp_path):
 
 
 def test_what_has_no_figures_is_said(tmp_path):
-    with pytest.raises(CheckpointError, match="has no figures yet: metrics.jsonl is empty or gone"):
+    with pytest.raises(CheckpointError, match="has no figures: .* the run is complete, .* are in result.json$"):
         run_with_figures(run_of(tmp_path / "a", []).folder)
+    begun = run_of(tmp_path / "begun", [], None)
+    with pytest.raises(CheckpointError, match="has no figures: metrics.jsonl is empty or gone.* glassgpt resume "):
+        run_with_figures(begun.folder)
     (tmp_path / "model").mkdir()
     (tmp_path / "model/model.safetensors").touch()
     with pytest.raises(CheckpointError, match="a model without the run that trained it.*instead: glassgpt inspect"):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from glassgpt.data import IGNORE_INDEX, Batch
 from glassgpt.errors import ConfigError
@@ -223,6 +224,26 @@ def test_a_model_that_says_nothing_finite_is_refused():
         ConfigError, match="wte.weight of this model is not finite everywhere; it cannot be looked into"
     ):
         look(engine, engine.encode_prompt(PROMPT))
+
+
+class AppleGPU(TorchFunctionMode):
+    """It has no float64: a tensor has to leave it before it is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.moved = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.Tensor.double or any(args[0] is tensor for tensor in self.moved)
+        result = function(*args, **(kwargs or {}))
+        if function is torch.Tensor.cpu:
+            self.moved.append(result)
+        return result
+
+
+def test_a_histogram_is_made_where_there_is_float64():
+    with AppleGPU():
+        assert sum(histogram(torch.ones(3))["counts"]) == 3
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0000001], [0.0, 1e-44], [3.0, 3.0]])

@@ -314,6 +314,22 @@ def test_a_piece_that_is_over_soon_makes_way_for_a_larger_one(clocked, monkeypat
     assert max(rows for rows, _ in done) == small
 
 
+def test_of_a_large_model_too_a_later_way_warms_up_with_a_part_of_its_piece(monkeypatch):
+    done, real = [], parts.pass_through
+
+    def watched(model, rows, length, precision, **how):
+        work = real(model, rows, length, precision, **how)
+        return lambda: (done.append((precision, rows, length)), work())
+
+    monkeypatch.setattr(parts, "pass_through", watched)
+    config = configured(precision="auto", max_steps=10**6, batch_size=64)
+    monkeypatch.setattr(parts, "PIECE", 8 * 48 * training_flops(pieces.thinned(config.model, 1)))
+    speed_of_parts(config, 64, CPU)
+    of_way = {choice: [run[1:] for run in done if run[0] == choice] for choice in ("float32", "bfloat16")}
+    assert of_way["float32"][:2] == [(8, 48), (8, 48)]
+    assert of_way["bfloat16"][:2] == [(8 // timing.FIRST, 48), (8, 48)]
+
+
 def test_where_the_replicas_are_given_a_piece_of_one_does_not_count(monkeypatch):
     """The precision is still decided on one; a step is then one of as many replicas as were asked for."""
     done = []

@@ -93,7 +93,8 @@ def notes(costs: dict[str, Any]) -> Iterator[str]:
         f"Here a piece of a step was measured, on the machine as busy as it is now ({here['precision']}, without "
         "torch.compile); start-up, validations, samples and checkpoints take time too."
     )
-    yield f"{budget(costs)} are {costs['tokens_of']}. {measured if here['fits'] else ''}".rstrip()
+    are = "are" if costs["tokens"] != 1 else "is"
+    yield f"{budget(costs)} {are} {costs['tokens_of']}. {measured if here['fits'] else ''}".rstrip()
     if costs["tokens"] < costs["tokens_a_step"]:
         yield f"Training takes at least a step, which is {costs['tokens_a_step']:,} tokens here."
     for way, gain in here["gains"].items():
@@ -141,7 +142,7 @@ def gpus(rows: list[dict[str, Any]]) -> str:
 
 
 def budget(costs: dict[str, Any]) -> str:
-    return f"{in_short(costs['tokens'])} tokens"
+    return f"{in_short(costs['tokens'])} token{'s' * (costs['tokens'] != 1)}"
 
 
 def is_padded(costs: dict[str, Any]) -> bool:

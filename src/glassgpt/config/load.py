@@ -214,9 +214,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except IsADirectoryError:
         raise ConfigError(f"config file {path} is a folder; of a run it is {path / 'config.toml'}") from None
     except UnicodeDecodeError:
-        raise ConfigError(
-            f"config file {path} is no text in UTF-8; settings are TOML, such as max_steps = 100"
-        ) from None
+        raise ConfigError(f"config file {path} is no text in UTF-8, as a file of settings is") from None
     except OSError as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
     except ValueError as error:  # TOMLDecodeError is one, and so is what a number of 5000 digits gives

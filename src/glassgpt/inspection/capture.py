@@ -120,8 +120,9 @@ def matching(model: LanguageModel, names: Sequence[str]) -> list[str]:
 def edited(model: LanguageModel, edits: Mapping[str, Edit]) -> Iterator[None]:
     """While this lasts, each activation that is named is replaced by what its function makes of it. The function is given a
     copy, which it may write to; where it returns that as it was, it changes nothing, not even a bit. A name may stand for
-    many, as in `capture`. Raises ConfigError for one that there is not, and where a function returns something else than a
-    tensor of the shape, the dtype and on the device that it was given."""
+    many, as in `capture`. Gradient checkpointing is off meanwhile; the backward of an earlier forward belongs before this.
+    Raises ConfigError for a name that there is not, and where a function returns something else than a tensor of the shape,
+    the dtype and on the device that it was given."""
     with ExitStack() as stack:
         if edits:
             stack.enter_context(nothing_recomputed(model))
@@ -154,7 +155,9 @@ def _on_a_copy(name: str, edit: Edit) -> Edit:
             changed = edit(given)
         if not isinstance(changed, Tensor) or _kind(changed) != _kind(activation):
             returned = _kind(changed) if isinstance(changed, Tensor) else type(changed).__name__
-            raise ConfigError(f"the edit of {name} returned {returned}; it has to return {_kind(activation)}")
+            alike = isinstance(changed, Tensor) and changed.shape == activation.shape
+            hint = ": end it with .to(a), where a is what it is given" if alike else ""
+            raise ConfigError(f"the edit of {name} returned {returned}; it has to return {_kind(activation)}{hint}")
         return activation if changed is given and torch.equal(_bits(given), _bits(activation)) else changed
 
     return on_a_copy

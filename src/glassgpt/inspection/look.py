@@ -201,7 +201,8 @@ def _head_scores(engine: Engine) -> dict[str, list[list[float]]] | None:
 
 def histogram(values: Tensor) -> Look:
     """How often values lie where, between the extremes."""
-    numbers = values.detach().double().cpu().numpy().ravel()  # in float32 there may be no numbers between two bins
+    # In float32 there may be no numbers between two bins; an Apple GPU has no float64.
+    numbers = values.detach().cpu().double().numpy().ravel()
     counts, edges = np.histogram(numbers, bins=BINS)
     return {
         "counts": counts.tolist(), "least": float(edges[0]), "most": float(edges[-1]),

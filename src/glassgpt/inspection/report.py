@@ -51,9 +51,13 @@ def run_with_figures(path: Path | None) -> Run:
         )
     run = open_run(path)
     if not run.metrics():
+        rest = (
+            f"wait for the first step, or go on with: glassgpt resume {as_argument(run.folder)}"
+            if run.result() is None
+            else "the run is complete, and its last figures are in result.json"
+        )
         raise CheckpointError(
-            f"{run.folder} has no figures yet: metrics.jsonl is empty or gone, and a report is made of its lines; wait for "
-            f"the first step, or go on with: glassgpt resume {as_argument(run.folder)}"
+            f"{run.folder} has no figures: metrics.jsonl is empty or gone, and a report is made of its lines; {rest}"
         )
     return run
 

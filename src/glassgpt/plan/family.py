@@ -37,7 +37,8 @@ WHY = (
     ),
     (
         ("gpt3-175b",),
-        "GPT-3 read 300 billion tokens; its paper rounds every size, 174,604,259,328 is what its shape comes to.",
+        "GPT-3 read 300 billion tokens; its paper rounds every size, 174,604,259,328 is what its shape comes to. Every other "
+        "of its layers has sparse attention, which is counted here like the others'.",
     ),
 )
 TEXT_READ = dict.fromkeys(OF_GPT2, "~9B x ?") | {"gpt3-175b": "300B"}
