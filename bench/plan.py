@@ -1,11 +1,13 @@
 """What `glassgpt plan` says beforehand, against what training then takes: peak memory of the process, and seconds of a step.
 
     python bench/plan.py
+    python bench/plan.py --rounds 2 --pairs plan.jsonl   keeps each pair; the page is of all in the file
     python bench/plan.py --own-time       only how long `glassgpt plan` itself takes, for the README's table
 
 Each configuration is trained for a few steps by `glassgpt train`, and then given to `glassgpt plan`, several times in turn:
 as its config.toml, where nothing is left to decide, and as the same flags, from which plan has to decide as training did.
-Writes its part of docs/benchmarks.md.
+Writes its part of docs/benchmarks.md. A round takes a quarter of an hour: with `--pairs`, nothing is lost where it is stopped,
+and more rounds can follow.
 """
 
 import argparse
@@ -118,8 +120,9 @@ def ratios(pairs: list[dict[str, Any]], way: str) -> tuple[list[float], list[flo
 
 
 def table(found: dict[str, list[dict[str, Any]]], about: str) -> str:
-    rounds = len(next(iter(found.values())))
-    times = f"{rounds} round{'s' * (rounds > 1)}"
+    counts = [len(pairs) for pairs in found.values()]
+    least, most = min(counts), max(counts)
+    times = f"{least}{f' to {most}' * (least < most)} round{'s' * (most > 1)}"
     lines = [
         f"""## What `plan` says, and what is
 
@@ -149,7 +152,9 @@ the peak of the whole process, in MiB, a checkpoint on the way included.
         alike = sum(pair[FROM_FLAGS]["decided"] == pair["trained"]["decided"] for pair in pairs)
         of_memory, of_time = ratios(pairs, FROM_FLAGS)
         decided = " or ".join(dict.fromkeys(in_words(pair["trained"]["decided"]) for pair in pairs))
-        lines.append(f"| {name} | {decided} | {alike} of {rounds} | {spread(of_memory, 2)} | {spread(of_time, 2)} |")
+        lines.append(
+            f"| {name} | {decided} | {alike} of {len(pairs)} | {spread(of_memory, 2)} | {spread(of_time, 2)} |"
+        )
     seconds = [[pair[way]["seconds"] for pairs in found.values() for pair in pairs] for way in (FROM_FILE, FROM_FLAGS)]
     took = f"`glassgpt plan` itself took {spread(seconds[0], 1)} s from the file, {spread(seconds[1], 1)} s from the flags."
     lines += ["", f"{took} {about}", ""]
@@ -191,6 +196,7 @@ def own_time() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help="JSON lines, which are added to")
     parser.add_argument("--own-time", action="store_true")
     options = parser.parse_args()
     if options.own_time:
@@ -199,6 +205,10 @@ def main() -> None:
         print(figures)
         return
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in CONFIGURATIONS}
+    if options.pairs and options.pairs.exists():
+        for line in options.pairs.read_text("utf-8").splitlines():
+            kept = json.loads(line)
+            found[kept["name"]].append(kept["pair"])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prepare(folder)
@@ -215,6 +225,9 @@ def main() -> None:
                     FROM_FLAGS: planned(folder, open_flags),
                 }
                 found[name].append(pair)
+                if options.pairs:
+                    with options.pairs.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps({"name": name, "pair": pair}) + "\n")
                 shutil.rmtree(folder / out)  # its checkpoints may take gigabytes
                 for way in (FROM_FILE, FROM_FLAGS):
                     (of_memory,), (of_time,) = ratios([pair], way)

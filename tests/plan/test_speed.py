@@ -314,22 +314,6 @@ def test_a_piece_that_is_over_soon_makes_way_for_a_larger_one(clocked, monkeypat
     assert max(rows for rows, _ in done) == small
 
 
-def test_of_a_large_model_too_a_later_way_warms_up_with_a_part_of_its_piece(monkeypatch):
-    done, real = [], parts.pass_through
-
-    def watched(model, rows, length, precision, **how):
-        work = real(model, rows, length, precision, **how)
-        return lambda: (done.append((precision, rows, length)), work())
-
-    monkeypatch.setattr(parts, "pass_through", watched)
-    config = configured(precision="auto", max_steps=10**6, batch_size=64)
-    monkeypatch.setattr(parts, "PIECE", 8 * 48 * training_flops(pieces.thinned(config.model, 1)))
-    speed_of_parts(config, 64, CPU)
-    of_way = {choice: [run[1:] for run in done if run[0] == choice] for choice in ("float32", "bfloat16")}
-    assert of_way["float32"][:2] == [(8, 48), (8, 48)]
-    assert of_way["bfloat16"][:2] == [(8 // timing.FIRST, 48), (8, 48)]
-
-
 def test_where_the_replicas_are_given_a_piece_of_one_does_not_count(monkeypatch):
     """The precision is still decided on one; a step is then one of as many replicas as were asked for."""
     done = []
@@ -340,8 +324,8 @@ def test_where_the_replicas_are_given_a_piece_of_one_does_not_count(monkeypatch)
     assert given.replicas == 2 and set(done) == {2}
 
 
-def test_after_the_first_way_only_a_part_of_the_piece_that_nobody_times_is_done(two_threads, monkeypatch):
-    """Replicas are told from one model on the same terms: both ways whole."""
+def test_each_way_is_timed_after_one_whole_piece_of_its_own(two_threads, monkeypatch):
+    """A smaller one leaves kernels to load and memory to pay for, of replicas on each of their threads."""
     done, real = [], speed.Replicas.at_once
 
     def watched(self, work, parts):
@@ -349,10 +333,13 @@ def test_after_the_first_way_only_a_part_of_the_piece_that_nobody_times_is_done(
         return real(self, work, parts)
 
     monkeypatch.setattr(speed.Replicas, "at_once", watched)
-    model = build_model(configured().model)
-    batches = speed.Batches(torch.arange(1000).numpy() % 97, 48, 1)
-    trial = speed.SoonTrial(configured(), model, batches, CPU, 8)
-    for precision, count in (("float32", 1), ("bfloat16", 1), ("bfloat16", 2), ("bfloat16", 1)):
-        piece = trial.work(precision, speed.chunked_loss, count)
-        piece(), piece()
-    assert done == [[8], [8], [2], [8], [1, 1], [4, 4], [8], [8]]
+
+    def timed(work):
+        done.append("timed")
+        work()
+        return 0.1
+
+    for module in (timing, speed):
+        monkeypatch.setattr(module, "timed", timed)
+    speed.speed_of_whole(configured(precision="bfloat16", max_steps=10**6), 8, CPU)
+    assert done[:6] == [[8], "timed", [8], [4, 4], "timed", [4, 4]]

@@ -17,7 +17,7 @@ from glassgpt.machine import decide_precision
 from glassgpt.model import LanguageModel, build_model
 from glassgpt.model.size import count_parameters, training_flops
 from glassgpt.plan.pieces import Output, noise, pass_through, prepared, seconds_of_step, thinned
-from glassgpt.plan.timing import FIRST, Decided, Speed, begun_with, seconds_of, timed, warm_seconds_of
+from glassgpt.plan.timing import Decided, Speed, seconds_of, timed, warm_seconds_of
 from glassgpt.train.loss import chunk_rows
 from glassgpt.train.memory import outputs
 from glassgpt.train.optimizer import adamw, build_optimizer
@@ -84,16 +84,13 @@ def decide_on_a_piece(
     def work(shape: tuple[int, int], precision: str) -> Callable[[], object]:
         return pass_through(block, *shape, precision, twice=train.gradient_checkpointing)
 
-    tokens = max(2, int(PIECE / training_flops(block.config)))
-    shape, less = shape_of(tokens), shape_of(max(2, tokens // FIRST))
+    shape = shape_of(max(2, int(PIECE / training_flops(block.config))))
     pieces_a_step = math.ceil(train.batch_size / micro_batch_size) * c.n_layer * math.prod(whole) / math.prod(shape)
     decided = Decided(lambda seconds: 60 * train.minutes or train.max_steps * pieces_a_step * seconds)
     precision = decide_precision(
         config.machine.precision,
         device,
-        lambda choice: (
-            work(shape, choice) if choice == "float32" else begun_with(work(less, choice), work(shape, choice))
-        ),
+        lambda choice: work(shape, choice),
         decided.run_seconds,
         decided.ratio_of("bfloat16"),
     ).choice

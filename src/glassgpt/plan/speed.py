@@ -1,10 +1,6 @@
 """How long a training step takes on this machine, from half a second of measuring. A model whose micro batch is computed at
 once is built and trained for a few steps; a larger one is measured in parts (plan/parts.py)."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -16,13 +12,13 @@ from glassgpt.model.classifier import Classifier
 from glassgpt.model.size import training_flops
 from glassgpt.plan.parts import speed_of_parts
 from glassgpt.plan.pieces import prepared, seconds_of_step
-from glassgpt.plan.timing import FIRST, Decided, Speed, begun_with, seconds_of, timed
+from glassgpt.plan.timing import Decided, Speed, seconds_of, timed
 from glassgpt.train.loss import chunked_loss
 from glassgpt.train.memory import outputs
 from glassgpt.train.optimizer import build_optimizer
 from glassgpt.train.replicas import Replicas
 from glassgpt.train.settle import MOST_REPLICAS, require_shares, settle_replicas
-from glassgpt.train.step import Loss, update
+from glassgpt.train.step import update
 from glassgpt.train.trial import Trial
 
 WHOLE = 40e9  # operations of a micro batch up to which the whole model is measured
@@ -37,22 +33,6 @@ def measure_speed(config: RunConfig, micro_batch_size: int, device: torch.device
     return (speed_of_whole if is_small else speed_of_parts)(config, micro_batch_size, device)
 
 
-class SoonTrial(Trial):
-    """As training's, but once memory has been paid for, the first piece of a way, which nobody times, is a part of one."""
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.known: set[tuple[str, int]] = set()
-
-    def work(self, precision: str, loss: Loss, count: int = 1) -> Callable[..., object]:
-        piece, way = super().work(precision, loss, count), (precision, count)
-        is_first, is_known = not self.known, way in self.known
-        self.known.add(way)
-        if is_first or is_known:
-            return piece
-        return begun_with(partial(piece, max(count, self.rows // FIRST)), piece)
-
-
 @threads_restored()
 def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.device) -> Speed:
     """Precision and replicas are decided as in training, on the same piece, which then tells how long a step takes; where the
@@ -64,7 +44,7 @@ def speed_of_whole(config: RunConfig, micro_batch_size: int, device: torch.devic
     most = micro_batch_size * max(MOST_REPLICAS, config.machine.replicas)
     text = np.arange(2 * most * c.context_length + 2) % min(outputs(config), c.vocab_size)
     batches = Batches(text.astype(np.uint32), c.context_length, train.seed)
-    trial, threads = SoonTrial(config, model, batches, device, micro_batch_size), torch.get_num_threads()
+    trial, threads = Trial(config, model, batches, device, micro_batch_size), torch.get_num_threads()
     decided = Decided(trial.run_seconds)
     precision = decide_precision(
         config.machine.precision,

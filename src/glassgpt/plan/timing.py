@@ -4,12 +4,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain, repeat
 
 from glassgpt.machine.decide import WORTH_IT, Ratio
 
 CLOSE = 1.2  # one timing beside another is off by so much at most, on a machine with little else to do
-FIRST = 4  # a piece that only loads kernels is so many times smaller: the next one is no slower than after a whole one
 SHORT = (
     0.08  # seconds for which short pieces are compared again and again: one timing of a few milliseconds says little
 )
@@ -22,12 +20,6 @@ def seconds_of(work: Callable[[], object], enough: float = 0.03) -> float:
         seconds = timed(work)
         best, done, spent = min(best, seconds), done + 1, spent + seconds
     return best
-
-
-def begun_with(less: Callable[[], object], work: Callable[[], object]) -> Callable[[], object]:
-    """`work`, but `less` the first time that it is called."""
-    calls = chain([less], repeat(work))
-    return lambda: next(calls)()
 
 
 def warm_seconds_of(work: Callable[[], object], enough: float = 0.0) -> float:

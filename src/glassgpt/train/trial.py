@@ -36,10 +36,12 @@ class Trial:
         """Sequences of one piece: on a CPU a smaller one tells as much about speed, and costs less."""
         return int(min(self.micro_batch_size, self.most_rows))
 
-    def work(self, precision: str, loss: Loss, count: int = 1) -> Callable[..., object]:
-        """A function that does one piece, or so many `rows` of it: on as many threads as torch has, or shared out among
-        `count` replicas of the model."""
+    def work(self, precision: str, loss: Loss, count: int = 1) -> Callable[[], object]:
+        """A function that does one piece: on as many threads as torch has, or shared out among `count` replicas of the
+        model."""
         threads, replicas, batch = torch.get_num_threads(), Replicas(self.model, count), self._batch(self.rows)
+        shared = (torch.split(tensor, -(-self.rows // count)) for tensor in batch)
+        parts = [Batch(*part) for part in zip(*shared, strict=True)]
 
         def share(model: torch.nn.Module, part: Batch) -> Tensor:
             with autocast(self.device, precision):
@@ -47,9 +49,7 @@ class Trial:
             value.backward()  # type: ignore[no-untyped-call]
             return value.detach()
 
-        def piece(rows: int = self.rows) -> None:
-            shared = (torch.split(tensor[:rows], -(-rows // count)) for tensor in batch)
-            parts = [Batch(*part) for part in zip(*shared, strict=True)]
+        def piece() -> None:
             if count > 1:
                 torch.set_num_threads(1)
             try:
